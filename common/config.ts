@@ -1,0 +1,129 @@
+// The configuration as processes see it. The command line becomes one Config (frontend/cli), parsed
+// once and frozen; each process receives its slice in the supervisor's `config` message. What is
+// learned at start (number of blocks, addresses) is a message, never a write.
+import type { CurveKeys } from './wire/transport.ts';
+
+/** What config.json and generation_config.json say, checked; see worker/models and common/model. */
+export interface ModelConfig {
+  /** Folder of the model. */
+  readonly path: string;
+  /** Entry of `architectures`, e.g. LlamaForCausalLM. */
+  readonly architecture: string;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling: RopeScaling | null;
+  readonly tieWordEmbeddings: boolean;
+  readonly attentionBias: boolean;
+  readonly mlpBias: boolean;
+  /** 0 = full attention. */
+  readonly slidingWindow: number;
+  readonly maxPositionEmbeddings: number;
+  /** The checkpoint's dtype. */
+  readonly dtype: 'f32' | 'f16' | 'bf16';
+  readonly eosTokenIds: readonly number[];
+  readonly bosTokenId: number | null;
+}
+
+export interface RopeScaling {
+  readonly type: 'linear' | 'dynamic' | 'llama3' | 'yarn';
+  readonly factor: number;
+  readonly originalMaxPositionEmbeddings: number;
+  readonly lowFreqFactor: number;
+  readonly highFreqFactor: number;
+}
+
+export interface SchedulerConfig {
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
+  readonly maxModelLen: number;
+  readonly schedulingPolicy: 'fcfs' | 'priority';
+  /** Steps that may be in flight, 1..8. */
+  readonly asyncDepth: number;
+  readonly blockSize: number;
+  readonly enablePrefixCaching: boolean;
+  /** Fixes the root of the block hashes; null = random per boot. */
+  readonly prefixCachingSeed: string | null;
+  /** Bounds of the waiting queue; 0 = no bound. */
+  readonly maxQueuedRequests: number;
+  readonly maxQueuedTokens: number;
+}
+
+/** Common to every process's slice. */
+export interface ProcessSlice {
+  /** Run directory (0700). */
+  readonly runDir: string;
+  readonly generation: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  readonly logFormat: 'text' | 'json';
+}
+
+export interface Listen {
+  readonly address: string;
+  readonly curve: CurveKeys | null;
+}
+
+export interface EngineSlice extends ProcessSlice {
+  readonly scheduler: SchedulerConfig;
+  readonly model: Pick<ModelConfig, 'vocabSize' | 'eosTokenIds'> & { readonly name: string };
+  readonly maxLogprobs: number;
+  readonly numWorkers: number;
+  readonly frontendListen: Listen;
+  readonly workerListen: Listen;
+  /** Where the detokenizer binds for the engine. */
+  readonly detokenizerAddress: string;
+  readonly stepTimeoutMs: number;
+  readonly disableLogStats: boolean;
+  readonly enableDebugTimeline: boolean;
+  readonly defaultSeed: number;
+}
+
+export interface WorkerSlice extends ProcessSlice {
+  readonly rank: number;
+  readonly numRanks: number;
+  readonly engineAddress: string;
+  readonly model: ModelConfig;
+  readonly device: 'reference' | 'cpu' | 'cuda';
+  readonly loadFormat: 'auto' | 'safetensors' | 'dummy';
+  readonly dtype: 'auto' | 'f32' | 'f16' | 'bf16';
+  readonly kvCacheDtype: 'auto' | 'f32' | 'f16' | 'bf16';
+  /** null = decided by the worker (see --kv-cache-memory-bytes). */
+  readonly kvCacheMemoryBytes: number | null;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
+  readonly maxModelLen: number;
+  readonly blockSize: number;
+  readonly asyncDepth: number;
+  /** 0 = decided by the worker: physical cores of the affinity mask within the cgroup's quota. */
+  readonly numThreads: number;
+  readonly seed: number;
+  readonly fastMath: boolean;
+  readonly debugSync: boolean;
+}
+
+export interface DetokenizerSlice extends ProcessSlice {
+  /** Folder with tokenizer.json and its companions. */
+  readonly tokenizerPath: string;
+  readonly chatTemplatePath: string | null;
+  readonly engineListen: Listen;
+  readonly frontendListen: Listen;
+  readonly maxModelLen: number;
+}
+
+/** frontend.json in the run directory (mode 0600): all that a foreign frontend needs to attach. */
+export interface FrontendJson {
+  readonly protocol: number;
+  readonly engine: string;
+  readonly detokenizer: string;
+  readonly token: string;
+  /** Public keys of both servers for tcp, null for ipc; a client makes its own pair. */
+  readonly engineKey: string | null;
+  readonly detokenizerKey: string | null;
+  readonly model: string;
+}

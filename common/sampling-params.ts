@@ -1,0 +1,89 @@
+// A request's knobs below the API: what the engine and the worker need to know to run it, and what
+// the detokenizer needs to render it. Ranges are checked where strangers write: in the HTTP schema
+// and, for foreign frontends, at the engine's door.
+
+/** Sampling, per request. Defaults are vLLM's. */
+export interface SamplingParams {
+  /** [0, 2]; below 1e-5 is greedy. */
+  readonly temperature: number;
+  /** (0, 1]; 1 = off. */
+  readonly topP: number;
+  /** 0 = off. */
+  readonly topK: number;
+  /** [0, 1]; 0 = off. */
+  readonly minP: number;
+  /** [-2, 2] */
+  readonly presencePenalty: number;
+  /** [-2, 2] */
+  readonly frequencyPenalty: number;
+  /** (0, 2]; 1 = off. */
+  readonly repetitionPenalty: number;
+  /** Unsigned 64-bit; null is drawn at admission and kept. Child i of n uses seed + i. */
+  readonly seed: number | bigint | null;
+  /** Output tokens at most; null = as many as the context holds. */
+  readonly maxTokens: number | null;
+  readonly minTokens: number;
+  readonly stopTokenIds: readonly number[];
+  readonly ignoreEos: boolean;
+  /** null = none, else 0..maxLogprobs alternatives. */
+  readonly logprobs: number | null;
+  readonly promptLogprobs: number | null;
+  /** null = off; values within [-100, 100]. */
+  readonly logitBias: {
+    readonly ids: readonly number[];
+    readonly values: readonly number[];
+  } | null;
+  readonly allowedTokenIds: readonly number[] | null;
+  /** Token id runs that must not be completed. */
+  readonly badWords: readonly (readonly number[])[];
+}
+
+export const defaultSamplingParams: SamplingParams = {
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  seed: null,
+  maxTokens: 16,
+  minTokens: 0,
+  stopTokenIds: [],
+  ignoreEos: false,
+  logprobs: null,
+  promptLogprobs: null,
+  logitBias: null,
+  allowedTokenIds: null,
+  badWords: [],
+};
+
+/** How a request's tokens become text; rides to the detokenizer with its first TokenOutputs. */
+export interface TextParams {
+  /** false: token ids only, `stop` must be empty. */
+  readonly detokenize: boolean;
+  readonly stop: readonly string[];
+  readonly includeStopStrInOutput: boolean;
+  readonly skipSpecialTokens: boolean;
+  readonly spacesBetweenSpecialTokens: boolean;
+  /** Token ids ride in TextOutputs beside the text. */
+  readonly returnTokenIds: boolean;
+  /** Deltas are sent when at least this many tokens are pending, and at the end. */
+  readonly streamInterval: number;
+  /** One message at the end instead of deltas. */
+  readonly finalOnly: boolean;
+  /** Text bytes that may be sent ahead of Credit for this request; see docs/protocol.md. */
+  readonly creditBytes: number;
+}
+
+export const defaultTextParams: TextParams = {
+  detokenize: true,
+  stop: [],
+  includeStopStrInOutput: false,
+  skipSpecialTokens: true,
+  spacesBetweenSpecialTokens: true,
+  returnTokenIds: false,
+  streamInterval: 1,
+  finalOnly: false,
+  creditBytes: 256 * 1024,
+};

@@ -1,0 +1,56 @@
+// What EngineClient takes and gives: the one interface under the HTTP server, the LLM class and any
+// program that imports vllm-ts/client.
+import type { RequestError } from '../common/errors.ts';
+import type { SamplingParams, TextParams } from '../common/sampling-params.ts';
+import type { FinishReason } from '../common/wire/messages.ts';
+
+export interface GenerateRequest {
+  readonly promptTokenIds: Int32Array;
+  readonly sampling: SamplingParams;
+  readonly text: TextParams;
+  /** Choices; each has its own seed (seed + index). */
+  readonly n: number;
+  readonly priority: number;
+  readonly cacheSalt: string | null;
+}
+
+/** Alternatives of one token: entry 0 is the token itself, the rest the best ones, best first. */
+export interface TokenLogprobs {
+  readonly ids: Int32Array;
+  /** Raw logprobs, natural logarithm. */
+  readonly logprobs: Float32Array;
+  /** 1 = most likely. */
+  readonly ranks: Int32Array;
+  /** Bytes of each entry's token; part of a character at times. */
+  readonly bytes: readonly Uint8Array[];
+}
+
+/** What is new of one choice. Exactly one output per choice has a finishReason other than 'none'. */
+export interface RequestOutput {
+  /** Which of the n choices. */
+  readonly index: number;
+  /** Text since the last output. */
+  readonly text: string;
+  /** Ids since the last output; empty unless returnTokenIds or logprobs were asked for. */
+  readonly tokenIds: Int32Array;
+  /** One per id in tokenIds, or null. */
+  readonly logprobs: readonly TokenLogprobs[] | null;
+  /** Position in the prompt -> logprobs; only in the outputs that bring them. */
+  readonly promptLogprobs: ReadonlyMap<number, TokenLogprobs> | null;
+  readonly finishReason: FinishReason;
+  /** Stop string or stop token id that ended it. */
+  readonly stopReason: string | number | null;
+  /** Set with finishReason 'error'. */
+  readonly error: RequestError | null;
+  readonly numPromptTokens: number;
+  readonly numCachedTokens: number;
+  /** So far, of this choice. */
+  readonly numOutputTokens: number;
+}
+
+export interface RequestHandle {
+  /** Ends all choices that are still open; their terminal outputs (abort) still come. */
+  abort(): void;
+  /** The reader has taken this many bytes of text of a choice: grants credit for as many more. */
+  consumed(index: number, bytes: number): void;
+}

@@ -1,0 +1,70 @@
+// What a backend is: it takes a program with its weights once, then runs steps. All backends
+// (reference, cpu, cuda) have this face; the worker process knows nothing else of them.
+import type { StepOutputColumns } from '../common/wire/step.ts';
+import type { Dtype, Program } from './program.ts';
+
+export type BackendName = 'reference' | 'cpu' | 'cuda';
+
+/** Rows of one checkpoint tensor as raw little-endian bytes, usually a view of a mapped file. */
+export interface WeightPart {
+  readonly dtype: Dtype;
+  readonly numRows: number;
+  readonly numColumns: number;
+  readonly data: Uint8Array;
+}
+
+export interface BackendLoad {
+  readonly program: Program;
+  /** weights[i] are the parts of program.weights[i], in order; the backend copies what it keeps. */
+  readonly weights: readonly (readonly WeightPart[])[];
+  readonly blockSize: number;
+  /** Blocks of each KV group. Block 0 is the null block. */
+  readonly numBlocks: number;
+  /** Rows of the row table. */
+  readonly maxNumSeqs: number;
+  readonly maxModelLen: number;
+  readonly numThreads: number;
+  readonly asyncDepth: number;
+  readonly fastMath: boolean;
+  /** Report op, file and line of a failure; slower. */
+  readonly debugSync: boolean;
+}
+
+export interface BackendInfo {
+  /** For the ready line: "cpu (avx2, 2 threads)". */
+  readonly device: string;
+  /** owner -> bytes */
+  readonly memory: Readonly<Record<string, number>>;
+}
+
+export interface StepResult {
+  readonly step: number;
+  readonly numTop: number;
+  readonly hash: number;
+  readonly startUs: number;
+  readonly endUs: number;
+  /** Valid for the receiver to keep: the backend does not reuse them. */
+  readonly columns: StepOutputColumns;
+}
+
+/** Where the device is: op opIndex of `step`; read at any time without waiting. */
+export interface BackendPosition {
+  readonly step: number;
+  readonly opIndex: number;
+}
+
+export interface Backend {
+  readonly name: BackendName;
+  load(load: BackendLoad): Promise<BackendInfo>;
+  /**
+   * Queues a step and returns at once; at most asyncDepth + 1 are in flight. `body` is StepInput's
+   * body frame and `table` two numbers (byte offset, element count) for each of stepInputColumns,
+   * in their order; both are copied or kept alive, never written. A bad table throws KernelError.
+   */
+  submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void;
+  /** Steps report in order. After onError nothing more is reported. */
+  onStep: ((result: StepResult) => void) | null;
+  onError: ((error: Error) => void) | null;
+  position(): BackendPosition;
+  close(): Promise<void>;
+}

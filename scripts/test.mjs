@@ -1,0 +1,45 @@
+// Runs the tests: every dist/test/**/*.test.js, or those whose path contains an argument.
+// Ends with one line, `N passed, N failed[, N skipped]`.
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const wanted = process.argv.slice(2);
+const files = readdirSync(join(root, 'dist/test'), { recursive: true })
+  .map((name) => join('dist/test', String(name)))
+  .filter(
+    (name) =>
+      name.endsWith('.test.js') && (wanted.length === 0 || wanted.some((w) => name.includes(w))),
+  )
+  .sort();
+if (files.length === 0) {
+  console.error('no test file matches', wanted.join(' '));
+  process.exit(1);
+}
+const child = spawn(
+  process.execPath,
+  ['--test', '--test-reporter=tap', `--test-concurrency=${availableParallelism()}`, ...files],
+  { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+);
+const counts = { pass: 0, fail: 0, skipped: 0, cancelled: 0, todo: 0 };
+let tail = '';
+child.stdout.setEncoding('utf8');
+child.stdout.on('data', (chunk) => {
+  process.stdout.write(chunk);
+  const lines = (tail + chunk).split('\n');
+  tail = lines.pop();
+  for (const line of lines) {
+    const match = /^# (pass|fail|skipped|cancelled|todo) (\d+)$/.exec(line);
+    if (match) counts[match[1]] = Number(match[2]);
+  }
+});
+child.on('close', (code) => {
+  const failed = counts.fail + counts.cancelled;
+  console.log(
+    `${counts.pass} passed, ${failed} failed${counts.skipped ? `, ${counts.skipped} skipped` : ''}`,
+  );
+  process.exit(code || failed ? 1 : 0);
+});
