@@ -127,3 +127,43 @@ export interface FrontendJson {
   readonly detokenizerKey: string | null;
   readonly model: string;
 }
+
+/** What the HTTP server needs to know. `listenFd` was bound by the supervisor. */
+export interface HttpConfig {
+  readonly listenFd: number;
+  readonly tls: { readonly keyPath: string; readonly certPath: string } | null;
+  /** The first is the id in answers. */
+  readonly servedModelNames: readonly string[];
+  readonly modelPath: string;
+  readonly maxModelLen: number;
+  /** Empty = no key needed. */
+  readonly apiKeys: readonly string[];
+  /** ['*'], or origins; empty = loopback origins only. */
+  readonly allowedOrigins: readonly string[];
+  /** Host headers other than loopback names are refused (loopback bind). */
+  readonly loopbackOnly: boolean;
+  readonly rootPath: string;
+  readonly strictApi: boolean;
+  readonly maxLogprobs: number;
+  readonly streamInterval: number;
+  readonly priorityScheduling: boolean;
+  readonly enableLogRequests: boolean;
+  readonly enableDebugTimeline: boolean;
+  /** From generation_config.json (--generation-config, --override-generation-config). */
+  readonly defaultSampling: {
+    readonly temperature?: number;
+    readonly topP?: number;
+    readonly topK?: number;
+    readonly minP?: number;
+    readonly repetitionPenalty?: number;
+    readonly maxTokens?: number;
+  };
+}
+
+export interface FrontendSlice extends ProcessSlice {
+  readonly engineAddress: string;
+  readonly detokenizerAddress: string;
+  readonly tokenizerPath: string;
+  readonly chatTemplatePath: string | null;
+  readonly http: HttpConfig;
+}
