@@ -1,12 +1,17 @@
-// Builds everything: TypeScript by tsc, then the native parts by the C++ compiler.
-import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+// Builds everything that is stale: TypeScript (tsc, then a bundle for each process), then the
+// native modules with the C++ compiler. `npm run build`.
 import { fileURLToPath } from 'node:url';
+import { BuildError, buildNative } from './build/native.mjs';
+import { buildTypescript } from './build/typescript.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const tsc = spawnSync(process.execPath, ['node_modules/typescript/lib/tsc.js'], {
-  cwd: root,
-  stdio: 'inherit',
-});
-if (tsc.status !== 0) process.exit(tsc.status ?? 1);
-writeFileSync(new URL('../dist/build-id', import.meta.url), 'dev\n');
+const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
+const report = (line) => console.error(`build: ${line}`);
+
+try {
+  await buildTypescript({ root, report });
+  await buildNative({ root, report });
+} catch (error) {
+  if (!(error instanceof BuildError)) throw error;
+  console.error(`build: ${error.message}`);
+  process.exit(1);
+}
