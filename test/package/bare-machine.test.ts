@@ -1,0 +1,75 @@
+// A machine with only node, npm, sh and a C++ compiler (with its as and ld), and no Node headers:
+// a clean copy of the repository installs, builds, starts and answers.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import t from 'tap';
+import { packageRoot } from '../../common/package-root.ts';
+import { complete, serve } from './serve.ts';
+
+const skip =
+  process.env['VLLM_TS_PACKAGE_TESTS'] === undefined &&
+  'slow, needs the npm registry: set VLLM_TS_PACKAGE_TESTS=1';
+
+const which = (name: string) =>
+  execFileSync('/bin/sh', ['-c', `command -v ${name}`])
+    .toString()
+    .trim();
+
+/** A folder that is all of PATH. */
+function barePath(folder: string, names: readonly string[]): string {
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  for (const name of names) symlinkSync(which(name), join(bin, name));
+  return bin;
+}
+
+function copyTracked(target: string): void {
+  const files = execFileSync('git', ['ls-files', '-z'], { cwd: packageRoot })
+    .toString()
+    .split('\0')
+    .filter(Boolean);
+  for (const file of files) {
+    mkdirSync(join(target, dirname(file)), { recursive: true });
+    copyFileSync(join(packageRoot, file), join(target, file));
+  }
+}
+
+t.test('npm ci && npm start on a bare machine', { skip, timeout: 900_000 }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-bare-'));
+  const checkout = join(folder, 'checkout');
+  copyTracked(checkout);
+  const env = {
+    PATH: barePath(folder, ['node', 'npm', 'sh', 'g++', 'as', 'ld']),
+    HOME: folder,
+    npm_config_nodedir: '/nonexistent',
+    npm_config_cache:
+      process.env['npm_config_cache'] ?? join(process.env['HOME'] ?? folder, '.npm'),
+    ...(process.env['npm_config_cafile'] && {
+      npm_config_cafile: process.env['npm_config_cafile'],
+    }),
+    ...(process.env['npm_config_registry'] && {
+      npm_config_registry: process.env['npm_config_registry'],
+    }),
+  };
+  const install = spawnSync(join(env.PATH, 'npm'), ['ci', '--no-audit', '--no-fund'], {
+    cwd: checkout,
+    env,
+  });
+  t.equal(install.status, 0, install.stderr.toString());
+  const server = await serve(join(env.PATH, 'npm'), ['start', '--', '--port', '0'], {
+    cwd: checkout,
+    env,
+  });
+  t.ok((await complete(server.url)).length > 0);
+  t.equal(await server.stop(), 0);
+
+  const without = barePath(mkdtempSync(join(tmpdir(), 'vllm-ts-bare-')), ['node', 'sh']);
+  const build = spawnSync(join(without, 'node'), ['scripts/build.mjs'], {
+    cwd: checkout,
+    env: { ...env, PATH: without },
+  });
+  t.equal(build.status, 1, 'without a compiler');
+  t.match(build.stderr.toString(), /^build: no C\+\+ compiler found: install one .*\n$/);
+});
