@@ -1,0 +1,40 @@
+// What the addon's files share: the KernelError class of JavaScript, and the way from a native
+// exception to it.
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+#include <utility>
+
+#include "../check.h"
+
+namespace vt {
+
+/// Constructor of common/errors.ts's KernelError, set once by init(); plain Error before that.
+Napi::Error make_kernel_error(Napi::Env env, const std::string& message, const std::string& op,
+                              double step);
+void set_kernel_error(Napi::Env env, Napi::Function constructor);
+
+/// Runs `body`; a native exception becomes a KernelError in JavaScript.
+template <typename Body>
+auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
+  try {
+    return std::forward<Body>(body)();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const KernelError& error) {
+    throw make_kernel_error(env, error.what(), error.op, -1);
+  } catch (const std::exception& error) {
+    throw make_kernel_error(env, error.what(), "", -1);
+  }
+}
+
+/// Read-only memory map of a file as an ArrayBuffer; writing to it ends the process.
+Napi::Value map_file(const Napi::CallbackInfo& info);
+
+/// The op table and the step's columns, for the test that compares them with TypeScript.
+Napi::Value op_table(const Napi::CallbackInfo& info);
+Napi::Value step_columns(const Napi::CallbackInfo& info);
+
+}  // namespace vt

@@ -1,0 +1,52 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { KernelError } from '../../../common/errors.ts';
+import { stepInputColumns, stepOutputColumns } from '../../../common/wire/step.ts';
+import { loadAddon } from '../../../kernels/addon.ts';
+import { ops, opNames, type ArgSpec } from '../../../kernels/ops.ts';
+
+const addon = loadAddon();
+
+t.test('op_table.h has the ops, arguments and attributes of ops.ts in its order', (t) => {
+  const wanted = opNames.map((name) => ({
+    name,
+    args: Object.entries(ops[name].args as Record<string, ArgSpec>).map(([arg, spec]) => ({
+      name: arg,
+      role: spec.role,
+      dtype: spec.dtype,
+      shape: spec.shape.join(','),
+      optional: spec.optional ?? false,
+    })),
+    attrs: [...ops[name].attrs],
+  }));
+  t.same(addon.opTable(), wanted);
+  t.end();
+});
+
+t.test('step.h has the columns of step.ts in their order', (t) => {
+  const { input, output } = addon.stepColumns();
+  t.same(Object.entries(input), Object.entries(stepInputColumns));
+  t.same(Object.entries(output), Object.entries(stepOutputColumns));
+  t.end();
+});
+
+t.test('mapFile maps the bytes of a file and names one that it cannot', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'map-file-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'bytes');
+  writeFileSync(path, Buffer.from([1, 2, 250]));
+  t.same([...new Uint8Array(addon.mapFile(path))], [1, 2, 250]);
+  writeFileSync(join(folder, 'empty'), '');
+  t.equal(addon.mapFile(join(folder, 'empty')).byteLength, 0);
+  const missing = join(folder, 'missing');
+  t.throws(() => addon.mapFile(missing), { name: 'KernelError', message: `${missing}: No such` });
+  t.throws(() => addon.mapFile(folder), { name: 'KernelError', message: 'not a regular file' });
+  try {
+    addon.mapFile(missing);
+  } catch (error) {
+    t.ok(error instanceof KernelError);
+  }
+  t.end();
+});
