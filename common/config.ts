@@ -1,6 +1,7 @@
 // The configuration as processes see it. The command line becomes one Config (frontend/cli), parsed
 // once and frozen; each process receives its slice in the supervisor's `config` message. What is
 // learned at start (number of blocks, addresses) is a message, never a write.
+import type { DefaultSampling } from './sampling-params.ts';
 import type { CurveKeys } from './wire/transport.ts';
 
 /** What config.json and generation_config.json say, checked; see worker/models and common/model. */
@@ -82,6 +83,8 @@ export interface EngineSlice extends ProcessSlice {
   readonly disableLogStats: boolean;
   readonly enableDebugTimeline: boolean;
   readonly defaultSeed: number;
+  /** Shown to frontends in their welcome. */
+  readonly defaultSampling: DefaultSampling;
 }
 
 export interface WorkerSlice extends ProcessSlice {
@@ -150,14 +153,7 @@ export interface HttpConfig {
   readonly enableLogRequests: boolean;
   readonly enableDebugTimeline: boolean;
   /** From generation_config.json (--generation-config, --override-generation-config). */
-  readonly defaultSampling: {
-    readonly temperature?: number;
-    readonly topP?: number;
-    readonly topK?: number;
-    readonly minP?: number;
-    readonly repetitionPenalty?: number;
-    readonly maxTokens?: number;
-  };
+  readonly defaultSampling: DefaultSampling;
 }
 
 export interface FrontendSlice extends ProcessSlice {

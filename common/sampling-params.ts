@@ -58,6 +58,11 @@ export const defaultSamplingParams: SamplingParams = {
   badWords: [],
 };
 
+/** Defaults of the served model, where they differ from `defaultSamplingParams`. */
+export type DefaultSampling = Partial<
+  Pick<SamplingParams, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty' | 'maxTokens'>
+>;
+
 /** How a request's tokens become text; rides to the detokenizer with its first TokenOutputs. */
 export interface TextParams {
   /** false: token ids only, `stop` must be empty. */
@@ -72,7 +77,7 @@ export interface TextParams {
   readonly streamInterval: number;
   /** One message at the end instead of deltas. */
   readonly finalOnly: boolean;
-  /** Text bytes that may be sent ahead of Credit for this request; see docs/protocol.md. */
+  /** Credit of this request: bytes that may be sent ahead of the reader; see Credit in messages. */
   readonly creditBytes: number;
 }
 

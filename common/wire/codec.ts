@@ -10,6 +10,9 @@ export interface WireMessage {
   readonly columns?: Columns;
 }
 
+/** A decoded message whose kind and fields are not yet judged. */
+export type AnyMessage = WireMessage & Record<string, unknown>;
+
 export type Frames = Uint8Array[];
 
 export function encodeMessage(message: WireMessage): Frames {
@@ -19,18 +22,16 @@ export function encodeMessage(message: WireMessage): Frames {
 }
 
 /** Throws WireError on anything that is not a well-formed message; the kind is not yet judged. */
-export function decodeMessage(
-  frames: readonly Uint8Array[],
-): WireMessage & Record<string, unknown> {
+export function decodeMessage(frames: readonly Uint8Array[]): AnyMessage {
   if (frames.length < 1 || frames.length > 2) throw new WireError(`${frames.length} frames`);
   const header = decodeHeader(frames[0]!);
   if (typeof header['kind'] !== 'string') throw new WireError('message without a kind');
   if (frames.length === 1) {
     if ('columns' in header) throw new WireError('column table without a body');
-    return header as WireMessage & Record<string, unknown>;
+    return header as AnyMessage;
   }
   const columns = unpackColumns(header['columns'], frames[1]!);
-  return { ...header, columns } as unknown as WireMessage & Record<string, unknown>;
+  return { ...header, columns } as unknown as AnyMessage;
 }
 
 export type { ColumnEntry };

@@ -102,6 +102,7 @@ export function checkColumns<S extends ColumnSpec>(columns: Columns, spec: S): C
     if (!column) throw new WireError(`column ${name} is missing`);
     if (typeOf(column) !== spec[name]) throw new WireError(`column ${name} is not ${spec[name]!}`);
   }
-  for (const name in columns) if (!(name in spec)) throw new WireError(`unknown column ${name}`);
+  for (const name in columns)
+    if (!Object.hasOwn(spec, name)) throw new WireError(`unknown column ${name}`);
   return columns as ColumnsOf<S>;
 }

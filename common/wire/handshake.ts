@@ -4,7 +4,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { buildId } from '../build-id.ts';
 import { protocolVersion, type Hello, type Refused, type Role } from './messages.ts';
-import type { AnyMessage } from './transport.ts';
+import type { AnyMessage } from './codec.ts';
 
 export function makeHello(
   role: Hello['role'],

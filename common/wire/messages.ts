@@ -1,7 +1,7 @@
 // Every message, one tagged union per link and direction, named by its two ends. docs/protocol.md
 // specifies the same byte for byte. Ids are unsigned 32-bit; a request is (frontendId, requestId).
 import type { ErrorInfo } from '../errors.ts';
-import type { SamplingParams, TextParams } from '../sampling-params.ts';
+import type { DefaultSampling, SamplingParams, TextParams } from '../sampling-params.ts';
 import type { ColumnSpec, ColumnsOf } from './columns.ts';
 import type { StepInputColumns, StepOutputColumns } from './step.ts';
 
@@ -86,6 +86,8 @@ export interface EngineWelcome {
   readonly numBlocks: number;
   readonly eosTokenIds: readonly number[];
   readonly priorityScheduling: boolean;
+  /** What the model's generation_config (or the operator) says instead of defaultSamplingParams. */
+  readonly defaultSampling: DefaultSampling;
 }
 
 /** All n requests are queued; each now ends in exactly one terminal TextOutputs row. */
@@ -135,8 +137,28 @@ export interface PeerLost {
   readonly generation: number;
 }
 
+/**
+ * A replaced process serves under its new generation and addresses. From the supervisor to all, and
+ * passed on by the engine to its frontends when it is the detokenizer.
+ */
+export interface PeerReady {
+  readonly kind: 'peerReady';
+  readonly role: Role;
+  readonly index: number;
+  readonly generation: number;
+  /** Where it binds, by who connects: `frontend`, `engine`, `worker`. */
+  readonly addresses: Readonly<Record<string, string>>;
+}
+
 export type EngineToFrontend =
-  EngineWelcome | Refused | Accepted | Rejected | UtilityReply | EngineStatus | PeerLost;
+  | EngineWelcome
+  | Refused
+  | Accepted
+  | Rejected
+  | UtilityReply
+  | EngineStatus
+  | PeerLost
+  | PeerReady;
 
 // ---------------------------------------------------------------- engine -> detokenizer
 
@@ -244,17 +266,22 @@ export type DetokenizerToEngine = DetokenizerWelcome | Refused | StopRequest | A
 
 // ---------------------------------------------------------------- frontend -> detokenizer
 
+/** Answered by Attached once the engine has introduced the frontend; they may arrive in any order. */
 export interface Attach {
   readonly kind: 'attach';
   readonly frontendId: number;
   readonly attachKey: string;
-  /** Text bytes that may be outstanding for this frontend in all. */
+  /** Credit for this frontend in all: bytes that may be on their way to it; see Credit. */
   readonly creditBytes: number;
 }
 
 export const creditColumns = { requestId: 'u32', bytes: 'u32' } as const satisfies ColumnSpec;
 
-/** Grants more: `bytes` for the frontend in all, and per request in the columns. */
+/**
+ * Grants more: `bytes` for the frontend in all, and per request in the columns. A row of TextOutputs
+ * costs its bytes of text plus 4 for each token id, from both accounts. Grants for ended requests
+ * count in all only; no account rises above what it began with.
+ */
 export interface Credit {
   readonly kind: 'credit';
   readonly bytes: number;
@@ -448,15 +475,6 @@ export interface Drain {
 
 export interface Stop {
   readonly kind: 'stop';
-}
-
-/** A replaced process is ready under its new generation and address. */
-export interface PeerReady {
-  readonly kind: 'peerReady';
-  readonly role: Role;
-  readonly index: number;
-  readonly generation: number;
-  readonly addresses: Readonly<Record<string, string>>;
 }
 
 export type SupervisorToProcess = ProcessConfig | Refused | Drain | Stop | PeerLost | PeerReady;

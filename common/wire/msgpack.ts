@@ -12,25 +12,39 @@ const options = { useRecords: false, moreTypes: false, variableMapSize: true, in
 const packr = new Packr(options as object);
 const unpackr = new Unpackr(options as object);
 
-/** Encodes a header. Undefined members are left out; integers above 32 bits are written as 64-bit. */
+/**
+ * Encodes a header. Undefined members are left out, integers above 32 bits are written as 64-bit,
+ * lone surrogates become U+FFFD. Throws WireError on nesting that the other end would refuse.
+ */
 export function encodeHeader(value: object): Uint8Array {
   // packr reuses a pool: the slice keeps a sent frame from being overwritten.
-  return Uint8Array.prototype.slice.call(packr.pack(clean(value)));
+  return Uint8Array.prototype.slice.call(packr.pack(clean(value, 0)));
 }
 
 type Plain =
   null | boolean | number | bigint | string | Uint8Array | Plain[] | { [key: string]: Plain };
 
-function clean(value: unknown): Plain {
-  if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) > 0x7fffffff)
-    return Number.isSafeInteger(value) && (value > 0xffffffff || value < 0) ? BigInt(value) : value;
-  if (value === null || typeof value !== 'object') return value as Plain;
-  if (value instanceof Uint8Array) return value;
-  if (Array.isArray(value)) return value.map(clean);
+function clean(value: unknown, depth: number): Plain {
+  if (depth > maxDepth) throw new WireError(`nesting deeper than ${maxDepth}`);
+  // msgpackr writes integers outside its 32-bit range as float64 unless they are BigInts.
+  if (typeof value === 'number')
+    return Number.isSafeInteger(value) && (value > 0xffffffff || value < -0x80000000)
+      ? BigInt(value)
+      : value;
+  if (typeof value === 'string') return wellFormed(value);
+  if (typeof value === 'boolean' || typeof value === 'bigint') return value;
+  if (typeof value !== 'object') return null;
+  if (value === null || value instanceof Uint8Array) return value;
+  if (Array.isArray(value)) return value.map((member) => clean(member, depth + 1));
   const out: Record<string, Plain> = {};
   for (const [key, member] of Object.entries(value))
-    if (member !== undefined) out[key] = clean(member);
+    if (member !== undefined) out[wellFormed(key)] = clean(member, depth + 1);
   return out;
+}
+
+/** Not yet in the es2023 library's types. */
+function wellFormed(text: string): string {
+  return (text as unknown as { toWellFormed(): string }).toWellFormed();
 }
 
 /** Decodes a header that must be one string-keyed map. Throws WireError. */

@@ -2,7 +2,7 @@ import t from 'tap';
 import { WireError } from '../../../common/errors.ts';
 import { decodeMessage, encodeMessage } from '../../../common/wire/codec.ts';
 import { checkColumns } from '../../../common/wire/columns.ts';
-import { encodeHeader } from '../../../common/wire/msgpack.ts';
+import { decodeHeader, encodeHeader } from '../../../common/wire/msgpack.ts';
 
 t.test('message round trip keeps fields and columns', (t) => {
   const frames = encodeMessage({
@@ -34,6 +34,16 @@ t.test('message round trip keeps fields and columns', (t) => {
   t.end();
 });
 
+t.test('integers keep their value, strings become well formed, holes become nil', (t) => {
+  const values = [-0x80000000, -0x80000001, 0xffffffff, 0x100000000, -(2 ** 53 - 1), 2 ** 53 - 1];
+  const header = decodeHeader(encodeHeader({ values, text: 'a\ud800b', holes: [undefined, 1] }));
+  t.same(header['values'], values);
+  t.equal(header['text'], 'a\ufffdb');
+  t.same(header['holes'], [null, 1]);
+  t.throws(() => encodeHeader({ seed: 2n ** 64n }), 'no integer is cut short');
+  t.end();
+});
+
 t.test('an unaligned body frame is read all the same', (t) => {
   const [header, body] = encodeMessage({ kind: 'x', columns: { a: Float64Array.of(1.5) } });
   const shifted = new Uint8Array(body!.length + 1).subarray(1);
@@ -48,6 +58,8 @@ t.test('hostile frames throw WireError and nothing else', (t) => {
     new Uint8Array(16),
   ];
   const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
+  t.throws(() => encodeHeader({ kind: 'x', deep: nested(9) }), WireError);
+  t.ok(decodeMessage([encodeHeader({ kind: 'x', deep: nested(7) })]));
   const cases: Record<string, Uint8Array[]> = {
     'no frame': [],
     'three frames': [encodeHeader({ kind: 'x' }), new Uint8Array(0), new Uint8Array(0)],
@@ -61,7 +73,7 @@ t.test('hostile frames throw WireError and nothing else', (t) => {
     'huge map': [Uint8Array.of(0xdf, 0xff, 0xff, 0xff, 0xff)],
     'huge string': [Uint8Array.of(0x81, 0xa1, 0x61, 0xdb, 0xff, 0xff, 0xff, 0xff)],
     'integer key': [Uint8Array.of(0x81, 0x01, 0x01)],
-    deep: [encodeHeader({ kind: 'x', deep: nested(12) })],
+    deep: [Uint8Array.of(0x81, 0xa1, 0x61, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x01)],
     truncated: [encodeHeader({ kind: 'x', a: 'hello' }).subarray(0, 9)],
     'offset past the body': table(['a', 'i32', 16, 1]),
     'count past the body': table(['a', 'i32', 0, 5]),

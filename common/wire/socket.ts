@@ -1,0 +1,70 @@
+// What the sockets of both ends of a link share: their options, their addresses and the send queue
+// (zeromq allows one pending send a socket). High-water marks are 0, because a ROUTER at its mark
+// drops silently (credits are the bound); linger is 0, so that closing never waits for a peer.
+import { maxBodyBytes } from './columns.ts';
+
+/** CURVE key pair and, for a DEALER, the server's public key (Z85 text). */
+export interface CurveKeys {
+  readonly publicKey: string;
+  readonly secretKey: string;
+  readonly serverKey: string | null;
+}
+
+/** Bytes of a unix socket's path; the kernel's own limit is 107. */
+export const maxSocketPathBytes = 100;
+
+/** Throws an Error that names an ipc path that is too long to be bound. */
+export function checkAddress(address: string): void {
+  const path = /^ipc:\/\/(.*)$/.exec(address)?.[1];
+  if (path !== undefined && Buffer.byteLength(path) > maxSocketPathBytes)
+    throw new Error(`socket path is over ${maxSocketPathBytes} bytes: ${path}`);
+}
+
+/** Options of every socket; over tcp a peer that has vanished is noticed by its silence. */
+export function socketOptions(address: string) {
+  return {
+    linger: 0,
+    sendHighWaterMark: 0,
+    receiveHighWaterMark: 0,
+    maxMessageSize: maxBodyBytes,
+    ...(address.startsWith('tcp:') && { heartbeatInterval: 5000, heartbeatTimeout: 15000 }),
+  };
+}
+
+type WireFrame = Uint8Array | string;
+
+/** Sends messages one after another; any number may be pushed at once. */
+export class SendQueue {
+  private queue: WireFrame[][] = [];
+  private sending = false;
+  private readonly socket: { send(frames: WireFrame[]): Promise<void> };
+
+  constructor(socket: { send(frames: WireFrame[]): Promise<void> }) {
+    this.socket = socket;
+  }
+
+  push(frames: WireFrame[]): void {
+    this.queue.push(frames);
+    if (!this.sending) void this.drain();
+  }
+
+  get length(): number {
+    return this.queue.length;
+  }
+
+  clear(): void {
+    this.queue = [];
+  }
+
+  private async drain(): Promise<void> {
+    this.sending = true;
+    for (let next = this.queue.shift(); next; next = this.queue.shift()) {
+      try {
+        await this.socket.send(next);
+      } catch {
+        // The socket is closed or the peer has gone: its owner learns it by other ways.
+      }
+    }
+    this.sending = false;
+  }
+}
