@@ -1,0 +1,181 @@
+// Conversations to text, by the model's Jinja template or the operator's (never a request's). The
+// template is parsed once. A rendering has a budget of steps and of output, and what users wrote
+// cannot become a special token: it is broken up before the template sees it (special-guard.ts).
+import { RequestError } from '../errors.ts';
+import { Environment, Interpreter, Template, type JinjaEnvironment } from './libraries.ts';
+import { bad } from './tokenizer-files.ts';
+import { toWellFormed, type Tokenizer } from './tokenizer.ts';
+
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+export interface ChatTemplateOptions {
+  readonly addGenerationPrompt: boolean;
+  /** The last message is left open, so that the model goes on with it. */
+  readonly continueFinalMessage: boolean;
+}
+
+export interface RenderedChat {
+  readonly text: string;
+  readonly tokenIds: Int32Array;
+}
+
+const maxOutputCharacters = 4 * 1024 * 1024;
+const maxSteps = 50_000;
+const maxStepsPerMessage = 2_000;
+/** Marks where the final message ends; the trailing space shows whether the template trims. */
+const continueMark = 'CONTINUE_FINAL_MESSAGE_TAG ';
+
+export class ChatTemplate {
+  private readonly tokenizer: Tokenizer;
+  private readonly source: string;
+  private readonly program: unknown;
+
+  /** Throws StartError when the template does not parse; `origin` names the file. */
+  constructor(tokenizer: Tokenizer, source: string, origin: string) {
+    this.tokenizer = tokenizer;
+    this.source = source;
+    try {
+      this.program = new Template(source).parsed;
+    } catch (error) {
+      throw bad(origin, `the chat template does not parse (${(error as Error).message})`);
+    }
+  }
+
+  /** Throws RequestError: what the template refuses (raise_exception), or a budget is used up. */
+  render(messages: readonly ChatMessage[], options: ChatTemplateOptions): RenderedChat {
+    const { guard } = this.tokenizer;
+    if (messages.length === 0) throw fault('there is no message');
+    if (options.addGenerationPrompt && options.continueFinalMessage)
+      throw fault('add_generation_prompt and continue_final_message exclude each other');
+    let clean = messages.map(({ role, content }) => ({
+      role: toWellFormed(role),
+      content: toWellFormed(content),
+    }));
+    const texts = clean.flatMap(({ role, content }) => [role, content]);
+    for (const text of texts) this.tokenizer.checkLength(text);
+    let breaker = '';
+    if (texts.some((text) => guard.has(text))) {
+      breaker = guard.chooseBreaker([this.source, ...texts]);
+      clean = clean.map(({ role, content }) => ({
+        role: guard.breakUp(role, breaker),
+        content: guard.breakUp(content, breaker),
+      }));
+    }
+    const rendered = options.continueFinalMessage
+      ? this.renderOpen(clean)
+      : this.run(clean, options.addGenerationPrompt);
+    return {
+      text: breaker === '' ? rendered : rendered.replaceAll(breaker, ''),
+      tokenIds: this.tokenizer.encodeRendered(rendered, breaker),
+    };
+  }
+
+  /** Renders with the end of the final message marked, and cuts there. */
+  private renderOpen(messages: readonly ChatMessage[]): string {
+    const last = messages.at(-1)!;
+    const marked = [...messages.slice(0, -1), { ...last, content: last.content + continueMark }];
+    const rendered = this.run(marked, false);
+    const at = rendered.lastIndexOf(continueMark.trim());
+    if (at < 0 || !rendered.includes(last.content.trim()))
+      throw fault('the chat template does not show the final message as it is, it cannot go on');
+    return rendered.startsWith(continueMark, at)
+      ? rendered.slice(0, at)
+      : rendered.slice(0, at).trimEnd();
+  }
+
+  private run(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+    const environment = new Environment();
+    const variables = {
+      ...globals,
+      ...this.tokenizer.files.namedTokens,
+      messages,
+      add_generation_prompt: addGenerationPrompt,
+    };
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+    const interpreter = new BoundedInterpreter(
+      environment,
+      maxSteps + maxStepsPerMessage * messages.length,
+    );
+    let text: string;
+    try {
+      text = String(interpreter.run(this.program).value);
+    } catch (error) {
+      if (error instanceof RequestError) throw error;
+      throw fault(`the chat template refuses the messages: ${(error as Error).message}`);
+    }
+    if (text.length > maxOutputCharacters)
+      throw fault(`the rendered messages are longer than ${maxOutputCharacters} characters`);
+    return text;
+  }
+}
+
+/** What every template may use besides the variables; the same as Hugging Face gives. */
+const globals: Readonly<Record<string, unknown>> = {
+  true: true,
+  false: false,
+  none: null,
+  True: true,
+  False: false,
+  None: null,
+  raise_exception: (message: unknown) => {
+    throw fault(String(message));
+  },
+  range: (start: number, stop?: number, step = 1) => {
+    const [from, to] = stop === undefined ? [0, start] : [start, stop];
+    const length = Math.ceil((to - from) / step);
+    if (!(length <= maxSteps)) throw fault(`the chat template loops more than ${maxSteps} times`);
+    return Array.from({ length: Math.max(0, length) }, (_, i) => from + i * step);
+  },
+  strftime_now: (format: string) => formatTime(new Date(), format),
+};
+
+/** Counts every node that is evaluated: no loop of a template outlives its budget. */
+class BoundedInterpreter extends Interpreter {
+  private left: number;
+
+  constructor(environment: JinjaEnvironment, steps: number) {
+    super(environment);
+    this.left = steps;
+  }
+
+  override evaluate(statement: unknown, environment: JinjaEnvironment): unknown {
+    if (this.left-- <= 0) throw fault('the chat template takes too many steps');
+    return super.evaluate(statement, environment);
+  }
+}
+
+const months =
+  'January February March April May June July August September October November December';
+const days = 'Sunday Monday Tuesday Wednesday Thursday Friday Saturday';
+
+function formatTime(now: Date, format: string): string {
+  const two = (n: number) => String(n).padStart(2, '0');
+  const month = months.split(' ')[now.getMonth()]!;
+  const day = days.split(' ')[now.getDay()]!;
+  const parts: Readonly<Record<string, string>> = {
+    Y: String(now.getFullYear()),
+    m: two(now.getMonth() + 1),
+    d: two(now.getDate()),
+    B: month,
+    b: month.slice(0, 3),
+    A: day,
+    a: day.slice(0, 3),
+    H: two(now.getHours()),
+    I: two(now.getHours() % 12 || 12),
+    M: two(now.getMinutes()),
+    S: two(now.getSeconds()),
+    p: now.getHours() < 12 ? 'AM' : 'PM',
+    '%': '%',
+  };
+  return format.replace(/%-?([A-Za-z%])/g, (whole: string, letter: string) => {
+    const part = parts[letter] ?? whole;
+    return whole.startsWith('%-') ? part.replace(/^0(?=.)/, '') : part;
+  });
+}
+
+function fault(message: string): RequestError {
+  return new RequestError('bad_request', message, 'messages');
+}

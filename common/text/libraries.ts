@@ -1,0 +1,38 @@
+// The parts of @huggingface/tokenizers and @huggingface/jinja that are used here, with types of our
+// own: theirs do not resolve under Node's module rules (relative imports without file endings).
+import * as jinja from '@huggingface/jinja';
+import * as tokenizers from '@huggingface/tokenizers';
+
+export interface HfTokenizer {
+  readonly model: {
+    /** Token by id, added tokens included; there may be holes. */
+    readonly vocab: readonly (string | undefined)[];
+    readonly unk_token_id?: number;
+  };
+  /** Splits what lies between added tokens; null when the tokenizer has no such step. */
+  pre_tokenizer: ((text: string, options: unknown) => string[]) | null;
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+  token_to_id(token: string): number | undefined;
+}
+
+export interface JinjaEnvironment {
+  set(name: string, value: unknown): unknown;
+}
+
+export interface JinjaInterpreter {
+  run(program: unknown): { readonly value: unknown };
+  /** Called for every node of the program. */
+  evaluate(statement: unknown, environment: JinjaEnvironment): unknown;
+}
+
+interface Libraries {
+  readonly Tokenizer: new (tokenizer: object, config: object) => HfTokenizer;
+  readonly Template: new (source: string) => { readonly parsed: unknown };
+  readonly Environment: new () => JinjaEnvironment;
+  readonly Interpreter: new (environment: JinjaEnvironment) => JinjaInterpreter;
+}
+
+export const { Tokenizer, Template, Environment, Interpreter } = {
+  ...tokenizers,
+  ...jinja,
+} as unknown as Libraries;

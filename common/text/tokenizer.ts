@@ -1,0 +1,180 @@
+// The tokenizer of a model folder: text to ids by @huggingface/tokenizers, ids to text by the table
+// of token bytes. A user's text never becomes a special token unless the caller allows it.
+import { RequestError } from '../errors.ts';
+import { GrowableColumn } from '../growable-column.ts';
+import { Tokenizer as HfTokenizerClass, type HfTokenizer } from './libraries.ts';
+import { SpecialGuard } from './special-guard.ts';
+import { buildTokenBytes, bytesOf, longestToken, type TokenBytes } from './token-bytes.ts';
+import { bad, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
+import { Utf8Decoder } from './utf8-decoder.ts';
+
+export interface EncodeOptions {
+  /** The model's own frame around a text (BOS, at times EOS), as Hugging Face adds it. */
+  readonly addSpecialTokens: boolean;
+  /** Special tokens written out in the text become those tokens; false (the default) keeps them text. */
+  readonly allowSpecial?: boolean;
+}
+
+export interface DecodeOptions {
+  readonly skipSpecialTokens: boolean;
+}
+
+export class Tokenizer {
+  readonly files: TokenizerFiles;
+  readonly table: TokenBytes;
+  readonly guard: SpecialGuard;
+  private readonly hf: HfTokenizer;
+  /** The same tokenizer, that takes `breaker` out of each piece after the splitting. */
+  private readonly guarded: HfTokenizer;
+  private breaker = '';
+  private readonly maxCharacters: number;
+  private readonly maxModelLen: number;
+  private readonly prefixIds: readonly number[];
+  private readonly suffixIds: readonly number[];
+
+  /** Throws StartError naming the file at fault. maxModelLen bounds how long a text may be. */
+  static load(path: string, maxModelLen: number): Tokenizer {
+    return new Tokenizer(readTokenizerFiles(path), maxModelLen);
+  }
+
+  private constructor(files: TokenizerFiles, maxModelLen: number) {
+    this.files = files;
+    const { tokenizer, config, addedTokens, path } = files;
+    try {
+      this.hf = new HfTokenizerClass(tokenizer, config);
+    } catch (error) {
+      throw bad(`${path}/tokenizer.json`, `not a tokenizer (${(error as Error).message})`);
+    }
+    this.table = buildTokenBytes(
+      this.hf.model.vocab,
+      addedTokens,
+      tokenizer['decoder'],
+      `${path}/tokenizer.json`,
+    );
+    this.guard = new SpecialGuard(addedTokens.filter((t) => t.special).map((t) => t.content));
+    this.guarded = this.makeGuarded();
+    this.maxModelLen = maxModelLen;
+    this.maxCharacters = maxModelLen * longestToken(this.table);
+    [this.prefixIds, this.suffixIds] = this.findFrame();
+  }
+
+  get vocabSize(): number {
+    return this.table.vocabSize;
+  }
+
+  idOf(token: string): number | null {
+    const added = this.files.addedTokens.find((t) => t.content === token);
+    return added?.id ?? this.hf.token_to_id(token) ?? null;
+  }
+
+  /**
+   * Ids of a text. Throws RequestError: context_length_exceeded, before any work, when the text
+   * cannot fit.
+   */
+  encode(text: string, { addSpecialTokens, allowSpecial = false }: EncodeOptions): Int32Array {
+    this.checkLength(text);
+    const wellFormed = toWellFormed(text);
+    const breaker =
+      allowSpecial || !this.guard.has(wellFormed) ? '' : this.guard.chooseBreaker([wellFormed]);
+    const ids = this.encodeGuarded(
+      breaker === '' ? wellFormed : this.guard.breakUp(wellFormed, breaker),
+      breaker,
+      allowSpecial,
+    );
+    if (!addSpecialTokens) return Int32Array.from(ids);
+    return Int32Array.from([...this.prefixIds, ...ids, ...this.suffixIds]);
+  }
+
+  /**
+   * Ids of a rendered conversation, without a frame: the template's special tokens count, those
+   * that the breaker breaks up do not. '' = nothing was broken up.
+   */
+  encodeRendered(text: string, breaker: string): Int32Array {
+    this.checkLength(text);
+    return Int32Array.from(this.encodeGuarded(text, breaker, false));
+  }
+
+  /** One-shot decoding. Throws RequestError for an id that the vocabulary does not have. */
+  decode(tokenIds: ArrayLike<number>, { skipSpecialTokens }: DecodeOptions): string {
+    const { table } = this;
+    const out = new GrowableColumn(Uint8Array, tokenIds.length * 5);
+    const utf8 = new Utf8Decoder();
+    for (let i = 0; i < tokenIds.length; i++) {
+      const id = tokenIds[i]!;
+      if (!(id >= 0 && id < table.vocabSize))
+        throw new RequestError(
+          'bad_request',
+          `token id ${id} is not in the vocabulary of ${table.vocabSize}`,
+          'tokens',
+        );
+      if (!skipSpecialTokens || table.special[id] === 0) utf8.write(bytesOf(table, id), out);
+    }
+    utf8.flush(out);
+    const skip = table.stripFirstSpace && out.length > 0 && out.at(0) === 0x20 ? 1 : 0;
+    return Buffer.from(out.view().subarray(skip)).toString('utf8');
+  }
+
+  /** Throws RequestError when a text has more characters than maxModelLen tokens can have. */
+  checkLength(text: string): void {
+    if (text.length <= this.maxCharacters) return;
+    throw new RequestError(
+      'context_length_exceeded',
+      `This model's maximum context length is ${this.maxModelLen} tokens. However, your prompt has ` +
+        `${text.length} characters, more than that many tokens can hold.`,
+      'input_text',
+    );
+  }
+
+  /** Ids without a frame. No more special ids come out than the text spells out (or none at all). */
+  private encodeGuarded(text: string, breaker: string, allowSpecial: boolean): number[] {
+    if (text === '') return [];
+    this.breaker = breaker;
+    const hf = breaker === '' ? this.hf : this.guarded;
+    const { ids } = hf.encode(text, { add_special_tokens: false });
+    if (allowSpecial) return ids;
+    // A normalizer could make a special token out of what was none: refused rather than let through.
+    const unknown = this.hf.model.unk_token_id ?? -1;
+    let numSpecial = 0;
+    for (const id of ids) if (this.table.special[id] === 1 && id !== unknown) numSpecial++;
+    if (numSpecial > 0 && numSpecial > this.guard.count(text))
+      throw new RequestError('bad_request', 'the text turns into a special token');
+    return ids;
+  }
+
+  private makeGuarded(): HfTokenizer {
+    const guarded = Object.create(this.hf) as HfTokenizer;
+    const preTokenize = this.hf.pre_tokenizer;
+    guarded.pre_tokenizer = (text, options) => {
+      const whole = text.replaceAll(this.breaker, '');
+      return preTokenize === null ? [whole] : preTokenize(whole, options);
+    };
+    return guarded;
+  }
+
+  /**
+   * What goes before and after a text. add_bos_token or add_eos_token in tokenizer_config.json
+   * decides where it is there; otherwise the post-processor of tokenizer.json does.
+   */
+  private findFrame(): [number[], number[]] {
+    const { config, namedTokens } = this.files;
+    if ('add_bos_token' in config || 'add_eos_token' in config) {
+      const named = (kind: 'bos' | 'eos') => {
+        const token = namedTokens[`${kind}_token`];
+        const id = token === undefined ? null : this.idOf(token);
+        return config[`add_${kind}_token`] === true && id !== null ? [id] : [];
+      };
+      return [named('bos'), named('eos')];
+    }
+    const bare = this.hf.encode('a', { add_special_tokens: false }).ids;
+    const framed = this.hf.encode('a', { add_special_tokens: true }).ids;
+    for (let at = 0; at + bare.length <= framed.length; at++)
+      if (bare.every((id, i) => framed[at + i] === id))
+        return [framed.slice(0, at), framed.slice(at + bare.length)];
+    throw bad(`${this.files.path}/tokenizer.json`, 'its post_processor changes the text');
+  }
+}
+
+/** Unpaired surrogates become U+FFFD, as UTF-8 has none. */
+export function toWellFormed(text: string): string {
+  return /\p{Surrogate}/u.test(text) ? Buffer.from(text, 'utf8').toString('utf8') : text;
+}
