@@ -1,0 +1,72 @@
+// TypeScript to dist/ by tsc, then one bundle a process by esbuild, so that a process reads one
+// file at start. dist/build-id is the hash that our processes compare when they shake hands.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { hashOf, listFiles } from './hash.mjs';
+import { withLock } from './lock.mjs';
+import { BuildError } from './native.mjs';
+
+const folders = ['common', 'engine', 'worker', 'frontend', 'detokenizer', 'kernels', 'scripts', 'test', 'examples'];
+
+/** Bundle name -> entry point; worker threads (*-thread.ts) are bundled beside their processes. */
+const entryPoints = {
+  supervisor: 'frontend/cli/main.ts',
+  frontend: 'frontend/main.ts',
+  engine: 'engine/main.ts',
+  worker: 'worker/main.ts',
+  detokenizer: 'detokenizer/main.ts',
+};
+
+function inputHash(root) {
+  const sources = folders.flatMap((folder) => listFiles(root, folder, ['.ts']));
+  const native = ['kernels', 'common/os'].flatMap((folder) => listFiles(root, folder, ['.cc', '.h', '.cu', '.cuh']));
+  const rest = ['tsconfig.json', 'package-lock.json', 'scripts/build/typescript.mjs'];
+  return hashOf(root, [...sources, ...native, ...rest]);
+}
+
+export function isTypescriptStale(root) {
+  const file = join(root, 'dist/build-id');
+  return !existsSync(file) || readFileSync(file, 'utf8').trim() !== inputHash(root);
+}
+
+export async function buildTypescript({ root, report = () => {} }) {
+  return await withLock(join(root, 'dist/.lock'), async () => {
+    if (!isTypescriptStale(root)) return false;
+    const hash = inputHash(root);
+    report('tsc');
+    const tsc = spawnSync(process.execPath, ['node_modules/typescript/lib/tsc.js'], { cwd: root, stdio: 'inherit' });
+    if (tsc.status !== 0) throw new BuildError('tsc failed');
+    report('bundles');
+    await bundle(root);
+    writeFileSync(join(root, 'dist/build-id'), `${hash}\n`);
+    return true;
+  });
+}
+
+async function bundle(root) {
+  const { build } = await import('esbuild');
+  const threads = folders
+    .filter((folder) => folder !== 'test')
+    .flatMap((folder) => listFiles(root, folder, ['-thread.ts']))
+    .map((file) => [basename(file, '.ts'), file]);
+  const entries = [...Object.entries(entryPoints), ...threads].filter(([, file]) => existsSync(join(root, file)));
+  mkdirSync(join(root, 'dist/bundle'), { recursive: true });
+  await build({
+    absWorkingDir: root,
+    entryPoints: entries.map(([out, file]) => ({ out, in: file })),
+    outdir: 'dist/bundle',
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    sourcemap: 'linked',
+    sourcesContent: false,
+    logLevel: 'warning',
+    // It finds its own binary beside itself.
+    external: ['zeromq'],
+    banner: {
+      js: "import { createRequire as vtCreateRequire } from 'node:module'; const require = vtCreateRequire(import.meta.url);",
+    },
+  });
+}
