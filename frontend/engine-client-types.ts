@@ -55,4 +55,6 @@ export interface RequestHandle {
   abort(): void;
   /** The reader has taken outputs of a choice worth this many `creditBytes`: grants as many more. */
   consumed(index: number, bytes: number): void;
+  /** All output ids of a choice so far, asked for or not (a copy). */
+  tokenIds(index: number): Int32Array;
 }

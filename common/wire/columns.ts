@@ -17,7 +17,15 @@ export const columnTypes = {
 } as const;
 
 export type ColumnType = keyof typeof columnTypes;
-export type ColumnOf<T extends ColumnType> = InstanceType<(typeof columnTypes)[T]>;
+export interface ColumnArrays {
+  u8: Uint8Array;
+  i32: Int32Array;
+  u32: Uint32Array;
+  f32: Float32Array;
+  f64: Float64Array;
+  u64: BigUint64Array;
+}
+export type ColumnOf<T extends ColumnType> = ColumnArrays[T];
 export type Columns = Readonly<Record<string, Column>>;
 
 /** What a message's columns must be: name to element type, in table order. */

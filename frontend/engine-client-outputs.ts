@@ -1,0 +1,138 @@
+// From the columns of TextOutputs to RequestOutputs. Text and ids of a row are cut out of the
+// message; objects for logprobs are made only for rows that have some.
+import { RequestError } from '../common/errors.ts';
+import { checkTextOutputs } from '../common/wire/check-outputs.ts';
+import { finishReasons, type TextOutputs } from '../common/wire/messages.ts';
+import type { GenerateRequest, RequestOutput, TokenLogprobs } from './engine-client-types.ts';
+
+export type TextOutputsView = ReturnType<typeof checkTextOutputs>;
+
+const noTokens = new Int32Array(0);
+/** What a token id takes from a request's credit, beside its text (bytes). */
+const tokenCreditBytes = 4;
+
+/** Where the row's logprob entries begin in the message; [n + 1]. Null if the message has none. */
+export function logprobEntryStarts(c: TextOutputsView): Uint32Array | null {
+  if (c.logprobIds.length === 0) return null;
+  const n = c.requestId.length;
+  const starts = new Uint32Array(n + 1);
+  let entry = 0;
+  for (let row = 0; row < n; row++) {
+    for (let k = c.tokenStart[row]!; k < c.tokenStart[row + 1]!; k++) entry += c.logprobCount[k]!;
+    starts[row + 1] = entry;
+  }
+  return starts;
+}
+
+/** Row -> position in the prompt -> logprobs. Null if the message has none. */
+export function promptLogprobsByRow(c: TextOutputsView) {
+  if (c.promptLogprobRow.length === 0) return null;
+  const rows = new Map<number, Map<number, TokenLogprobs>>();
+  let entry = 0;
+  for (let i = 0; i < c.promptLogprobRow.length; i++) {
+    const row = c.promptLogprobRow[i]!;
+    const end = entry + c.promptLogprobCount[i]!;
+    const positions = rows.get(row) ?? new Map<number, TokenLogprobs>();
+    rows.set(row, positions);
+    positions.set(c.promptLogprobPosition[i]!, {
+      ids: c.promptLogprobIds.subarray(entry, end),
+      logprobs: c.promptLogprobs.subarray(entry, end),
+      ranks: c.promptLogprobRanks.subarray(entry, end),
+      bytes: cut(c.promptLogprobText, c.promptLogprobTextStart, entry, end),
+    });
+    entry = end;
+  }
+  return rows;
+}
+
+/** Everything of one row; `index` is the choice that it belongs to. */
+export function rowOutput(
+  message: TextOutputs,
+  c: TextOutputsView,
+  row: number,
+  index: number,
+  request: GenerateRequest,
+  logprobStarts: Uint32Array | null,
+  promptLogprobs: ReturnType<typeof promptLogprobsByRow>,
+): RequestOutput {
+  const textStart = c.textStart[row]!;
+  const numTextBytes = c.textStart[row + 1]! - textStart;
+  const tokenIds = c.tokenIds.subarray(c.tokenStart[row], c.tokenStart[row + 1]);
+  const finishReason = finishReasons[c.finishReason[row]!]!;
+  const wantsLogprobs = request.sampling.logprobs !== null;
+  const wantsIds = wantsLogprobs || request.text.returnTokenIds;
+  return {
+    index,
+    text: Buffer.from(c.text.buffer, c.text.byteOffset + textStart, numTextBytes).toString('utf8'),
+    tokenIds: wantsIds ? tokenIds : noTokens,
+    logprobs: wantsLogprobs ? rowLogprobs(c, row, logprobStarts) : null,
+    promptLogprobs: promptLogprobs?.get(row) ?? null,
+    finishReason,
+    stopReason: stopReason(c, row, request),
+    error: finishReason === 'error' ? rowError(message, row) : null,
+    numPromptTokens: c.numPromptTokens[row]!,
+    numCachedTokens: c.numCachedTokens[row]!,
+    numOutputTokens: c.numOutputTokens[row]!,
+    creditBytes: numTextBytes + tokenCreditBytes * tokenIds.length,
+  };
+}
+
+/** The end of a choice that the server can no longer end: its peer is gone. */
+export function lostOutput(
+  index: number,
+  error: RequestError,
+  last: RequestOutput | null,
+  numPromptTokens: number,
+): RequestOutput {
+  return {
+    index,
+    text: '',
+    tokenIds: noTokens,
+    logprobs: null,
+    promptLogprobs: null,
+    finishReason: 'error',
+    stopReason: null,
+    error,
+    numPromptTokens,
+    numCachedTokens: last?.numCachedTokens ?? 0,
+    numOutputTokens: last?.numOutputTokens ?? 0,
+    creditBytes: 0,
+  };
+}
+
+function rowLogprobs(c: TextOutputsView, row: number, starts: Uint32Array | null): TokenLogprobs[] {
+  const out: TokenLogprobs[] = [];
+  if (!starts) return out;
+  let entry = starts[row]!;
+  for (let k = c.tokenStart[row]!; k < c.tokenStart[row + 1]!; k++) {
+    const end = entry + c.logprobCount[k]!;
+    out.push({
+      ids: c.logprobIds.subarray(entry, end),
+      logprobs: c.logprobs.subarray(entry, end),
+      ranks: c.logprobRanks.subarray(entry, end),
+      bytes: cut(c.logprobText, c.logprobTextStart, entry, end),
+    });
+    entry = end;
+  }
+  return out;
+}
+
+function cut(text: Uint8Array, starts: Uint32Array, from: number, to: number): Uint8Array[] {
+  return Array.from({ length: to - from }, (_, i) =>
+    text.subarray(starts[from + i], starts[from + i + 1]),
+  );
+}
+
+/** As in vLLM: a stop string, or an id of stop_token_ids; the model's own EOS is null. */
+function stopReason(c: TextOutputsView, row: number, request: GenerateRequest) {
+  const stop = request.text.stop[c.stopStringIndex[row]!];
+  if (stop !== undefined) return stop;
+  const id = c.stopTokenId[row]!;
+  return request.sampling.stopTokenIds.includes(id) ? id : null;
+}
+
+function rowError(message: TextOutputs, row: number): RequestError {
+  const found = message.errors.find((entry) => entry.row === row);
+  if (found) return RequestError.from(found.error);
+  return new RequestError('internal', 'the request ended with an error that was not named');
+}

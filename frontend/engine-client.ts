@@ -1,0 +1,273 @@
+// EngineClient: all that a frontend needs to know of the server. It submits requests to the engine,
+// receives their text from the detokenizer, and sees to it that every one of them ends once. It
+// knows no HTTP and no tokenizer.
+import { EventEmitter } from 'node:events';
+import { RequestError, StartError } from '../common/errors.ts';
+import type {
+  ApplyChatTemplate,
+  DetokenizerToFrontend,
+  EngineStatus,
+  EngineToFrontend,
+  EngineWelcome,
+  PeerLost,
+  TextReply,
+  UtilityReply,
+} from '../common/wire/messages.ts';
+import { Calls } from './engine-client-calls.ts';
+import { Connection, type LostRole } from './engine-client-connection.ts';
+import {
+  resolveOptions,
+  type ConnectOptions,
+  type ResolvedOptions,
+} from './engine-client-options.ts';
+import { OpenRequests } from './engine-client-requests.ts';
+import { streamOutputs } from './engine-client-stream.ts';
+import type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
+
+export interface EngineClientEvents {
+  /** A process of the server is gone; requests that needed it have got their terminal output. */
+  peerLost: [peer: Pick<PeerLost, 'role' | 'index' | 'generation'>];
+  /** Both links are up again after a loss. */
+  ready: [info: EngineWelcome];
+  status: [status: EngineStatus];
+}
+
+export class EngineClient {
+  private readonly connection: Connection;
+  private readonly requests: OpenRequests;
+  private readonly utilities = new Calls<UtilityReply>();
+  private readonly textCalls = new Calls<TextReply>();
+  private readonly emitter = new EventEmitter<EngineClientEvents>();
+  private welcome: EngineWelcome | null = null;
+  private lastStatus: EngineStatus | null = null;
+  private closed = false;
+
+  private constructor(
+    options: ResolvedOptions,
+    firstUp: () => void,
+    refused: (error: StartError) => void,
+  ) {
+    this.connection = new Connection(options, {
+      up: (info) => {
+        this.welcome = info;
+        firstUp();
+        this.emitter.emit('ready', info);
+      },
+      lost: (role, generation) => this.lost(role, generation),
+      refused,
+      engineMessage: (message) => this.onEngine(message),
+      detokenizerMessage: (message) => this.onDetokenizer(message),
+    });
+    this.requests = new OpenRequests(this.connection, options.creditBytes);
+  }
+
+  /**
+   * `where`: addresses and token, or the path of a frontend.json or its folder. Resolves when both
+   * the engine and the detokenizer have welcomed us. Throws StartError when refused (protocol or
+   * build mismatch, wrong token), RequestError not_ready when one does not answer in time.
+   */
+  static connect(where: ConnectOptions | string): Promise<EngineClient> {
+    const options = resolveOptions(where);
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error) => {
+        clearTimeout(timer);
+        client.close();
+        reject(error);
+      };
+      const up = () => {
+        clearTimeout(timer);
+        resolve(client);
+      };
+      const client = new EngineClient(options, up, fail);
+      const timer = setTimeout(() => {
+        const role = client.connection.missing ?? 'engine';
+        const message = `${role} at ${options[role]} did not answer within ${options.timeoutMs} ms`;
+        fail(new RequestError('not_ready', message));
+      }, options.timeoutMs);
+    });
+  }
+
+  /** What the engine said of itself: limits, EOS ids, model, defaults. */
+  get info(): EngineWelcome {
+    return this.welcome!;
+  }
+
+  /** The engine's last word on its load; null before the first. */
+  get status(): EngineStatus | null {
+    return this.lastStatus;
+  }
+
+  /** Requests can be submitted. */
+  get ready(): boolean {
+    return !this.closed && this.connection.missing === null;
+  }
+
+  /** Choices that have not ended. */
+  get numOpen(): number {
+    return this.requests.numOpen;
+  }
+
+  /**
+   * Resolves once the engine has taken all n choices; rejects with RequestError if it has taken none.
+   * Then `onOutput` is called with what is new, and exactly once per choice with a finishReason
+   * other than 'none'.
+   */
+  async submit(
+    request: GenerateRequest,
+    onOutput: (output: RequestOutput) => void,
+  ): Promise<RequestHandle> {
+    this.checkReady();
+    return this.requests.add(request, onOutput);
+  }
+
+  /** The outputs of all choices as they come; credit is granted as they are taken. Leaving the loop aborts. */
+  generate(
+    request: GenerateRequest,
+    options: { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<RequestOutput, void, undefined> {
+    return streamOutputs((onOutput) => this.submit(request, onOutput), request.n, options.signal);
+  }
+
+  /** Calls the engine: stats, memory, timeline, resetPrefixCache. */
+  async utility(method: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    if (this.connection.missing === 'engine') throw lostError('engine');
+    const reply = await this.utilities.call((callId) =>
+      this.connection.toEngine({ kind: 'utility', callId, method, args }),
+    );
+    return reply.result;
+  }
+
+  async tokenize(text: string, addSpecialTokens = true): Promise<Int32Array> {
+    const reply = await this.callText((callId) =>
+      this.connection.toDetokenizer({ kind: 'tokenize', callId, text, addSpecialTokens }),
+    );
+    return reply.columns.tokenIds;
+  }
+
+  async applyChatTemplate(
+    messages: ApplyChatTemplate['messages'],
+    options: {
+      readonly addGenerationPrompt?: boolean;
+      readonly continueFinalMessage?: boolean;
+    } = {},
+  ): Promise<{ text: string; tokenIds: Int32Array }> {
+    const { addGenerationPrompt = true, continueFinalMessage = false } = options;
+    const reply = await this.callText((callId) =>
+      this.connection.toDetokenizer({
+        kind: 'applyChatTemplate',
+        callId,
+        messages,
+        addGenerationPrompt,
+        continueFinalMessage,
+      }),
+    );
+    return { text: reply.text ?? '', tokenIds: reply.columns.tokenIds };
+  }
+
+  async detokenize(tokenIds: Int32Array, skipSpecialTokens = true): Promise<string> {
+    const reply = await this.callText((callId) =>
+      this.connection.toDetokenizer({
+        kind: 'detokenize',
+        callId,
+        skipSpecialTokens,
+        columns: { tokenIds },
+      }),
+    );
+    return reply.text ?? '';
+  }
+
+  on<K extends keyof EngineClientEvents>(
+    event: K,
+    listener: (...args: EngineClientEvents[K]) => void,
+  ): this {
+    this.emitter.on(event, listener as never);
+    return this;
+  }
+
+  /** The supervisor says that a process is gone; a loss that was seen already changes nothing. */
+  peerLost({ role, generation }: Pick<PeerLost, 'role' | 'generation'>): void {
+    if (role === 'engine' || role === 'detokenizer') this.connection.peerLost(role, generation);
+  }
+
+  /** A replaced detokenizer serves at `addresses.frontend` (from peerReady). */
+  reattach(addresses: Readonly<Record<string, string>>, generation: number): void {
+    const address = addresses['frontend'];
+    if (address !== undefined && !this.closed) this.connection.reattach(address, generation);
+  }
+
+  /** Ends what is open with shutting_down and closes both links. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.connection.close();
+    this.endAll(new RequestError('shutting_down', 'the client was closed'));
+  }
+
+  private onEngine(message: EngineToFrontend): void {
+    switch (message.kind) {
+      case 'accepted':
+        this.requests.accepted(message);
+        return;
+      case 'rejected':
+        this.requests.rejected(message);
+        return;
+      case 'utilityReply':
+        this.utilities.settle(message);
+        return;
+      case 'status':
+        this.lastStatus = message;
+        this.emitter.emit('status', message);
+        return;
+      case 'peerLost':
+        this.onPeerLost(message);
+        return;
+      case 'peerReady':
+        if (message.role === 'detokenizer') this.reattach(message.addresses, message.generation);
+        return;
+      case 'welcome':
+      case 'refused':
+        return;
+    }
+  }
+
+  private onDetokenizer(message: DetokenizerToFrontend): void {
+    if (message.kind === 'textOutputs') this.requests.textOutputs(message);
+    else if (message.kind === 'textReply') this.textCalls.settle(message);
+    else if (message.kind === 'peerLost') this.onPeerLost(message);
+  }
+
+  private onPeerLost(message: PeerLost): void {
+    const { role } = message;
+    if (role === 'engine' || role === 'detokenizer') this.peerLost(message);
+    else this.emitter.emit('peerLost', message);
+  }
+
+  private lost(role: LostRole, generation: number): void {
+    const error = lostError(role);
+    if (role === 'engine') this.utilities.failAll(error);
+    this.textCalls.failAll(error);
+    this.requests.endAll(error);
+    if (!this.closed) this.emitter.emit('peerLost', { role, index: 0, generation });
+  }
+
+  private endAll(error: RequestError): void {
+    this.utilities.failAll(error);
+    this.textCalls.failAll(error);
+    this.requests.endAll(error);
+  }
+
+  private callText(send: (callId: number) => void): Promise<TextReply> {
+    this.checkReady();
+    return this.textCalls.call(send);
+  }
+
+  private checkReady(): void {
+    if (this.closed) throw new RequestError('shutting_down', 'the client was closed');
+    const { missing } = this.connection;
+    if (missing) throw lostError(missing);
+  }
+}
+
+function lostError(role: LostRole): RequestError {
+  return new RequestError(`${role}_lost`, `the ${role} is gone`);
+}
