@@ -28,7 +28,9 @@ export interface BufferSpec {
 
 /**
  * A weight as the program uses it: the rows of its sources, one after another. Checkpoint sources
- * are tensors by name; a constant carries its data (inverse frequencies and the like).
+ * are tensors by name; a constant carries its data (inverse frequencies and the like) and comes to
+ * the backend without parts. A part may be stored in another float dtype than the weight's own: the
+ * backend converts it.
  */
 export interface WeightSpec {
   readonly name: string;
@@ -78,6 +80,11 @@ export interface Program {
   /** Set by the arena planner for these bounds. */
   readonly arenaBytes: number;
   readonly maxNumTokens: number;
+  /**
+   * A step may need more logit rows than this (prompt logprobs). The ops from gatherLogitRows on
+   * then run several times, each for the next maxNumLogits rows; nothing they read from before is
+   * overwritten by them.
+   */
   readonly maxNumLogits: number;
 }
 

@@ -1,0 +1,117 @@
+// The program of a small Llama: what the passes make of it, the arena, and what checks refuse.
+import t from 'tap';
+import { readModelConfig } from '../../common/model-config.ts';
+import { supportedArchitectures } from '../../common/model-config.ts';
+import { models } from '../../worker/models/registry.ts';
+import { buildProgram, type BuildOptions } from '../../worker/program/build.ts';
+import { checkProgram } from '../../worker/program/check.ts';
+import { printProgram } from '../../worker/program/print.ts';
+import { mergeLinears } from '../../worker/program/passes/merge-linears.ts';
+import { Recorder } from '../../worker/program/recorder.ts';
+import type { BufferSpec, Program } from '../../kernels/program.ts';
+
+const demo = { ...readModelConfig('models/demo'), numLayers: 1 };
+const options: BuildOptions = {
+  actDtype: 'f32',
+  weightDtype: 'bf16',
+  kvDtype: 'f32',
+  interleave: 0,
+  maxNumTokens: 96,
+  maxNumLogits: 8,
+};
+
+t.test('a Llama layer becomes fused ops with merged weights', (t) => {
+  const layer = 'model.layers.0';
+  t.equal(
+    printProgram(buildProgram(demo, options)),
+    `%0[numTokens,64] f32 = ropeCosSin(invFreq=rotary.invFreq[32] f32, factor=1)
+%1[numTokens,256] f32 = embedding(weight=model.embed_tokens.weight[8192,256] bf16)
+%2[numTokens,256] f32 = rmsNorm(x=%1, weight=${layer}.input_layernorm.weight[256] bf16, eps=0.00001)
+%3[numTokens,512] f32 = linear(x=%2, weight=${layer}.self_attn.{q,k,v}_proj.weight[512,256] bf16)
+ropeAndCache(qkv=%3, cosSin=%0, layer=0, numHeads=4, numKvHeads=2, headDim=64)
+%4[numTokens,256] f32 = attention(qkv=%3, layer=0, numHeads=4, numKvHeads=2, headDim=64, scale=0.125, window=0)
+%1[numTokens,256] f32 = linear(x=%4, weight=${layer}.self_attn.o_proj.weight[256,256] bf16, residual=%1)
+%5[numTokens,256] f32 = rmsNorm(x=%1, weight=${layer}.post_attention_layernorm.weight[256] bf16, eps=0.00001)
+%6[numTokens,1408] f32 = linear(x=%5, weight=${layer}.mlp.{gate,up}_proj.weight[1408,256] bf16)
+%7[numTokens,704] f32 = siluAndMul(gateUp=%6)
+%1[numTokens,256] f32 = linear(x=%7, weight=${layer}.mlp.down_proj.weight[256,704] bf16, residual=%1)
+%8[numLogits,256] f32 = gatherLogitRows(x=%1)
+%9[numLogits,256] f32 = rmsNorm(x=%8, weight=model.norm.weight[256] bf16, eps=0.00001)
+%10[numLogits,8192] f32 = linear(x=%9, weight=model.embed_tokens.weight[8192,256] bf16)
+sample(logits=%10)
+`,
+  );
+  t.end();
+});
+
+t.test('merged weights name their checkpoint tensors in order', (t) => {
+  const { weights } = buildProgram(demo, options);
+  const qkv = weights.find(({ name }) => name.includes('{q,k,v}'))!;
+  const name = (part: string) => `model.layers.0.self_attn.${part}_proj.weight`;
+  t.strictSame(qkv.sources, [
+    { tensor: name('q'), rowStart: 0, numRows: 256 },
+    { tensor: name('k'), rowStart: 0, numRows: 128 },
+    { tensor: name('v'), rowStart: 0, numRows: 128 },
+  ]);
+  t.end();
+});
+
+t.test('Qwen3 norms its heads in place, biases merge, the head may be untied', (t) => {
+  const program = buildProgram(
+    { ...demo, architecture: 'Qwen3ForCausalLM', attentionBias: true, tieWordEmbeddings: false },
+    { ...options, interleave: 8 },
+  );
+  const text = printProgram(program);
+  t.match(text, 'headRmsNorm(qkv=%3, qWeight=model.layers.0.self_attn.q_norm.weight[64] bf16');
+  t.match(text, 'bias=model.layers.0.self_attn.{q,k,v}_proj.bias[512] bf16');
+  t.match(text, '{gate,up}_proj.weight[1408,256] bf16 interleave 8');
+  t.match(text, 'lm_head.weight[8192,256]');
+  t.end();
+});
+
+t.test('every supported architecture has a model file', (t) => {
+  t.strictSame(Object.keys(models).sort(), [...supportedArchitectures].sort());
+  t.end();
+});
+
+t.test('the arena reuses memory, whatever the number of layers', (t) => {
+  const few = buildProgram({ ...demo, numLayers: 2 }, options);
+  const many = buildProgram({ ...demo, numLayers: 12 }, options);
+  t.equal(many.arenaBytes, few.arenaBytes);
+  const sum = many.buffers.reduce((bytes, b) => bytes + b.columns * 96 * 4, 0);
+  t.ok(many.arenaBytes < sum / 10);
+  t.ok(many.buffers.every(({ offset }) => offset % 256 === 0));
+  t.end();
+});
+
+t.test('checkProgram finds buffers that overlap while both are needed', (t) => {
+  const program = buildProgram(demo, options);
+  const moved = (index: number, offset: number): Program => ({
+    ...program,
+    buffers: program.buffers.map((b, i): BufferSpec => (i === index ? { ...b, offset } : b)),
+  });
+  // cosSin onto qkv, the residual stream onto the logits (which a second pass of the tail needs).
+  t.throws(() => checkProgram(moved(0, program.buffers[3]!.offset)), /overwritten before/);
+  t.throws(() => checkProgram(moved(1, program.buffers[10]!.offset)), /overwritten before/);
+  t.end();
+});
+
+t.test('checkProgram names op and argument of a wrong shape', (t) => {
+  const program = buildProgram(demo, options);
+  const buffers = program.buffers.map((b, i) => (i === 4 ? { ...b, columns: 255 } : b));
+  t.throws(
+    () => checkProgram({ ...program, buffers }),
+    /op 5 attention: out: Q\*D is 255, not 256/,
+  );
+  t.end();
+});
+
+t.test('linears that differ in input or bias stay apart', (t) => {
+  const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+  const x = m.embedding(m.weight('e', 10, 4));
+  m.linear(x, m.weight('a', 3, 4));
+  m.linear(x, m.weight('b', 3, 4), m.weight('c', 3));
+  m.linear(m.silu(x), m.weight('d', 3, 4));
+  t.equal(mergeLinears(m.nodes).length, m.nodes.length);
+  t.end();
+});

@@ -1,0 +1,90 @@
+// Plans the activation arena: each tensor gets a fixed byte offset such that two tensors that are
+// alive at the same time never overlap. Sizes are those of the largest step, so that one plan
+// serves every step and memory is computed, not measured.
+import { dtypeBytes, type SymbolicSize } from '../../kernels/program.ts';
+import { tensorArg, type Node, type Tensor } from './graph.ts';
+
+export const arenaAlignment = 256;
+
+export interface ArenaPlan {
+  /** Storage of each tensor; a linear's out shares that of its residual if that dies there. */
+  readonly storageOf: ReadonlyMap<Tensor, Tensor>;
+  readonly offsets: ReadonlyMap<Tensor, number>;
+  readonly bytes: number;
+}
+
+interface Life {
+  readonly tensor: Tensor;
+  readonly bytes: number;
+  readonly first: number;
+  last: number;
+}
+
+export function planArena(
+  nodes: readonly Node[],
+  maxRows: Readonly<Record<SymbolicSize, number>>,
+): ArenaPlan {
+  const lives = new Map<Tensor, Life>();
+  const storageOf = new Map<Tensor, Tensor>();
+  const lastUses = findLastUses(nodes);
+  nodes.forEach((node, index) => {
+    const out = node.args['out'];
+    if (out?.kind !== 'tensor') return;
+    const residual = node.op === 'linear' && 'residual' in node.args && tensorArg(node, 'residual');
+    if (residual && canReuse(node, residual, lastUses.get(residual) === index)) {
+      const storage = storageOf.get(residual)!;
+      storageOf.set(out, storage);
+      lives.get(storage)!.last = lastUses.get(out) ?? index;
+      return;
+    }
+    const rowBytes = out.columns * dtypeBytes[out.dtype];
+    const bytes = Math.ceil((maxRows[out.rows] * rowBytes) / arenaAlignment) * arenaAlignment;
+    storageOf.set(out, out);
+    lives.set(out, { tensor: out, bytes, first: index, last: lastUses.get(out) ?? index });
+  });
+  return { storageOf, ...place([...lives.values()]) };
+}
+
+/**
+ * A backend may run the ops from gatherLogitRows on several times in a step, for some of the logit
+ * rows each time: what they read from before stays alive to the end.
+ */
+function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
+  const tail = nodes.findIndex((node) => node.op === 'gatherLogitRows');
+  const born = new Map<Tensor, number>();
+  const last = new Map<Tensor, number>();
+  nodes.forEach((node, index) => {
+    for (const name in node.args) {
+      const arg = node.args[name]!;
+      if (arg.kind !== 'tensor') continue;
+      if (name === 'out') born.set(arg, index);
+      else
+        last.set(arg, tail >= 0 && index >= tail && born.get(arg)! < tail ? nodes.length : index);
+    }
+  });
+  return last;
+}
+
+function canReuse(node: Node, residual: Tensor, diesHere: boolean): boolean {
+  const out = tensorArg(node, 'out');
+  return diesHere && tensorArg(node, 'x') !== residual && out.dtype === residual.dtype;
+}
+
+/** Largest first, each at the lowest offset that is free over its whole life. */
+function place(lives: readonly Life[]): { offsets: Map<Tensor, number>; bytes: number } {
+  const offsets = new Map<Tensor, number>();
+  const placed: (Life & { readonly offset: number })[] = [];
+  let total = 0;
+  for (const life of [...lives].sort((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    const neighbours = placed
+      .filter((other) => other.first <= life.last && life.first <= other.last)
+      .sort((a, b) => a.offset - b.offset);
+    let offset = 0;
+    for (const other of neighbours)
+      if (other.offset < offset + life.bytes) offset = Math.max(offset, other.offset + other.bytes);
+    placed.push({ ...life, offset });
+    offsets.set(life.tensor, offset);
+    total = Math.max(total, offset + life.bytes);
+  }
+  return { offsets, bytes: total };
+}
