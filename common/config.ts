@@ -159,6 +159,9 @@ export interface HttpConfig {
 export interface FrontendSlice extends ProcessSlice {
   readonly engineAddress: string;
   readonly detokenizerAddress: string;
+  /** CURVE public keys of both servers where the links are tcp, null for ipc. */
+  readonly engineKey: string | null;
+  readonly detokenizerKey: string | null;
   readonly tokenizerPath: string;
   readonly chatTemplatePath: string | null;
   readonly http: HttpConfig;

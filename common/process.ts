@@ -4,6 +4,7 @@
 import { createLogger, type Logger } from './log.ts';
 import type { ProcessSlice } from './config.ts';
 import { exitCodes, StartError } from './errors.ts';
+import { dieWithParent } from './os/index.ts';
 import { makeHello } from './wire/handshake.ts';
 import type {
   PeerLost,
@@ -20,7 +21,14 @@ export const processEnv = {
   token: 'VLLM_TS_TOKEN',
   index: 'VLLM_TS_INDEX',
   generation: 'VLLM_TS_GENERATION',
+  /** Process id of the supervisor, for the parent-death watch. */
+  parent: 'VLLM_TS_PARENT',
 } as const;
+
+/** A pipe that every child inherits; its end tells that the supervisor is gone. */
+export const parentPipeFd = 3;
+/** The first of the descriptors that a role inherits besides (a frontend's listening socket). */
+export const firstInheritedFd = 4;
 
 export interface ProcessContext<Slice extends ProcessSlice> {
   readonly slice: Slice;
@@ -70,8 +78,12 @@ export function runProcess<Slice extends ProcessSlice>(
   // Only the supervisor acts on signals.
   process.on('SIGINT', () => undefined);
   process.on('SIGTERM', () => undefined);
+  const parent = process.env[processEnv.parent];
+  if (parent !== undefined) dieWithParent(Number(parent), parentPipeFd);
 
   let running: RunningProcess | null = null;
+  /** News of peers that came while this process was still starting. */
+  let earlyNews: (PeerLost | PeerReady)[] = [];
   let ending = false;
   const link = new DealerLink(address, makeHello(role, index, generation, token), {
     message: (message) => {
@@ -86,7 +98,8 @@ export function runProcess<Slice extends ProcessSlice>(
     ending = true;
     const code = exitCode ?? (error instanceof StartError ? error.exitCode : 1);
     const message = error instanceof Error ? error.message : String(error);
-    log.error({ err: error instanceof Error ? error.stack : undefined }, message);
+    const isForeseen = !(error instanceof Error) || error instanceof StartError;
+    log.error(isForeseen ? {} : { err: error.stack }, message);
     tell({ kind: 'fatal', exitCode: code, message });
     // The message needs a moment to leave; the process ends even if it cannot.
     setTimeout(() => process.exit(code), 50);
@@ -101,6 +114,8 @@ export function runProcess<Slice extends ProcessSlice>(
         const slice = message.config as unknown as Slice;
         log = createLogger({ process: name, level: slice.logLevel, format: slice.logFormat });
         running = await start({ slice, role, index, generation, token, log, tell, fatal });
+        for (const news of earlyNews) hear(running, news);
+        earlyNews = [];
         tell({ kind: 'ready', role, index, generation, info: running.info });
         return;
       }
@@ -117,11 +132,15 @@ export function runProcess<Slice extends ProcessSlice>(
         link.close();
         return process.exit(0);
       case 'peerLost':
-        running?.peerLost?.(message);
-        return;
       case 'peerReady':
-        running?.peerReady?.(message);
+        if (running) hear(running, message);
+        else earlyNews.push(message);
         return;
     }
   }
+}
+
+function hear(running: RunningProcess, news: PeerLost | PeerReady): void {
+  if (news.kind === 'peerLost') running.peerLost?.(news);
+  else running.peerReady?.(news);
 }

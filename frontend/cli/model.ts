@@ -1,0 +1,114 @@
+// What MODEL means: a folder in Hugging Face form, or the demo model that the package brings; its
+// tokenizer, chat template and the sampling defaults of its generation_config.json.
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { exitCodes, StartError } from '../../common/errors.ts';
+import { packageRoot } from '../../common/package-root.ts';
+import type { DefaultSampling } from '../../common/sampling-params.ts';
+import type { Flags } from './flags.ts';
+
+export const demoModelName = 'vllm-ts-demo';
+
+export interface ModelChoice {
+  /** Folder with config.json and weights. */
+  readonly path: string;
+  /** Its name in the API unless --served-model-name says otherwise. */
+  readonly name: string;
+}
+
+export function chooseModel(model: string | null): ModelChoice {
+  if (model === null) return { path: join(packageRoot, 'models/demo'), name: demoModelName };
+  const stat = statSync(model, { throwIfNoEntry: false });
+  if (stat?.isDirectory() !== true)
+    throw badModel(
+      `${model} is not a folder. MODEL is a Hugging Face folder with config.json, *.safetensors ` +
+        'and tokenizer.json; names on the hub and GGUF files are not supported so far',
+    );
+  return { path: model, name: model };
+}
+
+export function checkTokenizer(path: string): void {
+  if (!isFile(join(path, 'tokenizer.json')))
+    throw badModel(`${join(path, 'tokenizer.json')} is missing; --tokenizer names another folder`);
+}
+
+/** A template's file as given, or the template's own text; null = the model's. */
+export function readChatTemplate(given: string | null): { path: string } | { text: string } | null {
+  if (given === null) return null;
+  if (isFile(given)) return { path: given };
+  if (/\{[{%]/.test(given)) return { text: given };
+  throw new StartError(
+    exitCodes.badFlag,
+    `--chat-template: ${given} is neither a file nor a template`,
+  );
+}
+
+/** Field of generation_config.json -> ours, with the values that sampling takes. */
+const samplingFields: Readonly<
+  Record<string, { to: keyof DefaultSampling; isValid: (value: number) => boolean; range: string }>
+> = {
+  temperature: { to: 'temperature', isValid: (v) => v >= 0 && v <= 2, range: '0 to 2' },
+  top_p: { to: 'topP', isValid: (v) => v > 0 && v <= 1, range: 'above 0, at most 1' },
+  top_k: { to: 'topK', isValid: (v) => Number.isInteger(v) && v >= -1, range: 'whole, -1 or more' },
+  min_p: { to: 'minP', isValid: (v) => v >= 0 && v <= 1, range: '0 to 1' },
+  repetition_penalty: {
+    to: 'repetitionPenalty',
+    isValid: (v) => v > 0 && v <= 2,
+    range: 'above 0, at most 2',
+  },
+  max_new_tokens: { to: 'maxTokens', isValid: (v) => Number.isInteger(v) && v > 0, range: 'whole' },
+};
+
+/** Sampling defaults of --generation-config, then --override-generation-config. */
+export function readDefaultSampling(flags: Flags, modelPath: string): DefaultSampling {
+  const { generationConfig, overrideGenerationConfig } = flags;
+  const folder =
+    generationConfig === null || generationConfig === 'auto' ? modelPath : generationConfig;
+  const file = join(folder, 'generation_config.json');
+  // A model need not have one; a folder that is named must.
+  const isRead = generationConfig !== 'vllm' && (folder !== modelPath || isFile(file));
+  const fromFile = isRead ? pickSampling(readJson(file), file, exitCodes.badModel) : {};
+  for (const key of Object.keys(overrideGenerationConfig))
+    if (!(key in samplingFields))
+      throw new StartError(
+        exitCodes.badFlag,
+        `--override-generation-config: ${key} is not one of ${Object.keys(samplingFields).join(', ')}`,
+      );
+  const overrides = pickSampling(
+    overrideGenerationConfig,
+    '--override-generation-config',
+    exitCodes.badFlag,
+  );
+  return { ...fromFile, ...overrides };
+}
+
+function pickSampling(
+  values: Readonly<Record<string, unknown>>,
+  source: string,
+  exitCode: number,
+): DefaultSampling {
+  const picked: Partial<Record<keyof DefaultSampling, number>> = {};
+  for (const [key, { to, isValid, range }] of Object.entries(samplingFields)) {
+    const value = values[key];
+    if (value === undefined || value === null) continue;
+    if (typeof value !== 'number' || !isValid(value))
+      throw new StartError(exitCode, `${source}: ${key} must be ${range}`);
+    picked[to] = key === 'top_k' ? Math.max(0, value) : value;
+  }
+  return picked;
+}
+
+function readJson(file: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (value !== null && typeof value === 'object' && !Array.isArray(value))
+      return value as Readonly<Record<string, unknown>>;
+  } catch (error) {
+    throw badModel(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  throw badModel(`${file} is not a JSON object`);
+}
+
+const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+
+const badModel = (message: string) => new StartError(exitCodes.badModel, message);

@@ -1,0 +1,112 @@
+// The command line, read by commander from the table of flags. Whatever is wrong becomes a
+// StartError that names the flag and the nearest right one; nothing is printed here but help.
+import { Command, CommanderError, Option } from 'commander';
+import { exitCodes, StartError } from '../../common/errors.ts';
+import { flags, notBuilt, type Flag, type Flags } from './flags.ts';
+import { nearest } from './values.ts';
+
+export interface ServeCommand {
+  /** null = the demo model. */
+  readonly model: string | null;
+  readonly flags: Flags;
+}
+
+const table = Object.entries(flags) as [keyof Flags, Flag<unknown>][];
+
+/** Null if help or the version was asked for and printed. Throws StartError (64). */
+export function parseCommandLine(argv: readonly string[], version: string): ServeCommand | null {
+  let parsed: ServeCommand | null = null;
+  const program = new Command('vllm-ts')
+    .description('LLM inference and serving engine')
+    .version(version, '-v, --version');
+  const serve = program
+    .command('serve')
+    .description('serve a model through an OpenAI-compatible HTTP server')
+    .argument('[MODEL]', 'Hugging Face folder (default: the demo model that comes along)')
+    .allowExcessArguments(false)
+    .action((model: string | undefined) => {
+      parsed = { model: model ?? null, flags: readFlags(serve) };
+    });
+  for (const [, flag] of table) for (const option of optionsOf(flag)) serve.addOption(option);
+  for (const command of [program, serve])
+    command.exitOverride().configureOutput({ writeErr: () => undefined });
+
+  const args = argv.map(withDashes);
+  refuseNotBuilt(args);
+  if (args.length === 0) throw badFlag('no command given. vllm-ts serve [MODEL] starts a server');
+  try {
+    program.parse(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return null;
+    throw badFlag(reword(error, args));
+  }
+  return parsed;
+}
+
+function optionsOf(flag: Flag<unknown>): Option[] {
+  if (flag.value === null) {
+    const off = new Option(flag.name.replace('--', '--no-'));
+    return [
+      new Option(flag.name, flag.help).default(flag.default),
+      flag.default === true ? off : off.hideHelp(),
+    ];
+  }
+  const option = new Option(`${flag.name} ${flag.value}`, flag.help).argParser(
+    (text: string, previous: unknown) => flag.parse(text, previous),
+  );
+  const isShown = typeof flag.default === 'number' || typeof flag.default === 'string';
+  return [isShown ? option.default(flag.default) : option];
+}
+
+/** commander names a value by its flag in camel case, as the table does. */
+function readFlags(serve: Command): Flags {
+  const given = serve.opts<Record<string, unknown>>();
+  const read = Object.fromEntries(
+    table.map(([key, flag]) => [key, given[flagKey(flag.name)] ?? flag.default]),
+  );
+  return Object.freeze(read) as Flags;
+}
+
+const flagKey = (name: string) =>
+  name.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** vLLM takes --max_model_len as well. */
+function withDashes(arg: string): string {
+  if (!arg.startsWith('--')) return arg;
+  const [name = '', ...value] = arg.split('=');
+  return [name.replaceAll('_', '-'), ...value].join('=');
+}
+
+function refuseNotBuilt(args: readonly string[]): void {
+  const found = args.map((arg) => arg.split('=')[0]!).find((name) => notBuilt.has(name));
+  if (found !== undefined) throw badFlag(`${found}: vllm-ts does not have this flag of vLLM yet`);
+}
+
+function badFlag(message: string): StartError {
+  return new StartError(exitCodes.badFlag, message);
+}
+
+/** commander's message, with the flag first and our own hint. */
+function reword(error: CommanderError, args: readonly string[]): string {
+  const message = error.message.replace(/^error: /, '').split('\n')[0]!;
+  if (error.code === 'commander.unknownOption') {
+    const name = /'([^'=]*)/.exec(message)?.[1] ?? '';
+    return `unknown flag ${name}${hint(
+      name,
+      table.map(([, flag]) => flag.name),
+    )}`;
+  }
+  if (error.code === 'commander.unknownCommand')
+    return `unknown command '${args[0] ?? ''}'${hint(args[0] ?? '', ['serve'])}; vllm-ts serve [MODEL] starts a server`;
+  if (error.code === 'commander.excessArguments') return 'more than one MODEL is given';
+  if (error.code === 'commander.optionMissingArgument')
+    return `${/'(--[\w-]+)/.exec(message)?.[1] ?? 'a flag'}: its value is missing`;
+  const invalid = /^option '(--[\w-]+).*?' argument '.*?' is invalid\. (.*)$/s.exec(message);
+  return invalid ? `${invalid[1]!}: ${invalid[2]!}` : message;
+}
+
+function hint(name: string, candidates: readonly string[]): string {
+  const near = nearest(name, candidates);
+  return near === null ? '' : `. Did you mean ${near}?`;
+}

@@ -1,0 +1,130 @@
+// `vllm-ts serve`: binds the port, makes the run directory, starts the supervisor with a plan made
+// of the configuration, prints the ready line, and ends with the supervisor's outcome.
+import { randomBytes } from 'node:crypto';
+import { basename, dirname, join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { createLogger } from '../../common/log.ts';
+import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
+import { packageRoot } from '../../common/package-root.ts';
+import type { ChildRole } from '../supervisor/child.ts';
+import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
+import { RunDir } from '../supervisor/run-dir.ts';
+import { Supervisor, type Outcome, type Plan } from '../supervisor/supervisor.ts';
+import { makeConfig, report, type Config } from './config.ts';
+import { baseUrl, bindHttp, curlLine } from './listen.ts';
+import type { ServeCommand } from './parse.ts';
+import { makeSlice } from './slices.ts';
+
+/** Runs a server to its end and returns the exit code. Throws StartError before anything runs. */
+export async function serve(command: ServeCommand): Promise<number> {
+  const config = makeConfig(command, process.env);
+  const { flags } = config;
+  const tcp = parseTcpAddress(flags.frontendAddress ?? '');
+  const listening = flags.headless ? null : bindHttp(config);
+  const log = createLogger({
+    process: 'supervisor',
+    level: config.logLevel,
+    format: flags.logFormat,
+  });
+  raiseFileLimit();
+  const runDir =
+    flags.frontendAddress === null || tcp !== null
+      ? RunDir.fresh()
+      : RunDir.named(flags.frontendAddress);
+  let outcome: Outcome;
+  try {
+    const endpoints = new Endpoints(runDir, tcp);
+    const plan = makePlan(config, endpoints, runDir, listening);
+    const publish = () => {
+      const json = endpoints.frontendJson(plan.token, config.names[0]!, 0, generation);
+      return runDir.writeFrontendJson(json);
+    };
+    let generation = 0;
+    const supervisor = await Supervisor.start(
+      plan,
+      {
+        ready: (info) => {
+          const file = publish();
+          if (flags.frontendAddress !== null) log.info(`frontends attach through ${file}`);
+          printReady(config, listening, info);
+        },
+        replaced: (id) => {
+          if (id.role === 'detokenizer') generation = id.generation;
+          publish();
+        },
+      },
+      log,
+    );
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      if (signal !== 'SIGHUP' || !isSignalIgnored(1))
+        process.on(signal, () => supervisor.signal(signal));
+    report(config, log);
+    outcome = await supervisor.outcome;
+  } finally {
+    runDir.remove();
+  }
+  const { cause, exitCode } = outcome;
+  if (cause) log.fatal({ cause: cause.message, in: cause.process, exitCode }, 'server ended');
+  else log.info({ exitCode }, 'server ended');
+  return exitCode;
+}
+
+function makePlan(
+  config: Config,
+  endpoints: Endpoints,
+  runDir: RunDir,
+  listening: Listening | null,
+): Plan {
+  return {
+    token: randomBytes(32).toString('hex'),
+    controlAddress: endpoints.control,
+    processes: [
+      { role: 'engine', index: 0 },
+      { role: 'worker', index: 0 },
+      { role: 'detokenizer', index: 0 },
+      ...(listening ? [{ role: 'frontend', index: 0 } as const] : []),
+    ],
+    shutdownTimeoutMs: Math.round(config.flags.shutdownTimeout * 1000),
+    command: (role) => ['--enable-source-maps', entryPoint(role)],
+    fds: (role) => (role === 'frontend' && listening ? [listening.fd] : []),
+    slice: (id, generations) => ({
+      ...makeSlice(id, { config, endpoints, runDir, generations }),
+    }),
+    addresses: ({ role, generation }) =>
+      role === 'detokenizer'
+        ? {
+            engine: endpoints.detokenizerEngine(generation).address,
+            frontend: endpoints.detokenizerFrontend(generation).address,
+          }
+        : {},
+  };
+}
+
+/** Processes start in the form in which this one runs: as a bundle, or as tsc left it. */
+function entryPoint(role: ChildRole): string {
+  const isBundle = basename(dirname(fileURLToPath(import.meta.url))) === 'bundle';
+  return join(packageRoot, 'dist', isBundle ? `bundle/${role}.js` : `${role}/main.js`);
+}
+
+type Info = ReadonlyMap<string, Readonly<Record<string, unknown>>>;
+
+/** One line for the operator (or a script that waits), and one to try, on stdout. */
+function printReady(config: Config, listening: Listening | null, info: Info): void {
+  const all = { ...info.get('engine'), ...info.get('worker 0') };
+  const port = listening?.port ?? 0;
+  const { uds } = config.flags;
+  const numBlocks = Number(all['numBlocks']);
+  const fields = {
+    url: listening ? baseUrl(config, port) : 'none',
+    ...(uds !== null && { uds }),
+    model: config.names[0],
+    dtype: all['dtype'],
+    device: all['device'],
+    kv_capacity_tokens: numBlocks * config.flags.blockSize,
+    ready_ms: Math.round(performance.now()),
+  };
+  const text = Object.entries(fields).map(([key, value]) => `${key}=${String(value)}`);
+  process.stdout.write(`vllm-ts ready ${text.join(' ')}\n`);
+  if (listening) process.stdout.write(`try: ${curlLine(config, port)}\n`);
+}

@@ -1,0 +1,160 @@
+// Cuts the configuration into what each process is told: no process sees more than it needs (keys
+// go to frontends alone).
+import { join } from 'node:path';
+import type {
+  DetokenizerSlice,
+  EngineSlice,
+  FrontendSlice,
+  ProcessSlice,
+  WorkerSlice,
+} from '../../common/config.ts';
+import { firstInheritedFd } from '../../common/process.ts';
+import type { ChildId } from '../supervisor/child.ts';
+import type { Endpoints } from '../supervisor/endpoints.ts';
+import type { RunDir } from '../supervisor/run-dir.ts';
+import type { Generations } from '../supervisor/supervisor.ts';
+import { isLoopback, type Config } from './config.ts';
+
+export interface SliceContext {
+  readonly config: Config;
+  readonly endpoints: Endpoints;
+  readonly runDir: RunDir;
+  readonly generations: Generations;
+}
+
+type Slice = EngineSlice | WorkerSlice | DetokenizerSlice | FrontendSlice;
+
+export function makeSlice(id: ChildId, context: SliceContext): Slice {
+  const common: ProcessSlice = {
+    runDir: context.runDir.path,
+    generation: id.generation,
+    logLevel: context.config.logLevel,
+    logFormat: context.config.flags.logFormat,
+  };
+  switch (id.role) {
+    case 'engine':
+      return { ...common, ...engineSlice(id, context) };
+    case 'worker':
+      return { ...common, ...workerSlice(id, context) };
+    case 'detokenizer':
+      return { ...common, ...detokenizerSlice(id, context) };
+    case 'frontend':
+      return { ...common, ...frontendSlice(context) };
+  }
+}
+
+type Own<T extends ProcessSlice> = Omit<T, keyof ProcessSlice>;
+
+function engineSlice(id: ChildId, { config, endpoints, generations }: SliceContext) {
+  const { flags, model } = config;
+  return {
+    scheduler: {
+      maxNumSeqs: flags.maxNumSeqs,
+      maxNumBatchedTokens: flags.maxNumBatchedTokens,
+      maxModelLen: config.maxModelLen,
+      schedulingPolicy: flags.schedulingPolicy,
+      asyncDepth: flags.asyncDepth,
+      blockSize: flags.blockSize,
+      enablePrefixCaching: flags.enablePrefixCaching,
+      prefixCachingSeed: flags.prefixCachingSeed,
+      maxQueuedRequests: flags.maxQueuedRequests,
+      maxQueuedTokens: flags.maxQueuedTokens,
+    },
+    model: {
+      name: config.names[0]!,
+      vocabSize: model.vocabSize,
+      eosTokenIds: model.eosTokenIds,
+    },
+    maxLogprobs: flags.maxLogprobs,
+    numWorkers: 1,
+    frontendListen: endpoints.engineFrontend(id.generation),
+    workerListen: endpoints.engineWorker(id.generation),
+    detokenizerAddress: endpoints.detokenizerEngine(generations.of('detokenizer', 0)).address,
+    stepTimeoutMs: Math.round(flags.stepTimeout * 1000),
+    disableLogStats: flags.disableLogStats,
+    enableDebugTimeline: flags.enableDebugTimeline,
+    defaultSeed: flags.seed,
+    defaultSampling: config.defaultSampling,
+  } satisfies Own<EngineSlice>;
+}
+
+function workerSlice(id: ChildId, { config, endpoints, generations }: SliceContext) {
+  const { flags, model } = config;
+  return {
+    rank: id.index,
+    numRanks: 1,
+    engineAddress: endpoints.engineWorker(generations.of('engine', 0)).address,
+    model,
+    device: config.device,
+    loadFormat: flags.loadFormat,
+    dtype: config.dtype,
+    kvCacheDtype: config.kvCacheDtype,
+    kvCacheMemoryBytes: flags.kvCacheMemoryBytes,
+    maxNumSeqs: flags.maxNumSeqs,
+    maxNumBatchedTokens: flags.maxNumBatchedTokens,
+    maxModelLen: config.maxModelLen,
+    blockSize: flags.blockSize,
+    asyncDepth: flags.asyncDepth,
+    numThreads: flags.threads,
+    seed: flags.seed,
+    fastMath: flags.fastMath,
+    debugSync: flags.debugSync,
+  } satisfies Own<WorkerSlice>;
+}
+
+function detokenizerSlice(id: ChildId, context: SliceContext) {
+  const { config, endpoints } = context;
+  return {
+    tokenizerPath: config.tokenizerPath,
+    chatTemplatePath: chatTemplatePath(context),
+    engineListen: endpoints.detokenizerEngine(id.generation),
+    frontendListen: endpoints.detokenizerFrontend(id.generation),
+    maxModelLen: config.maxModelLen,
+  } satisfies Own<DetokenizerSlice>;
+}
+
+function frontendSlice(context: SliceContext) {
+  const { config, endpoints, generations } = context;
+  const { flags } = config;
+  const engine = endpoints.engineFrontend(generations.of('engine', 0));
+  const detokenizer = endpoints.detokenizerFrontend(generations.of('detokenizer', 0));
+  return {
+    engineAddress: engine.address,
+    detokenizerAddress: detokenizer.address,
+    engineKey: engine.curve?.publicKey ?? null,
+    detokenizerKey: detokenizer.curve?.publicKey ?? null,
+    tokenizerPath: config.tokenizerPath,
+    chatTemplatePath: chatTemplatePath(context),
+    http: {
+      listenFd: firstInheritedFd,
+      tls:
+        flags.sslKeyfile === null || flags.sslCertfile === null
+          ? null
+          : { keyPath: flags.sslKeyfile, certPath: flags.sslCertfile },
+      servedModelNames: config.names,
+      modelPath: config.model.path,
+      maxModelLen: config.maxModelLen,
+      apiKeys: config.apiKeys,
+      allowedOrigins: flags.allowedOrigins,
+      loopbackOnly: flags.uds === null && isLoopback(config.host),
+      rootPath: flags.rootPath ?? '',
+      strictApi: flags.strictApi,
+      maxLogprobs: flags.maxLogprobs,
+      streamInterval: flags.streamInterval,
+      priorityScheduling: flags.schedulingPolicy === 'priority',
+      enableLogRequests: flags.enableLogRequests,
+      enableDebugTimeline: flags.enableDebugTimeline,
+      defaultSampling: config.defaultSampling,
+    },
+  } satisfies Own<FrontendSlice>;
+}
+
+/** A template given as text on the command line becomes a file in the run directory. */
+function chatTemplatePath({ config, runDir }: SliceContext): string | null {
+  const { chatTemplate } = config;
+  if (chatTemplate === null) return null;
+  if ('path' in chatTemplate) return chatTemplate.path;
+  const name = 'chat-template.jinja';
+  runDir.write(name, chatTemplate.text);
+  return join(runDir.path, name);
+}

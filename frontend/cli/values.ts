@@ -1,0 +1,92 @@
+// How the text of a flag becomes a value. A bad value throws, and the message says what is right;
+// the flag's name is added by whoever parses the command line.
+import { InvalidArgumentError } from 'commander';
+
+const suffixes: Readonly<Record<string, number>> = {
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+};
+
+/** A whole number; 1k = 1000, 1K = 1024, 25.6k = 25600 and so on for m/M, g/G, t/T. */
+export function parseInteger(text: string, min: number, max: number): number {
+  const match = /^(-?\d+)(\.\d+)?([kmgtKMGT])?$/.exec(text);
+  const [, whole = '', fraction = '', suffix = ''] = match ?? [];
+  // A fraction of 1024 is nobody's meaning.
+  const isValid = match !== null && (fraction === '' || /[kmgt]/.test(suffix));
+  const value = isValid ? Math.round(Number(whole + fraction) * (suffixes[suffix] ?? 1)) : NaN;
+  if (!Number.isSafeInteger(value))
+    throw new InvalidArgumentError(`'${text}' is not a whole number (such as 2048, 2k or 2K).`);
+  if (value < min || value > max)
+    throw new InvalidArgumentError(`${value} is outside ${min} to ${max}.`);
+  return value;
+}
+
+/** Seconds, as a decimal number. */
+export function parseSeconds(text: string): number {
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (!Number.isFinite(value) || value > 1e6)
+    throw new InvalidArgumentError(`'${text}' is not a number of seconds.`);
+  return value;
+}
+
+/** One of `choices`; an error names the nearest. */
+export function parseChoice<T extends string>(text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found !== undefined) return found;
+  const near = nearest(text, choices);
+  const hint = near === null ? '' : ` Did you mean ${near}?`;
+  throw new InvalidArgumentError(`'${text}' is not one of ${choices.join(', ')}.${hint}`);
+}
+
+export function parseJsonObject(text: string): Readonly<Record<string, unknown>> {
+  const value = parseJson(text);
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
+    throw new InvalidArgumentError('a JSON object is expected.');
+  return value as Readonly<Record<string, unknown>>;
+}
+
+/** A JSON list of texts, as vLLM has it. */
+export function parseJsonTexts(text: string): readonly string[] {
+  const value = parseJson(text);
+  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
+    throw new InvalidArgumentError('a JSON list of texts is expected, such as \'["*"]\'.');
+  return value;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InvalidArgumentError('this is not valid JSON.');
+  }
+}
+
+/** The candidate with the smallest edit distance, if it is small; else null. */
+export function nearest(text: string, candidates: readonly string[]): string | null {
+  let best: string | null = null;
+  let bestDistance = Math.max(2, Math.ceil(text.length * 0.4)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(text.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(
+        Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,101 @@
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { packageRoot } from '../../../common/package-root.ts';
+import { isLoopback, makeConfig } from '../../../frontend/cli/config.ts';
+import { baseUrl, curlLine } from '../../../frontend/cli/listen.ts';
+import { parseCommandLine } from '../../../frontend/cli/parse.ts';
+
+const demo = join(packageRoot, 'models/demo');
+const config = (argv: string[], env = {}) =>
+  makeConfig(parseCommandLine(['serve', ...argv], '0.0.0')!, env);
+
+/** A model folder of the demo model's small files. */
+function modelFolder(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vt-model-'));
+  t.teardown(() => {
+    rmSync(folder, { recursive: true });
+  });
+  for (const file of ['config.json', 'tokenizer.json'])
+    cpSync(join(demo, file), join(folder, file));
+  return folder;
+}
+
+t.test('makeConfig serves the demo model on loopback by default', (t) => {
+  const made = config([]);
+  t.same(made.names, ['vllm-ts-demo']);
+  t.equal(made.host, '127.0.0.1');
+  t.equal(made.maxModelLen, 2048);
+  t.same(made.apiKeys, []);
+  t.same(config([demo]).names, [demo], "another model's name is the path as given");
+  t.same(config([demo, '--served-model-name', 'a', 'b']).names, ['a', 'b']);
+  t.end();
+});
+
+t.test('makeConfig takes the key from the environment unless a flag brings one', (t) => {
+  t.same(config([], { VLLM_API_KEY: 'e' }).apiKeys, ['e']);
+  t.same(config(['--api-key', 'f'], { VLLM_API_KEY: 'e' }).apiKeys, ['f']);
+  t.same(config([], { VLLM_API_KEY: '' }).apiKeys, []);
+  t.end();
+});
+
+t.test('makeConfig reads sampling defaults', (t) => {
+  const folder = modelFolder(t);
+  const write = (content: object) => {
+    writeFileSync(join(folder, 'generation_config.json'), JSON.stringify(content));
+  };
+  t.same(config([folder]).defaultSampling, {}, 'a model need not have them');
+  write({ temperature: 0.6, top_k: -1, top_p: 0.95, max_new_tokens: 7, do_sample: true });
+  const fromFile = { temperature: 0.6, topK: 0, topP: 0.95, maxTokens: 7 };
+  t.same(config([folder]).defaultSampling, fromFile);
+  t.same(config([folder, '--generation-config', 'vllm']).defaultSampling, {});
+  t.same(config(['--generation-config', folder]).defaultSampling, fromFile);
+  const override = ['--override-generation-config', '{"temperature": 1.5}'];
+  t.same(config([folder, ...override]).defaultSampling, { ...fromFile, temperature: 1.5 });
+  write({ top_p: 2 });
+  t.throws(() => config([folder]), { exitCode: 65, message: /generation_config.json: top_p must/ });
+  t.end();
+});
+
+t.test('makeConfig names what is wrong with a model', (t) => {
+  t.throws(() => config(['org/name']), { exitCode: 65, message: /org\/name is not a folder/ });
+  const folder = modelFolder(t);
+  rmSync(join(folder, 'tokenizer.json'));
+  t.throws(() => config([folder]), { exitCode: 65, message: /tokenizer.json is missing/ });
+  t.equal(config([folder, '--tokenizer', demo]).tokenizerPath, demo);
+  writeFileSync(join(folder, 'config.json'), '{');
+  t.throws(() => config([folder]), { exitCode: 65, message: /config.json/ });
+  t.end();
+});
+
+const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
+  [['--max-model-len', '4k'], /--max-model-len: 4000 is more than the model's 2048/],
+  [['--ssl-keyfile', 'x'], /go together/],
+  [['--uds', '/x', '--host', '::1'], /exclude each other/],
+  [['--headless'], /--frontend-address/],
+  [['--root-path', 'x'], /--root-path: x/],
+  [['--chat-template', 'nowhere.jinja'], /neither a file nor a template/],
+  [['--override-generation-config', '{"temprature": 1}'], /temprature is not one of/],
+];
+for (const [argv, message] of bad)
+  t.test(`makeConfig refuses ${argv.join(' ')}`, (t) => {
+    t.throws(() => config(argv), { exitCode: 64, message });
+    t.end();
+  });
+
+t.test('baseUrl and curlLine are what a user can type', (t) => {
+  t.equal(baseUrl(config(['--host', '::1']), 7), 'http://[::1]:7');
+  t.equal(baseUrl(config(['--host', '0.0.0.0']), 7), 'http://localhost:7');
+  const line = curlLine(config(['--uds', '/tmp/s', '--api-key', 'secret']), 0);
+  t.match(line, /--unix-socket '\/tmp\/s' http:\/\/localhost\/v1\/completions/);
+  t.notMatch(line, /secret/);
+  t.end();
+});
+
+t.test('isLoopback knows loopback addresses', (t) => {
+  for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) t.ok(isLoopback(host), host);
+  for (const host of ['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com'])
+    t.notOk(isLoopback(host), host);
+  t.end();
+});

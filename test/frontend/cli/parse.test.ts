@@ -1,0 +1,95 @@
+import t from 'tap';
+import { StartError } from '../../../common/errors.ts';
+import { flags } from '../../../frontend/cli/flags.ts';
+import { parseCommandLine } from '../../../frontend/cli/parse.ts';
+import { nearest } from '../../../frontend/cli/values.ts';
+
+const parse = (...argv: string[]) => parseCommandLine(['serve', ...argv], '0.0.0')!;
+
+t.test('parseCommandLine has vLLM defaults', (t) => {
+  const { model, flags } = parse();
+  t.equal(model, null);
+  t.match(flags, {
+    port: 8000,
+    host: null,
+    dtype: 'auto',
+    seed: 0,
+    blockSize: 16,
+    maxNumSeqs: 256,
+    maxNumBatchedTokens: 2048,
+    maxLogprobs: 20,
+    enablePrefixCaching: true,
+    schedulingPolicy: 'fcfs',
+    apiKey: [],
+  });
+  t.ok(Object.isFrozen(flags));
+  t.end();
+});
+
+t.test('parseCommandLine reads every form that vLLM reads', (t) => {
+  const read = parse(
+    'm',
+    '--max_model_len=2K',
+    '--no-enable-prefix-caching',
+    '--api-key',
+    'a',
+    'b',
+  );
+  t.equal(read.model, 'm');
+  t.equal(read.flags.maxModelLen, 2048);
+  t.equal(read.flags.enablePrefixCaching, false);
+  t.same(read.flags.apiKey, ['a', 'b']);
+  t.equal(parse('--max-num-batched-tokens', '25.6k').flags.maxNumBatchedTokens, 25_600);
+  t.equal(parse('--kv-cache-memory-bytes', '2G').flags.kvCacheMemoryBytes, 2 * 2 ** 30);
+  t.equal(parse('--port', '1', '--port', '2').flags.port, 2, 'the last one wins');
+  t.same(parse('--served-model-name', 'a', '--served-model-name', 'b').flags.servedModelName, [
+    'a',
+    'b',
+  ]);
+  t.same(parse('--allowed-origins', '["*"]').flags.allowedOrigins, ['*']);
+  t.same(parse().flags.apiKey, [], 'an earlier command line leaves nothing behind');
+  t.end();
+});
+
+const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
+  [['--prot', '1'], /^unknown flag --prot. Did you mean --port\?$/],
+  [['--maxmodel-len', '1'], /--maxmodel-len. Did you mean --max-model-len\?/],
+  [['--qqqqqqqq'], /^unknown flag --qqqqqqqq$/],
+  [['--port', 'x'], /^--port: 'x' is not a whole number/],
+  [['--port', '65536'], /^--port: 65536 is outside 0 to 65535/],
+  [['--max-model-len', '1.5K'], /^--max-model-len: '1.5K' is not a whole number/],
+  [['--max-model-len', 'auto'], /^--max-model-len: 'auto'/],
+  [['--dtype', 'floot16'], /^--dtype: 'floot16' is not one of .* Did you mean float16\?/],
+  [['--port'], /^--port: its value is missing/],
+  [['--async-depth', '9'], /^--async-depth: 9 is outside 1 to 8/],
+  [['--shutdown-timeout', '-1'], /^--shutdown-timeout: '-1' is not a number of seconds/],
+  [['--allowed-origins', '*'], /^--allowed-origins: this is not valid JSON/],
+  [['--override-generation-config', '[]'], /^--override-generation-config: a JSON object/],
+  [['-tp', '2'], /^-tp: vllm-ts does not have this flag of vLLM yet/],
+  [['--quantization=fp8'], /^--quantization: vllm-ts does not have/],
+  [['a', 'b'], /more than one MODEL/],
+];
+for (const [argv, message] of bad)
+  t.test(`parseCommandLine refuses ${argv.join(' ')}`, (t) => {
+    t.throws(() => parse(...argv), Object.assign(new StartError(64, ''), { message }));
+    t.end();
+  });
+
+t.test('parseCommandLine refuses an unknown command', (t) => {
+  t.throws(() => parseCommandLine(['serv'], ''), { exitCode: 64, message: /Did you mean serve/ });
+  t.throws(() => parseCommandLine([], ''), { message: /no command/, exitCode: 64 });
+  t.end();
+});
+
+t.test('flags are vLLM names: kebab case, each once', (t) => {
+  const names = Object.values(flags).map(({ name }) => name);
+  t.equal(new Set(names).size, names.length);
+  for (const name of names) t.match(name, /^--[a-z]+(-[a-z]+)*$/);
+  t.end();
+});
+
+t.test('nearest finds small slips and nothing else', (t) => {
+  t.equal(nearest('--modle-len', ['--max-model-len', '--model-len']), '--model-len');
+  t.equal(nearest('zzzzzz', ['serve', 'bench']), null);
+  t.end();
+});

@@ -1,0 +1,55 @@
+// A child for the supervisor's tests: a process of any role that does what its slice says.
+import { writeFileSync } from 'node:fs';
+import type { ProcessSlice } from '../../../common/config.ts';
+import { StartError } from '../../../common/errors.ts';
+import { runProcess } from '../../../common/process.ts';
+import type { Role } from '../../../common/wire/messages.ts';
+
+export interface FixtureSlice extends ProcessSlice {
+  /** Folder in which each process leaves a file for what happened to it. */
+  readonly notes: string;
+  /**
+   * "fail": ends at start with exit code 65. "stubborn": never answers drain or stop.
+   * "wants-worker-replaced": says so once.
+   */
+  readonly behaviour: string;
+}
+
+const role = process.argv[2] as Role;
+runProcess<FixtureSlice>(role, (context) => {
+  const { slice, index, generation } = context;
+  const note = (what: string, text = '') => {
+    writeFileSync(`${slice.notes}/${role}-${index}.${generation}.${what}`, text);
+  };
+  note('pid', String(process.pid));
+  if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
+  const never = new Promise<void>(() => undefined);
+  const isStubborn = slice.behaviour === 'stubborn';
+  if (slice.behaviour === 'wants-worker-replaced')
+    setTimeout(() => {
+      context.tell({
+        kind: 'replacePeer',
+        role: 'worker',
+        index: 0,
+        generation: 0,
+        reason: 'hung',
+      });
+    }, 300);
+  return Promise.resolve({
+    info: { device: 'none' },
+    drain: (timeoutMs) => {
+      note('drain', String(timeoutMs));
+      return isStubborn ? never : Promise.resolve();
+    },
+    peerLost: (lost) => {
+      note(`lost-${lost.role}.${lost.generation}`);
+    },
+    peerReady: (ready) => {
+      note(`ready-${ready.role}.${ready.generation}`, JSON.stringify(ready.addresses));
+    },
+    stop: () => {
+      note('stop');
+      return isStubborn ? never : Promise.resolve();
+    },
+  });
+});
