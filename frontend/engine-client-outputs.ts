@@ -8,8 +8,11 @@ import type { GenerateRequest, RequestOutput, TokenLogprobs } from './engine-cli
 export type TextOutputsView = ReturnType<typeof checkTextOutputs>;
 
 const noTokens = new Int32Array(0);
-/** What a token id takes from a request's credit, beside its text (bytes). */
-const tokenCreditBytes = 4;
+
+/** What the row took from the credit of its request: its bytes of text. */
+export function rowCreditBytes(c: TextOutputsView, row: number): number {
+  return c.textStart[row + 1]! - c.textStart[row]!;
+}
 
 /** Where the row's logprob entries begin in the message; [n + 1]. Null if the message has none. */
 export function logprobEntryStarts(c: TextOutputsView): Uint32Array | null {
@@ -73,7 +76,6 @@ export function rowOutput(
     numPromptTokens: c.numPromptTokens[row]!,
     numCachedTokens: c.numCachedTokens[row]!,
     numOutputTokens: c.numOutputTokens[row]!,
-    creditBytes: numTextBytes + tokenCreditBytes * tokenIds.length,
   };
 }
 
@@ -96,7 +98,6 @@ export function lostOutput(
     numPromptTokens,
     numCachedTokens: last?.numCachedTokens ?? 0,
     numOutputTokens: last?.numOutputTokens ?? 0,
-    creditBytes: 0,
   };
 }
 

@@ -15,6 +15,7 @@ import {
   logprobEntryStarts,
   lostOutput,
   promptLogprobsByRow,
+  rowCreditBytes,
   rowOutput,
 } from './engine-client-outputs.ts';
 import { TokenLog } from './engine-client-token-log.ts';
@@ -35,9 +36,14 @@ interface Group {
   readonly onOutput: (output: RequestOutput) => void;
   /** Outputs that came before the caller had its handle; null once they may flow. */
   waiting: RequestOutput[] | null;
-  resolve(handle: RequestHandle): void;
+  resolve(handle: OpenRequestHandle): void;
   reject(error: RequestError): void;
   readonly tokenLogs: readonly TokenLog[];
+}
+
+export interface OpenRequestHandle extends RequestHandle {
+  /** All output ids of a choice so far, asked for or not (a copy). */
+  tokenIds(index: number): Int32Array;
 }
 
 export interface Links {
@@ -66,7 +72,10 @@ export class OpenRequests {
   }
 
   /** Resolves when accepted, rejects with RequestError; outputs begin after it has resolved. */
-  add(request: GenerateRequest, onOutput: (output: RequestOutput) => void): Promise<RequestHandle> {
+  add(
+    request: GenerateRequest,
+    onOutput: (output: RequestOutput) => void,
+  ): Promise<OpenRequestHandle> {
     return new Promise((resolve, reject) => {
       const firstId = this.takeIds(request.n);
       const group: Group = {
@@ -129,8 +138,7 @@ export class OpenRequests {
       const choice = this.choices.get(requestId);
       if (!choice) {
         // Ended here already; its text still took credit.
-        const numTokens = columns.tokenStart[row + 1]! - columns.tokenStart[row]!;
-        this.credit.giveBack(columns.textStart[row + 1]! - columns.textStart[row]! + 4 * numTokens);
+        this.credit.giveBack(rowCreditBytes(columns, row));
         continue;
       }
       const { group, index, account, tokenLog } = choice;
@@ -145,7 +153,7 @@ export class OpenRequests {
         promptLogprobs,
       );
       choice.last = output;
-      account.unread += output.creditBytes;
+      account.unread += rowCreditBytes(columns, row);
       if (output.finishReason !== 'none') this.end(requestId, choice);
       deliver(group, output);
     }
@@ -175,7 +183,7 @@ export class OpenRequests {
     return group;
   }
 
-  private handle(group: Group): RequestHandle {
+  private handle(group: Group): OpenRequestHandle {
     return {
       abort: () => this.abort(group),
       consumed: (index, bytes) => {

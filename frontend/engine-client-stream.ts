@@ -27,7 +27,7 @@ export async function* streamOutputs(
       }
       if (output.finishReason !== 'none') numOpen--;
       yield output;
-      handle.consumed(output.index, output.creditBytes);
+      handle.consumed(output.index, Buffer.byteLength(output.text));
     }
   } finally {
     signal?.removeEventListener('abort', abort);

@@ -46,15 +46,11 @@ export interface RequestOutput {
   readonly numCachedTokens: number;
   /** So far, of this choice. */
   readonly numOutputTokens: number;
-  /** What this output took from the credit of its choice; give it to `consumed` once it is read. */
-  readonly creditBytes: number;
 }
 
 export interface RequestHandle {
   /** Ends all choices that are still open; their terminal outputs (abort) still come. */
   abort(): void;
-  /** The reader has taken outputs of a choice worth this many `creditBytes`: grants as many more. */
+  /** The reader has taken this many bytes (UTF-8) of text of a choice: grants credit for as many more. */
   consumed(index: number, bytes: number): void;
-  /** All output ids of a choice so far, asked for or not (a copy). */
-  tokenIds(index: number): Int32Array;
 }

@@ -20,9 +20,9 @@ import {
   type ConnectOptions,
   type ResolvedOptions,
 } from './engine-client-options.ts';
-import { OpenRequests } from './engine-client-requests.ts';
+import { OpenRequests, type OpenRequestHandle } from './engine-client-requests.ts';
 import { streamOutputs } from './engine-client-stream.ts';
-import type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
+import type { GenerateRequest, RequestOutput } from './engine-client-types.ts';
 
 export interface EngineClientEvents {
   /** A process of the server is gone; requests that needed it have got their terminal output. */
@@ -40,6 +40,8 @@ export class EngineClient {
   private readonly emitter = new EventEmitter<EngineClientEvents>();
   private welcome: EngineWelcome | null = null;
   private lastStatus: EngineStatus | null = null;
+  /** When the engine last said something, or was first asked something after an idle time. */
+  private lastHeardMs = 0;
   private closed = false;
 
   private constructor(
@@ -53,7 +55,7 @@ export class EngineClient {
         firstUp();
         this.emitter.emit('ready', info);
       },
-      lost: (role, generation) => this.lost(role, generation),
+      lost: (role, generation) => this.onLost(role, generation),
       refused,
       engineMessage: (message) => this.onEngine(message),
       detokenizerMessage: (message) => this.onDetokenizer(message),
@@ -102,6 +104,20 @@ export class EngineClient {
     return !this.closed && this.connection.missing === null;
   }
 
+  /** Engine or detokenizer is gone for now. */
+  get lost(): boolean {
+    return !this.ready;
+  }
+
+  /**
+   * How long open work has stood still: by the engine's own word, or by its silence (it speaks
+   * every 250 ms while it has work). 0 when idle.
+   */
+  get stalledMs(): number {
+    const silentMs = this.numOpen > 0 ? performance.now() - this.lastHeardMs : 0;
+    return Math.max(this.lastStatus?.stalledMs ?? 0, silentMs);
+  }
+
   /** Choices that have not ended. */
   get numOpen(): number {
     return this.requests.numOpen;
@@ -115,8 +131,9 @@ export class EngineClient {
   async submit(
     request: GenerateRequest,
     onOutput: (output: RequestOutput) => void,
-  ): Promise<RequestHandle> {
+  ): Promise<OpenRequestHandle> {
     this.checkReady();
+    if (this.requests.numOpen === 0) this.lastHeardMs = performance.now();
     return this.requests.add(request, onOutput);
   }
 
@@ -204,6 +221,7 @@ export class EngineClient {
   }
 
   private onEngine(message: EngineToFrontend): void {
+    this.lastHeardMs = performance.now();
     switch (message.kind) {
       case 'accepted':
         this.requests.accepted(message);
@@ -242,7 +260,7 @@ export class EngineClient {
     else this.emitter.emit('peerLost', message);
   }
 
-  private lost(role: LostRole, generation: number): void {
+  private onLost(role: LostRole, generation: number): void {
     const error = lostError(role);
     if (role === 'engine') this.utilities.failAll(error);
     this.textCalls.failAll(error);
