@@ -1,0 +1,103 @@
+// POST /v1/chat/completions.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GenerateRequest } from '../engine-client-types.ts';
+import type { ChatMessage } from './backend.ts';
+import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
+import { chatMessages } from './chat-messages.ts';
+import { collectResponse } from './collect-response.ts';
+import { requireOpenBackend, type HttpContext } from './context.ts';
+import { envelope } from './ids.ts';
+import { checkModel } from './models.ts';
+import { OpenRequest } from './open-request.ts';
+import { observeRequest } from './request-observer.ts';
+import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
+import { chatSchema, type ChatRequest } from './schema/chat-schema.ts';
+import { ignoredFieldsHeader, notBuilt, parseRequest } from './schema/parse.ts';
+import { streamResponse } from './stream-response.ts';
+
+export async function chatCompletions(
+  context: HttpContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const { client, text } = requireOpenBackend(context);
+  const open = new OpenRequest(context, reply);
+  const { config } = context;
+  const { value: body, ignored } = parseRequest(chatSchema, request.body, config.strictApi);
+  const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
+  const header = ignoredFieldsHeader([...ignored, ...ignoredInMessages]);
+  if (header !== null) reply.header('x-ignored-fields', header);
+  checkModel(body.model, config);
+  checkTools(body);
+  const turn = turnOf(body);
+  const route = routeSampling(body);
+  const sampling = await samplingParams(body, route, config, client.info, text);
+  const { tokenIds } = await text.applyChatTemplate(messages, turn);
+  const maxTokens = maxTokensFor(tokenIds.length, sampling.minTokens, route, config);
+  const generate: GenerateRequest = {
+    promptTokenIds: tokenIds,
+    sampling: { ...sampling, maxTokens },
+    text: textParams(body, config),
+    n: body.n ?? 1,
+    priority: body.priority ?? 0,
+    cacheSalt: body.cache_salt ?? null,
+  };
+  const final = messages[messages.length - 1]!;
+  const role = turn.addGenerationPrompt ? 'assistant' : final.role;
+  const options: ChatOptions = {
+    envelope: envelope('chatcmpl', request, body.model, context),
+    promptTokenIds: tokenIds,
+    n: generate.n,
+    role,
+    echo: body.echo ? echoed(final, role) : '',
+    numTop: body.top_logprobs ?? 0,
+    promptLogprobs: body.prompt_logprobs !== undefined,
+    asTokenIds: body.return_tokens_as_token_ids ?? false,
+    returnTokenIds: body.return_token_ids ?? false,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
+  };
+  const observer = observeRequest(context, request, [generate]);
+  if (body.stream) {
+    const format = new ChatStream(options);
+    return streamResponse(context, client, reply, open, [generate], format, observer);
+  }
+  return chatResponse(options, await collectResponse(client, open, [generate], observer));
+}
+
+function turnOf(body: ChatRequest) {
+  const continueFinalMessage = body.continue_final_message ?? false;
+  if (continueFinalMessage && body.add_generation_prompt) {
+    throw bad('continue_final_message', 'excludes add_generation_prompt');
+  }
+  return {
+    continueFinalMessage,
+    addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
+  };
+}
+
+function routeSampling(body: ChatRequest): RouteSampling {
+  if (body.top_logprobs !== undefined && body.top_logprobs > 0 && !body.logprobs) {
+    throw bad('top_logprobs', 'needs logprobs');
+  }
+  const newName = body.max_completion_tokens;
+  return {
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
+    logprobsField: 'top_logprobs',
+    promptLogprobs: null,
+    maxTokens: newName ?? body.max_tokens ?? null,
+    maxTokensField: newName === undefined ? 'max_tokens' : 'max_completion_tokens',
+    defaultMaxTokens: null,
+  };
+}
+
+/** Tools are not built; with tool_choice none they would not be used anyway. */
+function checkTools({ tools, tool_choice: choice }: ChatRequest): void {
+  if (choice !== undefined && choice !== 'none') throw notBuilt('tool_choice');
+  if (tools !== undefined && choice !== 'none') throw notBuilt('tools');
+}
+
+/** As in vLLM: the final message's text, if the answer goes on in its role. */
+function echoed(final: ChatMessage, role: string): string {
+  return final.role === role ? final.content : '';
+}

@@ -1,0 +1,55 @@
+// Messages as the chat template takes them: plain text. What is not text is refused by its path.
+import type { ChatMessage } from './backend.ts';
+import { bad } from './sampling.ts';
+import { notBuilt } from './schema/parse.ts';
+import type { MessageInput } from './schema/message-schema.ts';
+
+const roles = new Set(['system', 'developer', 'user', 'assistant']);
+/** Tool calls are not built; an empty list of them is none. */
+const unsupported = ['tool_calls', 'tool_call_id', 'function_call', 'audio'];
+const known = new Set(['role', 'content', 'refusal', ...unsupported]);
+
+export interface ChatMessages {
+  readonly messages: readonly ChatMessage[];
+  /** Fields of messages that had no effect, as "messages.<name>". */
+  readonly ignored: readonly string[];
+}
+
+export function chatMessages(input: readonly MessageInput[]): ChatMessages {
+  const ignored = new Set<string>();
+  const messages = input.map((message, i) => {
+    const where = `messages.${i}`;
+    for (const name of unsupported) {
+      const value = message[name] ?? null;
+      const nothing = value === null || (Array.isArray(value) && value.length === 0);
+      if (!nothing) throw notBuilt(`${where}.${name}`);
+    }
+    if (message.role === 'tool' || message.role === 'function') throw notBuilt(`${where}.role`);
+    if (!roles.has(message.role)) {
+      throw bad(`${where}.role`, `must be one of ${[...roles].join(', ')}`);
+    }
+    for (const [name, value] of Object.entries(message)) {
+      if (value !== null && !known.has(name)) ignored.add(`messages.${name}`);
+    }
+    // OpenAI's newer name for the same thing, which templates do not know.
+    const role = message.role === 'developer' ? 'system' : message.role;
+    return { role, content: contentText(message, where) };
+  });
+  return { messages, ignored: [...ignored] };
+}
+
+function contentText({ role, content }: MessageInput, where: string): string {
+  if (typeof content === 'string') return content;
+  if (content === null || content === undefined) {
+    if (role === 'assistant') return '';
+    throw bad(`${where}.content`, 'is required');
+  }
+  const texts = content.map((part, i) => {
+    if (part.type !== 'text') throw notBuilt(`${where}.content.${i}.type`);
+    if (typeof part.text !== 'string') {
+      throw bad(`${where}.content.${i}.text`, 'must be a string');
+    }
+    return part.text;
+  });
+  return texts.join('\n');
+}

@@ -1,0 +1,107 @@
+// POST /v1/completions.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GenerateRequest } from '../engine-client-types.ts';
+import type { HttpBackend } from './backend.ts';
+import { collectResponse } from './collect-response.ts';
+import {
+  completionResponse,
+  CompletionStream,
+  type CompletionOptions,
+  type CompletionPrompt,
+} from './completion-format.ts';
+import { requireOpenBackend, type HttpContext } from './context.ts';
+import { envelope } from './ids.ts';
+import { checkModel } from './models.ts';
+import { OpenRequest } from './open-request.ts';
+import { observeRequest } from './request-observer.ts';
+import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
+import {
+  completionSchema,
+  type CompletionRequest,
+  type Prompt,
+} from './schema/completion-schema.ts';
+import { ignoredFieldsHeader, parseRequest } from './schema/parse.ts';
+import { streamResponse } from './stream-response.ts';
+
+export async function completions(
+  context: HttpContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const { client, text } = requireOpenBackend(context);
+  const open = new OpenRequest(context, reply);
+  const { config } = context;
+  const { value: body, ignored } = parseRequest(completionSchema, request.body, config.strictApi);
+  const header = ignoredFieldsHeader(ignored);
+  if (header !== null) reply.header('x-ignored-fields', header);
+  checkModel(body.model, config);
+  const echo = body.echo ?? false;
+  if (body.max_tokens === 0 && !echo) throw bad('max_tokens', 'must be 1 or more without echo');
+  const route: RouteSampling = {
+    logprobs: body.logprobs ?? null,
+    logprobsField: 'logprobs',
+    // The echoed prompt has logprobs too.
+    promptLogprobs: echo ? (body.logprobs ?? null) : null,
+    maxTokens: body.max_tokens ?? null,
+    maxTokensField: 'max_tokens',
+    defaultMaxTokens: 16,
+  };
+  const sampling = await samplingParams(body, route, config, client.info, text);
+  const prompts: CompletionPrompt[] = [];
+  const requests: GenerateRequest[] = [];
+  for (const prompt of body.prompt) {
+    const encoded = await encodePrompt(prompt, body, { client, text });
+    const maxTokens = maxTokensFor(encoded.tokenIds.length, sampling.minTokens, route, config);
+    prompts.push(encoded);
+    requests.push({
+      promptTokenIds: encoded.tokenIds,
+      sampling: { ...sampling, maxTokens },
+      text: textParams(body, config),
+      n: body.n ?? 1,
+      priority: body.priority ?? 0,
+      cacheSalt: body.cache_salt ?? null,
+    });
+  }
+  const options: CompletionOptions = {
+    envelope: envelope('cmpl', request, body.model, context),
+    prompts,
+    n: body.n ?? 1,
+    echo,
+    echoOnly: body.max_tokens === 0,
+    logprobs: route.logprobs,
+    promptLogprobs: body.prompt_logprobs !== undefined,
+    asTokenIds: body.return_tokens_as_token_ids ?? false,
+    returnTokenIds: body.return_token_ids ?? false,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
+  };
+  const observer = observeRequest(context, request, requests);
+  if (body.stream) {
+    const format = new CompletionStream(options);
+    return streamResponse(context, client, reply, open, requests, format, observer);
+  }
+  return completionResponse(options, await collectResponse(client, open, requests, observer));
+}
+
+async function encodePrompt(
+  prompt: Prompt,
+  body: CompletionRequest,
+  { client, text }: HttpBackend,
+): Promise<CompletionPrompt> {
+  const tokenIds =
+    typeof prompt === 'string'
+      ? await text.encode(prompt, { addSpecialTokens: body.add_special_tokens ?? true })
+      : Int32Array.from(prompt);
+  if (tokenIds.length === 0) throw bad('prompt', 'has no tokens');
+  const { vocabSize } = client.info;
+  if (tokenIds.some((id) => id >= vocabSize)) {
+    throw bad('prompt', `has a token id that is not below the vocabulary's ${vocabSize}`);
+  }
+  if (!body.echo) return { tokenIds, text: '', firstTokenText: '' };
+  const decode = (ids: Int32Array) => text.decode(ids, { skipSpecialTokens: false });
+  return {
+    tokenIds,
+    text: typeof prompt === 'string' ? prompt : await decode(tokenIds),
+    firstTokenText: await decode(tokenIds.subarray(0, 1)),
+  };
+}

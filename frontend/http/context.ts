@@ -1,0 +1,43 @@
+// What every route shares: configuration, the engine when there is one, and the requests that are
+// open now.
+import type { HttpConfig } from '../../common/config.ts';
+import { RequestError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import type { HttpBackend } from './backend.ts';
+
+import type { Metrics } from './metrics.ts';
+import type { OpenRequest } from './open-request.ts';
+
+export interface HttpContext {
+  readonly config: HttpConfig;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Unix seconds at which the server was made. */
+  readonly createdAt: number;
+  /** A stream whose reader takes nothing for this long is ended. */
+  readonly writeStallMs: number;
+  readonly backend: () => HttpBackend | null;
+  /** Generate requests whose answers are not complete. */
+  readonly open: Set<OpenRequest>;
+  /** Set by drain(): new work is refused. */
+  draining: boolean;
+  /** Called whenever an open request ends. */
+  readonly ended: () => void;
+}
+
+/** The engine, or the reason why there is none. */
+export function requireBackend(context: HttpContext): HttpBackend {
+  const backend = context.backend();
+  if (backend === null) {
+    throw new RequestError('not_ready', 'the model is still loading', null, 1000);
+  }
+  return backend;
+}
+
+/** As requireBackend, for routes that start new work. */
+export function requireOpenBackend(context: HttpContext): HttpBackend {
+  if (context.draining) {
+    throw new RequestError('shutting_down', 'the server is shutting down', null, 1000);
+  }
+  return requireBackend(context);
+}

@@ -1,0 +1,89 @@
+// Reads a JSON body: bounded in bytes, in chunks and in depth before anything is parsed. Objects
+// come from JSON.parse, so that "__proto__" is a key like any other, and no key is looked up on a
+// prototype later (schemas read own properties only).
+import type { IncomingMessage } from 'node:http';
+import { RequestError } from '../../common/errors.ts';
+import { ClientGone } from './http-errors.ts';
+
+export const maxBodyBytes = 4 * 1024 * 1024;
+export const maxJsonDepth = 64;
+/** A body of the full size in chunks of 64 bytes; a client that sends smaller ones is not one. */
+const maxChunks = 65_536;
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
+  return parseJson(await readBody(request));
+}
+
+function readBody(request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let numBytes = 0;
+    const finish = () => {
+      request.off('data', onData).off('end', onEnd).off('close', onClose);
+    };
+    const onData = (chunk: Buffer) => {
+      numBytes += chunk.length;
+      if (numBytes > maxBodyBytes || chunks.length === maxChunks) refuse();
+      else chunks.push(chunk);
+    };
+    const onEnd = () => {
+      finish();
+      resolve(Buffer.concat(chunks));
+    };
+    const onClose = () => {
+      finish();
+      reject(new ClientGone());
+    };
+    const refuse = () => {
+      finish();
+      const message = `the request body is larger than ${maxBodyBytes} bytes`;
+      reject(new RequestError('payload_too_large', message));
+      // What still comes is dropped; the answer closes the connection.
+      request.resume();
+    };
+    if (Number(request.headers['content-length'] ?? 0) > maxBodyBytes) refuse();
+    else request.on('data', onData).on('end', onEnd).on('close', onClose);
+  });
+}
+
+export function parseJson(body: Uint8Array): unknown {
+  if (depth(body) > maxJsonDepth) {
+    throw new RequestError('bad_request', `the JSON is nested deeper than ${maxJsonDepth} levels`);
+  }
+  let text: string;
+  try {
+    text = utf8.decode(body);
+  } catch {
+    throw new RequestError('bad_request', 'the request body is not valid UTF-8');
+  }
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new RequestError('bad_request', 'the request body is not valid JSON');
+  }
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+
+/** Deepest nesting of arrays and objects; stops counting one past the limit. */
+function depth(body: Uint8Array): number {
+  let level = 0;
+  let deepest = 0;
+  let inString = false;
+  for (let i = 0; i < body.length; i++) {
+    const byte = body[i];
+    if (inString) {
+      if (byte === backslash) i++;
+      else if (byte === quote) inString = false;
+    } else if (byte === quote) inString = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      level++;
+      if (level > deepest) deepest = level;
+      if (deepest > maxJsonDepth) return deepest;
+    } else if (byte === 0x7d || byte === 0x5d) level--;
+  }
+  return deepest;
+}

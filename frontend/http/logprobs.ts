@@ -1,0 +1,141 @@
+// Logprobs in the shapes of the two APIs. A TokenLogprobs has the token itself first and then the
+// best ones, among which it may be again.
+import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+
+/** JSON has no infinity: what is less likely is shown as this (vLLM's floor). */
+const floor = -9999;
+
+export interface TokenStyle {
+  /** "token_id:123" in place of the text (return_tokens_as_token_ids). */
+  readonly asTokenIds: boolean;
+  /** Alternatives asked for. */
+  readonly numTop: number;
+}
+
+export interface ChatLogprob {
+  readonly token: string;
+  readonly logprob: number;
+  readonly bytes: number[];
+}
+
+export interface ChatLogprobs {
+  readonly content: (ChatLogprob & { readonly top_logprobs: ChatLogprob[] })[];
+}
+
+export function chatLogprobs(output: RequestOutput, style: TokenStyle): ChatLogprobs | null {
+  if (output.logprobs === null) return null;
+  const entry = (token: TokenLogprobs, i: number): ChatLogprob => ({
+    token: tokenText(token, i, style),
+    logprob: clamp(token.logprobs[i]!),
+    bytes: [...token.bytes[i]!],
+  });
+  return {
+    content: output.logprobs.map((token) => ({
+      ...entry(token, 0),
+      top_logprobs: best(token, style.numTop).map((i) => entry(token, i)),
+    })),
+  };
+}
+
+export interface CompletionLogprobs {
+  readonly text_offset: number[];
+  readonly token_logprobs: (number | null)[];
+  readonly tokens: string[];
+  readonly top_logprobs: (Record<string, number> | null)[];
+}
+
+/** Appends tokens to the four columns; offsets count characters from the start of the choice. */
+export class CompletionLogprobsWriter {
+  private offset: number;
+  private readonly style: TokenStyle;
+  private readonly columns: CompletionLogprobs = {
+    text_offset: [],
+    token_logprobs: [],
+    tokens: [],
+    top_logprobs: [],
+  };
+
+  constructor(style: TokenStyle, offset = 0) {
+    this.style = style;
+    this.offset = offset;
+  }
+
+  add(token: TokenLogprobs): void {
+    const top = Object.create(null) as Record<string, number>;
+    // The token itself is always among its alternatives, beyond their number where it must be.
+    for (const i of [0, ...best(token, this.style.numTop)]) {
+      top[tokenText(token, i, this.style)] ??= clamp(token.logprobs[i]!);
+    }
+    this.push(tokenText(token, 0, this.style), clamp(token.logprobs[0]!), top);
+  }
+
+  /** The first token of a prompt, which nothing predicts. */
+  addUnpredicted(id: number, text: string): void {
+    this.push(this.style.asTokenIds ? `token_id:${id}` : text, null, null);
+  }
+
+  /** What was added since the last take. */
+  take(): CompletionLogprobs {
+    const { text_offset, token_logprobs, tokens, top_logprobs } = this.columns;
+    return {
+      text_offset: text_offset.splice(0),
+      token_logprobs: token_logprobs.splice(0),
+      tokens: tokens.splice(0),
+      top_logprobs: top_logprobs.splice(0),
+    };
+  }
+
+  private push(text: string, logprob: number | null, top: Record<string, number> | null): void {
+    this.columns.text_offset.push(this.offset);
+    this.columns.tokens.push(text);
+    this.columns.token_logprobs.push(logprob);
+    this.columns.top_logprobs.push(top);
+    this.offset += numCharacters(text);
+  }
+}
+
+/** vLLM's `prompt_logprobs`: a map from token id per position, null for the first. */
+export function promptLogprobs(
+  output: RequestOutput,
+): (Record<string, { logprob: number; rank: number; decoded_token: string }> | null)[] {
+  const style = { asTokenIds: false, numTop: 0 };
+  return Array.from({ length: output.numPromptTokens }, (_, position) => {
+    const token = output.promptLogprobs?.get(position);
+    if (token === undefined) return null;
+    const entries = Array.from(token.ids, (id, i) => [
+      String(id),
+      {
+        logprob: clamp(token.logprobs[i]!),
+        rank: token.ranks[i]!,
+        decoded_token: tokenText(token, i, style),
+      },
+    ]);
+    return Object.fromEntries(entries) as Record<
+      string,
+      { logprob: number; rank: number; decoded_token: string }
+    >;
+  });
+}
+
+function numCharacters(text: string): number {
+  return Array.from(text).length;
+}
+
+/** Indexes of the n most likely entries, each id once, best first. */
+function best(token: TokenLogprobs, n: number): number[] {
+  const seen = new Set<number>();
+  return Array.from(token.ids.keys())
+    .sort((a, b) => token.ranks[a]! - token.ranks[b]!)
+    .filter((i) => !seen.has(token.ids[i]!) && seen.add(token.ids[i]!))
+    .slice(0, n);
+}
+
+function tokenText(token: TokenLogprobs, i: number, style: TokenStyle): string {
+  return style.asTokenIds
+    ? `token_id:${token.ids[i]!}`
+    : Buffer.from(token.bytes[i]!).toString('utf8');
+}
+
+function clamp(logprob: number): number {
+  return Math.max(logprob, floor);
+}

@@ -1,0 +1,176 @@
+// The request's fields as the engine's parameters: server defaults, greedy's rules, the model's
+// vocabulary and the room that the prompt leaves in the context.
+import type { HttpConfig } from '../../common/config.ts';
+import { RequestError } from '../../common/errors.ts';
+import {
+  defaultSamplingParams,
+  defaultTextParams,
+  type SamplingParams,
+  type TextParams,
+} from '../../common/sampling-params.ts';
+import type { EngineWelcome } from '../../common/wire/messages.ts';
+import type { TextServiceLike } from './backend.ts';
+import type { SamplingFields } from './schema/sampling-fields.ts';
+
+/** Below this a temperature means greedy. */
+const greedyBelow = 1e-5;
+/** Lowest temperature that is sampled with: logits divided by less lose their order. */
+const minTemperature = 0.01;
+
+/** What differs between the two generate routes. */
+export interface RouteSampling {
+  /** Alternatives per output token; null = none. */
+  readonly logprobs: number | null;
+  /** Name of the field that said it. */
+  readonly logprobsField: string;
+  /** Where prompt_logprobs is not said. */
+  readonly promptLogprobs: number | null;
+  /** As the client said it; null = not said. */
+  readonly maxTokens: number | null;
+  /** Name of the field that said it. */
+  readonly maxTokensField: string;
+  /** Where nobody said: vLLM's 16 for completions, null for all that fits. */
+  readonly defaultMaxTokens: number | null;
+}
+
+/** Everything but maxTokens, which depends on each prompt's length. */
+export async function samplingParams(
+  fields: SamplingFields,
+  route: RouteSampling,
+  config: HttpConfig,
+  info: EngineWelcome,
+  text: TextServiceLike,
+): Promise<SamplingParams> {
+  const defaults = { ...defaultSamplingParams, ...config.defaultSampling };
+  let temperature = fields.temperature ?? defaults.temperature;
+  const greedy = temperature < greedyBelow;
+  if (greedy) temperature = 0;
+  else if (temperature < minTemperature) temperature = minTemperature;
+  const params: SamplingParams = {
+    temperature,
+    topP: greedy ? 1 : (fields.top_p ?? defaults.topP),
+    topK: greedy ? 0 : Math.max(0, fields.top_k ?? defaults.topK),
+    minP: greedy ? 0 : (fields.min_p ?? defaults.minP),
+    presencePenalty: fields.presence_penalty ?? 0,
+    frequencyPenalty: fields.frequency_penalty ?? 0,
+    repetitionPenalty: fields.repetition_penalty ?? defaults.repetitionPenalty,
+    seed: fields.seed ?? null,
+    maxTokens: null,
+    minTokens: fields.min_tokens ?? 0,
+    stopTokenIds: fields.stop_token_ids ?? [],
+    ignoreEos: fields.ignore_eos ?? false,
+    logprobs: route.logprobs,
+    promptLogprobs: fields.prompt_logprobs ?? route.promptLogprobs,
+    logitBias: nullIfEmpty(fields.logit_bias),
+    allowedTokenIds: fields.allowed_token_ids ?? null,
+    badWords: await badWordIds(fields.bad_words ?? [], text),
+  };
+  checkRules(fields, params, greedy, route, config);
+  checkVocabulary(fields, info.vocabSize);
+  return params;
+}
+
+/** Room for the output of one prompt: what was asked for, or as much as there is. */
+export function maxTokensFor(
+  numPromptTokens: number,
+  minTokens: number,
+  route: RouteSampling,
+  config: HttpConfig,
+): number {
+  const { maxModelLen } = config;
+  const room = maxModelLen - numPromptTokens;
+  const asked = route.maxTokens;
+  if (room < Math.max(1, asked ?? 1)) {
+    throw new RequestError(
+      'context_length_exceeded',
+      `this model's maximum context length is ${maxModelLen} tokens; the prompt has ` +
+        `${numPromptTokens} and ${asked ?? 'at least 1'} more were asked for`,
+      asked === null || room < 1 ? 'input_tokens' : route.maxTokensField,
+    );
+  }
+  const fallback = config.defaultSampling.maxTokens ?? route.defaultMaxTokens ?? room;
+  const maxTokens = Math.max(1, asked ?? Math.min(room, fallback));
+  if (minTokens > maxTokens) {
+    throw bad(
+      'min_tokens',
+      `must not be greater than the ${maxTokens} tokens that may be generated`,
+    );
+  }
+  return maxTokens;
+}
+
+export function textParams(fields: SamplingFields, config: HttpConfig): TextParams {
+  const defaults = defaultTextParams;
+  return {
+    ...defaults,
+    stop: fields.stop ?? [],
+    includeStopStrInOutput: fields.include_stop_str_in_output ?? defaults.includeStopStrInOutput,
+    skipSpecialTokens: fields.skip_special_tokens ?? defaults.skipSpecialTokens,
+    spacesBetweenSpecialTokens:
+      fields.spaces_between_special_tokens ?? defaults.spacesBetweenSpecialTokens,
+    returnTokenIds: fields.return_token_ids ?? false,
+    streamInterval: fields.stream_interval ?? config.streamInterval,
+    finalOnly: !(fields.stream ?? false),
+  };
+}
+
+function checkRules(
+  fields: SamplingFields,
+  params: SamplingParams,
+  greedy: boolean,
+  route: RouteSampling,
+  config: HttpConfig,
+): void {
+  if (greedy && (fields.n ?? 1) > 1) throw bad('n', 'must be 1 when temperature is 0');
+  if (params.logprobs !== null && params.logprobs > config.maxLogprobs) {
+    throw bad(route.logprobsField, `must be at most ${config.maxLogprobs}`);
+  }
+  if (params.promptLogprobs !== null && params.promptLogprobs > config.maxLogprobs) {
+    throw bad('prompt_logprobs', `must be at most ${config.maxLogprobs}`);
+  }
+  if (fields.stream && fields.prompt_logprobs !== undefined) {
+    throw bad('prompt_logprobs', 'is not available with stream');
+  }
+  if (fields.stream_options !== undefined && !fields.stream) {
+    throw bad('stream_options', 'needs stream');
+  }
+  if ((fields.priority ?? 0) !== 0 && !config.priorityScheduling) {
+    throw bad('priority', 'needs a server with --scheduling-policy priority');
+  }
+}
+
+function checkVocabulary(fields: SamplingFields, vocabSize: number): void {
+  const lists = {
+    stop_token_ids: fields.stop_token_ids,
+    logit_bias: fields.logit_bias?.ids,
+    allowed_token_ids: fields.allowed_token_ids,
+  };
+  for (const [param, ids] of Object.entries(lists)) {
+    if (ids?.some((id) => id >= vocabSize)) {
+      throw bad(param, `has a token id that is not below the vocabulary's ${vocabSize}`);
+    }
+  }
+}
+
+/** A word at the start of the text and after a space; the latter only where it is as long. */
+async function badWordIds(words: readonly string[], text: TextServiceLike): Promise<number[][]> {
+  const runs: number[][] = [];
+  for (const word of words) {
+    const encode = async (value: string) =>
+      Array.from(await text.encode(value, { addSpecialTokens: false }));
+    const bare = await encode(word.trimStart());
+    if (bare.length === 0) throw bad('bad_words', 'has a word without tokens');
+    runs.push(bare);
+    const spaced = await encode(` ${word.trimStart()}`);
+    if (spaced[0] !== bare[0] && spaced.length === bare.length) runs.push(spaced);
+  }
+  return runs;
+}
+
+function nullIfEmpty<T extends { readonly ids: readonly number[] }>(bias: T | undefined): T | null {
+  return bias === undefined || bias.ids.length === 0 ? null : bias;
+}
+
+export function bad(param: string, rule: string): RequestError {
+  return new RequestError('bad_request', `${param} ${rule}`, param);
+}

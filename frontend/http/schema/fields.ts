@@ -1,0 +1,84 @@
+// Building blocks of the request schemas. Each field has one message that states its whole rule, so
+// that an error reads "<field> <rule>" whatever was wrong with the value.
+import { z } from 'zod';
+
+export const boolean = () => z.boolean({ error: 'must be true or false' });
+
+/** A finite number in [min, max]; `above` excludes the lower end. */
+export function number(min: number, max: number, above = false) {
+  const high = max === Number.MAX_VALUE ? 'inf)' : `${max}]`;
+  const error = `must be a number in ${above ? '(' : '['}${min}, ${high}`;
+  const base = z.number({ error }).max(max, { error });
+  return above ? base.gt(min, { error }) : base.min(min, { error });
+}
+
+/** An integer in [min, max]. */
+export function integer(min: number, max: number) {
+  const error =
+    max === maxInt32
+      ? `must be an integer that is ${min} or more`
+      : `must be an integer in [${min}, ${max}]`;
+  return z.int({ error }).min(min, { error }).max(max, { error });
+}
+
+export const maxInt32 = 2 ** 31 - 1;
+
+/** A string of 1 to maxBytes bytes of UTF-8. */
+export function text(maxBytes: number) {
+  const error = `must be a string of 1 to ${maxBytes} bytes`;
+  return z
+    .string({ error })
+    .min(1, { error })
+    .refine((value) => Buffer.byteLength(value) <= maxBytes, { error });
+}
+
+/** A list of token ids; whether they are in the vocabulary is checked when it is known. */
+export function tokenIds(minLength: number, maxLength: number) {
+  const error = `must be a list of ${minLength} to ${maxLength} token ids`;
+  return z
+    .array(integer(0, maxInt32), { error })
+    .min(minLength, { error })
+    .max(maxLength, { error });
+}
+
+/** One string or a list of them, always read as a list. */
+export function texts(maxCount: number, maxBytes: number) {
+  const error = `must be a string or a list of at most ${maxCount} strings`;
+  return z.preprocess(
+    (value) => (typeof value === 'string' ? [value] : value),
+    z.array(text(maxBytes), { error }).max(maxCount, { error }),
+  );
+}
+
+/** A signed 64-bit integer as an unsigned one; -1 = none. JSON numbers are exact to 2^53. */
+export function seed() {
+  const error = 'must be a 64-bit integer';
+  return z
+    .number({ error })
+    .refine((value) => Number.isInteger(value) && Math.abs(value) <= 2 ** 63, { error })
+    .transform((value) => (value === -1 ? null : BigInt.asUintN(64, BigInt(value))));
+}
+
+/** { "token id": bias }; biases are clamped to [-100, 100]. */
+export function logitBias(maxEntries: number) {
+  const error = `must be an object of at most ${maxEntries} token ids and finite numbers`;
+  return z.unknown().transform((value, context) => {
+    const entries = isObject(value) ? Object.entries(value) : null;
+    const ids: number[] = [];
+    const values: number[] = [];
+    for (const [key, bias] of entries ?? []) {
+      if (!/^\d{1,9}$/.test(key) || typeof bias !== 'number' || !Number.isFinite(bias)) break;
+      ids.push(Number(key));
+      values.push(Math.min(100, Math.max(-100, bias)));
+    }
+    if (entries === null || entries.length > maxEntries || ids.length < entries.length) {
+      context.addIssue({ code: 'custom', message: error });
+      return z.NEVER;
+    }
+    return { ids, values };
+  });
+}
+
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,26 @@
+// Chat messages: a role, and content as a string or as text parts.
+import { z } from 'zod';
+import * as field from './fields.ts';
+
+export const maxMessages = 4096;
+
+const contentRule = 'must be a string or a list of text parts';
+
+const part = z.looseObject({ type: z.string({ error: contentRule }) }, { error: contentRule });
+
+const message = z.looseObject(
+  {
+    role: field.text(64),
+    content: z.union([z.string(), z.array(part)], { error: contentRule }).nullish(),
+  },
+  { error: 'must be an object with role and content' },
+);
+
+const rule = `must be a list of 1 to ${maxMessages} messages`;
+
+export const messagesField = z
+  .array(message, { error: (issue) => (issue.input === undefined ? 'is required' : rule) })
+  .min(1, { error: rule })
+  .max(maxMessages, { error: rule });
+
+export type MessageInput = z.output<typeof message>;

@@ -1,0 +1,69 @@
+// A body becomes a typed request: explicit null equals absent, fields that are known but not built
+// are refused by name, unknown ones are collected (or refused with --strict-api).
+import type { z } from 'zod';
+import { RequestError } from '../../../common/errors.ts';
+import { isObject } from './fields.ts';
+import type { Neutral } from './sampling-fields.ts';
+
+export interface RequestSchema<Shape extends z.ZodRawShape> {
+  readonly object: z.ZodObject<Shape>;
+  readonly unsupported: Readonly<Record<string, Neutral>>;
+  /** Taken without effect. */
+  readonly accepted: readonly string[];
+}
+
+export interface Parsed<Value> {
+  readonly value: Value;
+  /** Names of fields that had no effect. */
+  readonly ignored: readonly string[];
+}
+
+export function parseRequest<Shape extends z.ZodRawShape>(
+  schema: RequestSchema<Shape>,
+  body: unknown,
+  strict: boolean,
+): Parsed<z.output<z.ZodObject<Shape>>> {
+  if (!isObject(body)) {
+    throw new RequestError('bad_request', 'the request body must be a JSON object');
+  }
+  const known = Object.create(null) as Record<string, unknown>;
+  const ignored: string[] = [];
+  for (const [key, value] of Object.entries(body)) {
+    if (value === null) continue;
+    if (Object.hasOwn(schema.object.shape, key)) known[key] = value;
+    else if (Object.hasOwn(schema.unsupported, key)) {
+      if (!schema.unsupported[key]!(value)) throw notBuilt(key);
+    } else if (!schema.accepted.includes(key)) ignored.push(key);
+  }
+  if (strict && ignored.length > 0) {
+    const name = JSON.stringify(ignored[0]!.slice(0, 64));
+    throw new RequestError('bad_request', `unknown field ${name}`, ignored[0]!.slice(0, 64));
+  }
+  const result = schema.object.safeParse(known);
+  if (!result.success) throw toRequestError(result.error);
+  return { value: result.data, ignored };
+}
+
+export function notBuilt(param: string): RequestError {
+  return new RequestError('unsupported', `${param} is not supported by this server`, param);
+}
+
+/** The first issue, under the name of its field (within messages: its whole path). */
+function toRequestError(error: z.ZodError): RequestError {
+  const { path, message } = error.issues[0]!;
+  const where = path.map(String).join('.');
+  const param = path[0] === 'messages' ? where : String(path[0] ?? '');
+  return new RequestError('bad_request', `${where} ${message}`, param);
+}
+
+/** At most 20 names, percent-encoded, 1 KiB in all; null when there is none. */
+export function ignoredFieldsHeader(ignored: readonly string[]): string | null {
+  let header = '';
+  for (const name of ignored.slice(0, 20)) {
+    const encoded = encodeURIComponent(Buffer.from(name).toString());
+    const longer = header === '' ? encoded : `${header}, ${encoded}`;
+    if (longer.length > 1024) break;
+    header = longer;
+  }
+  return header === '' ? null : header;
+}

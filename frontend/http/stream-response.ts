@@ -1,0 +1,126 @@
+// Streams the choices of a Generation as events. While the socket is full nothing is written: what
+// comes meanwhile is merged and goes out as one chunk a choice, and only text that the socket has
+// taken is credited back, so that a slow reader holds back its own request and nothing else.
+import type { FastifyReply } from 'fastify';
+import type { RequestOutput } from '../engine-client-types.ts';
+import type { HttpContext } from './context.ts';
+import { Generation, type GenerationObserver, type GenerationSink } from './generation.ts';
+import type { GenerateRequest } from '../engine-client-types.ts';
+import { ClientGone, errorBody, toRequestError } from './http-errors.ts';
+import { mergeOutputs } from './merge-outputs.ts';
+import type { OpenRequest } from './open-request.ts';
+import type { EngineClientLike } from './backend.ts';
+import { done, SseStream } from './sse.ts';
+
+/** Turns outputs into events; `''` where there is nothing to say. */
+export interface StreamFormat {
+  /** Before the first output of any choice. */
+  begin(): string;
+  delta(choice: number, output: RequestOutput): string;
+  /** After the last choice has ended. */
+  end(): string;
+}
+
+/** Resolves when the stream has been written; rejects with what failed before its first byte. */
+export function streamResponse(
+  context: HttpContext,
+  client: EngineClientLike,
+  reply: FastifyReply,
+  open: OpenRequest,
+  requests: readonly GenerateRequest[],
+  format: StreamFormat,
+  observer: GenerationObserver,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const sink = new StreamSink(context, reply, format, { resolve, reject });
+    const generation = new Generation(requests, sink, observer);
+    sink.generation = generation;
+    open.run(generation, client).catch(reject);
+  });
+}
+
+interface Settle {
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+class StreamSink implements GenerationSink {
+  generation: Generation | null = null;
+  private stream: SseStream | null = null;
+  private blocked = false;
+  private numFinished = 0;
+  /** Outputs that wait for the socket, by choice. */
+  private pending = new Map<number, RequestOutput[]>();
+  /** Text bytes that are written but not taken, by choice. */
+  private owed = new Map<number, number>();
+  private readonly context: HttpContext;
+  private readonly reply: FastifyReply;
+  private readonly format: StreamFormat;
+  private readonly settle: Settle;
+
+  constructor(context: HttpContext, reply: FastifyReply, format: StreamFormat, settle: Settle) {
+    this.context = context;
+    this.reply = reply;
+    this.format = format;
+    this.settle = settle;
+  }
+
+  output(choice: number, output: RequestOutput): void {
+    if (this.stream === null) this.begin();
+    if (this.blocked) {
+      const waiting = this.pending.get(choice);
+      if (waiting === undefined) this.pending.set(choice, [output]);
+      else waiting.push(output);
+    } else this.write(choice, output);
+  }
+
+  failed(error: Error): void {
+    if (this.stream === null) {
+      this.settle.reject(error);
+      return;
+    }
+    // A socket that is full would only keep the last words.
+    if (error instanceof ClientGone || this.blocked) this.stream.destroy();
+    else this.stream.fail(JSON.stringify(errorBody(toRequestError(error))));
+    this.settle.resolve();
+  }
+
+  private begin(): void {
+    const handlers = {
+      drained: () => this.drained(),
+      stalled: () => {
+        this.generation?.fail(new ClientGone());
+        this.stream?.destroy();
+      },
+    };
+    this.stream = new SseStream(this.reply, handlers, this.context.writeStallMs);
+    this.send(this.format.begin());
+  }
+
+  private write(choice: number, output: RequestOutput): void {
+    this.send(this.format.delta(choice, output));
+    const bytes = Buffer.byteLength(output.text);
+    if (this.blocked) this.owed.set(choice, (this.owed.get(choice) ?? 0) + bytes);
+    else if (bytes > 0) this.generation?.consumed(choice, bytes);
+    if (output.finishReason !== 'none' && ++this.numFinished === this.generation?.numChoices) {
+      this.send(this.format.end());
+      this.send(done);
+      this.stream?.end();
+      this.settle.resolve();
+    }
+  }
+
+  private send(bytes: string): void {
+    if (bytes !== '' && this.stream?.write(bytes) === false) this.blocked = true;
+  }
+
+  private drained(): void {
+    this.blocked = false;
+    for (const [choice, bytes] of this.owed) this.generation?.consumed(choice, bytes);
+    this.owed.clear();
+    const waiting = this.pending;
+    this.pending = new Map();
+    // A chunk that fills the socket again does not stop the rest: it is one chunk a choice.
+    for (const [choice, outputs] of waiting) this.write(choice, mergeOutputs(outputs));
+  }
+}

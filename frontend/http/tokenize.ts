@@ -1,0 +1,48 @@
+// POST /tokenize and /detokenize.
+import type { FastifyRequest } from 'fastify';
+import { requireBackend, type HttpContext } from './context.ts';
+import { chatMessages } from './chat-messages.ts';
+import { checkModel } from './models.ts';
+import { bad } from './sampling.ts';
+import { parseRequest } from './schema/parse.ts';
+import { detokenizeSchema, tokenizeSchema } from './schema/tokenize-schema.ts';
+
+export async function tokenize(context: HttpContext, request: FastifyRequest) {
+  const { text } = requireBackend(context);
+  const { config } = context;
+  const { value: body } = parseRequest(tokenizeSchema, request.body, config.strictApi);
+  checkModel(body.model, config);
+  if ((body.prompt === undefined) === (body.messages === undefined)) {
+    throw bad('prompt', 'or messages is required, one of the two');
+  }
+  let tokens: Int32Array;
+  if (body.messages === undefined) {
+    const addSpecialTokens = body.add_special_tokens ?? true;
+    tokens = await text.encode(body.prompt ?? '', { addSpecialTokens });
+  } else {
+    const continueFinalMessage = body.continue_final_message ?? false;
+    const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
+    const options = { addGenerationPrompt, continueFinalMessage };
+    tokens = (await text.applyChatTemplate(chatMessages(body.messages).messages, options)).tokenIds;
+  }
+  return {
+    count: tokens.length,
+    max_model_len: config.maxModelLen,
+    tokens: Array.from(tokens),
+    token_strs: null,
+  };
+}
+
+export async function detokenize(context: HttpContext, request: FastifyRequest) {
+  const { text, client } = requireBackend(context);
+  const { config } = context;
+  const { value: body } = parseRequest(detokenizeSchema, request.body, config.strictApi);
+  checkModel(body.model, config);
+  const { vocabSize } = client.info;
+  if (body.tokens.some((id) => id >= vocabSize)) {
+    throw bad('tokens', `has a token id that is not below the vocabulary's ${vocabSize}`);
+  }
+  return {
+    prompt: await text.decode(Int32Array.from(body.tokens), { skipSpecialTokens: false }),
+  };
+}
