@@ -60,7 +60,7 @@ const needs: Readonly<Record<ChildRole, readonly ChildRole[]>> = {
   frontend: ['engine', 'detokenizer'],
 };
 /** What a process may take to end after `stop`, and streams to be told of a lost engine. */
-const stopGraceMs = 1000;
+const stopGraceMs = 2000;
 const streamEndGraceMs = 1000;
 /** What the answers of the last drained requests may take to leave. */
 const drainSlackMs = 2000;
@@ -226,6 +226,10 @@ export class Supervisor {
       return;
     }
     this.log.error(`${child.name} died: ${reason}`);
+    // One that is starting with the dead one's address would wait for it for ever.
+    for (const other of this.alive)
+      if (other.state === 'starting' && other.isConfigured && needs[other.role].includes(role))
+        other.kill();
     if (this.deaths.add(performance.now())) {
       this.fail(child.name, `${reason}; ${deathLimit} deaths in ten minutes`, exitCode);
       return;

@@ -1,0 +1,58 @@
+// The frontend process: an HTTP server that answers 503 from its first moment, and everything else
+// once the engine and the detokenizer have welcomed us.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FrontendSlice } from '../common/config.ts';
+import { runProcess, type ProcessContext, type RunningProcess } from '../common/process.ts';
+import { createTextService } from '../common/text/text-service.ts';
+import { EngineClient } from './engine-client.ts';
+import type { HttpBackend } from './http/backend.ts';
+import { createHttpServer } from './http/server.ts';
+
+/** A model may take its time to load; the supervisor ends us if the engine never comes. */
+const connectTimeoutMs = 2 ** 31 - 1;
+
+async function start(context: ProcessContext<FrontendSlice>): Promise<RunningProcess> {
+  const { slice, index, generation, token, log } = context;
+  let backend: HttpBackend | null = null;
+  const server = createHttpServer({ config: slice.http, log, backend: () => backend });
+  await server.listen();
+  const connecting = EngineClient.connect({
+    engine: slice.engineAddress,
+    detokenizer: slice.detokenizerAddress,
+    engineKey: slice.engineKey,
+    detokenizerKey: slice.detokenizerKey,
+    token,
+    role: 'frontend',
+    index,
+    generation,
+    timeoutMs: connectTimeoutMs,
+  });
+  const text = createTextService({
+    tokenizerPath: slice.tokenizerPath,
+    chatTemplatePath: slice.chatTemplatePath,
+    maxModelLen: slice.http.maxModelLen,
+  });
+  const client = await connecting;
+  backend = { client, text };
+  return {
+    info: { port: server.port },
+    async drain(timeoutMs) {
+      server.drain();
+      const controller = new AbortController();
+      const { signal } = controller;
+      await Promise.race([server.idle(), sleep(timeoutMs, null, { signal }).catch(() => null)]);
+      controller.abort();
+    },
+    peerLost: (message) => client.peerLost(message),
+    peerReady: ({ role, addresses, generation }) => {
+      if (role === 'detokenizer') client.reattach(addresses, generation);
+    },
+    async stop() {
+      await server.close();
+      client.close();
+      await text.close();
+    },
+  };
+}
+
+runProcess('frontend', start);

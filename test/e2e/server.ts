@@ -1,0 +1,161 @@
+// A whole server for a test: the real command in a process of its own, killed at the end of the
+// test, when nothing of it may be left.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+
+const entry = fileURLToPath(new URL('vllm-ts.js', import.meta.url));
+
+/** Ten times what anything here may take on a busy machine. */
+export const limitMs = 60_000;
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export class Server {
+  /** Fields of the ready line. */
+  ready: Readonly<Record<string, string>> = {};
+  stdout = '';
+  stderr = '';
+  readonly exited: Promise<Exit>;
+  /** The folder in which it makes its run directory. */
+  readonly runParent: string;
+  private readonly process: ChildProcess;
+
+  /** `command` in place of node and its entry point: another way to start the same thing. */
+  constructor(argv: readonly string[], command = [process.execPath, entry], env = {}) {
+    this.runParent = mkdtempSync(join(tmpdir(), 'vt-e2e-'));
+    const [program = '', ...args] = [...command, ...argv];
+    this.process = spawn(program, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, XDG_RUNTIME_DIR: this.runParent, VLLM_API_KEY: '', ...env },
+    });
+    this.process.stdout!.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    this.process.stderr!.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    this.exited = new Promise((resolve) => {
+      this.process.on('close', (code, signal) => resolve({ code, signal }));
+    });
+  }
+
+  get pid(): number {
+    return this.process.pid!;
+  }
+
+  get url(): string {
+    return this.ready['url']!;
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.process.kill(signal);
+  }
+
+  /** Waits for the ready line. Throws with all that it said if it ends instead. */
+  async waitReady(): Promise<void> {
+    await this.waitFor(() => this.stdout.includes('try: ') || this.stdout.includes('url=none'));
+    const line = this.stdout.split('\n').find((text) => text.startsWith('vllm-ts ready '));
+    this.ready = Object.fromEntries(
+      (line ?? '')
+        .split(' ')
+        .slice(2)
+        .map((field) => field.split(/=(.*)/s) as [string, string]),
+    );
+  }
+
+  async waitFor(condition: () => boolean): Promise<void> {
+    const end = Date.now() + limitMs;
+    while (!condition()) {
+      if (this.process.exitCode !== null || this.process.signalCode !== null)
+        throw new Error(`the server has ended: ${this.process.exitCode}\n${this.stderr}`);
+      if (Date.now() > end) throw new Error(`waited too long\n${this.stdout}${this.stderr}`);
+      await sleep(10);
+    }
+  }
+
+  /** Process ids by title: "engine", "worker 0", ... Those that have not set theirs are left out. */
+  children(): Map<string, number> {
+    const found = descendants(this.pid).map((pid) => [titleOf(pid), pid] as const);
+    return new Map(
+      found
+        .filter(([title]) => title.startsWith('vllm-ts: '))
+        .map(([title, pid]) => [title.slice('vllm-ts: '.length), pid]),
+    );
+  }
+
+  /** A child's pid, once it has its title. */
+  async child(name: string): Promise<number> {
+    await this.waitFor(() => this.children().has(name));
+    return this.children().get(name)!;
+  }
+}
+
+/** Starts a server and waits until it is ready. `--port 0` is added. */
+export async function startServer(t: Test, argv: readonly string[] = []): Promise<Server> {
+  const server = runServer(t, ['--port', '0', ...argv]);
+  await server.waitReady();
+  return server;
+}
+
+/** Starts a server; when the test ends it is killed, and it must leave no process. */
+export function runServer(t: Test, argv: readonly string[], command?: string[], env = {}): Server {
+  const server = new Server(['serve', ...argv], command, env);
+  t.teardown(async () => {
+    const pids = [server.pid, ...descendants(server.pid)];
+    server.kill('SIGKILL');
+    await server.exited;
+    const left = await waitGone(pids);
+    rmSync(server.runParent, { recursive: true, force: true });
+    if (left.length > 0) throw new Error(`orphans: ${left.map(titleOf).join(', ')}`);
+  });
+  return server;
+}
+
+/** Waits until none of the processes is left; returns those that are after the limit. */
+export async function waitGone(pids: readonly number[]): Promise<number[]> {
+  const end = Date.now() + limitMs;
+  let left = pids.filter(isAlive);
+  while (left.length > 0 && Date.now() < end) {
+    await sleep(10);
+    left = left.filter(isAlive);
+  }
+  return left;
+}
+
+/** A zombie does not count: it has ended, and waits for a parent that has other things to do. */
+export function isAlive(pid: number): boolean {
+  const state = /^State:\s+(\w)/m.exec(read(`/proc/${pid}/status`))?.[1];
+  return state !== undefined && state !== 'Z';
+}
+
+function titleOf(pid: number): string {
+  return read(`/proc/${pid}/cmdline`).split('\0')[0]!;
+}
+
+/** Children, their children, and so on. */
+export function descendants(pid: number): number[] {
+  const parents = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => [
+      Number(name),
+      Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${name}/status`))?.[1]),
+    ]);
+  const found: number[] = [];
+  for (let wave = [pid]; wave.length > 0;) {
+    wave = parents.filter(([, parent]) => wave.includes(parent!)).map(([child]) => child!);
+    found.push(...wave);
+  }
+  return found;
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

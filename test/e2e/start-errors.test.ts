@@ -1,0 +1,42 @@
+// What is wrong before anything runs: one line that names it, and the exit code that says what kind.
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { runServer } from './server.ts';
+
+const cases: readonly (readonly [argv: string[], code: number, line: RegExp])[] = [
+  [['--prot', '1'], 64, /^vllm-ts: unknown flag --prot. Did you mean --port\?\n$/],
+  [['--port', 'eighty'], 64, /^vllm-ts: --port: 'eighty' is not a whole number.*\n$/],
+  [['-tp', '2'], 64, /^vllm-ts: -tp: vllm-ts does not have this flag of vLLM yet\n$/],
+  [['no/such/model'], 65, /^vllm-ts: no\/such\/model is not a folder.*\n$/],
+  [['--host', '203.0.113.1'], 1, /^vllm-ts: cannot listen on 203.0.113.1 port 8000.*\n$/],
+];
+for (const [argv, code, line] of cases)
+  t.test(`vllm-ts serve ${argv.join(' ')} ends with ${code}`, async (t) => {
+    const server = runServer(t, argv);
+    t.same(await server.exited, { code, signal: null });
+    t.match(server.stderr, line);
+    t.equal(server.stdout, '');
+    t.same(readdirSync(server.runParent), []);
+  });
+
+t.test('vllm-ts serve ends with 1 when the port is in use, and names it', async (t) => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => other.once('listening', resolve));
+  const { port } = other.address() as AddressInfo;
+  const server = runServer(t, ['--port', String(port)]);
+  t.same(await server.exited, { code: 1, signal: null });
+  t.match(server.stderr, `vllm-ts: 127.0.0.1 port ${port} is in use by another process`);
+  t.equal(server.stderr.split('\n').length, 2, 'one line');
+  other.close();
+});
+
+t.test('vllm-ts serve refuses a run directory whose path is too long', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vt-'));
+  const server = runServer(t, ['--port', '0', '--frontend-address', join(folder, 'x'.repeat(90))]);
+  t.equal((await server.exited).code, 1);
+  t.match(server.stderr, /socket path .* has \d+ bytes, at most 100 work/);
+  rmSync(folder, { recursive: true });
+});
