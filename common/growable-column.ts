@@ -23,7 +23,7 @@ export class GrowableColumn<T extends Growable> {
   }
 
   /** Appends source[from .. to). */
-  append(source: T, from: number, to: number): void {
+  append(source: ArrayLike<number>, from: number, to: number): void {
     const n = to - from;
     if (this.count + n > this.data.length) this.reserve(n);
     const { data, count } = this;

@@ -2,22 +2,25 @@
 // at once on the caller's thread, long input in a worker thread, so that nobody's prompt holds up
 // another's stream. Used by frontends and by the detokenizer process (for foreign frontends).
 import { RequestError } from '../errors.ts';
+import type { ChatMessage, ChatTemplateOptions, RenderedChat } from './chat-template.ts';
 import {
-  ChatTemplate,
-  type ChatMessage,
-  type ChatTemplateOptions,
-  type RenderedChat,
-} from './chat-template.ts';
-import { Tokenizer, type DecodeOptions, type EncodeOptions } from './tokenizer.ts';
-import { readChatTemplate } from './tokenizer-files.ts';
+  InlineText,
+  runCall,
+  sizeOf,
+  type TextCall,
+  type TextServiceOptions,
+} from './text-calls.ts';
+import { TextPool } from './text-pool.ts';
+import type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer.ts';
 
-export interface TextServiceOptions {
-  /** Folder with tokenizer.json and its companions. */
-  readonly tokenizerPath: string;
-  /** The operator's template; null = the model's own. */
-  readonly chatTemplatePath: string | null;
-  readonly maxModelLen: number;
-}
+export type { ChatMessage, ChatTemplateOptions, RenderedChat } from './chat-template.ts';
+export type { TextServiceOptions } from './text-calls.ts';
+export type { DecodeOptions, EncodeOptions } from './tokenizer.ts';
+
+/** Input up to this size (characters or ids) is not worth a thread. */
+const maxInlineSize = 4096;
+/** Ids that decode takes at most in one call. */
+const maxDecodeIds = 1024 * 1024;
 
 /** Every method rejects with RequestError where the input is at fault. */
 export interface TextService {
@@ -34,50 +37,54 @@ export interface TextService {
   close(): Promise<void>;
 }
 
+/** Loads the tokenizer at once; throws StartError naming the file at fault. */
 export function createTextService(options: TextServiceOptions): TextService {
-  const inline = new InlineText(options);
-  return {
-    tokenizer: inline.tokenizer,
-    hasChatTemplate: inline.hasChatTemplate,
-    encode: (text, o) => attempt(() => inline.tokenizer.encode(text, o)),
-    applyChatTemplate: (messages, o) => attempt(() => inline.applyChatTemplate(messages, o)),
-    decode: (tokenIds, o) => attempt(() => inline.tokenizer.decode(tokenIds, o)),
-    close: () => Promise.resolve(),
-  };
+  return new ThreadedTextService(options);
 }
 
-/** The services themselves, synchronous: what both the caller's thread and the workers run. */
-export class InlineText {
-  readonly tokenizer: Tokenizer;
-  private readonly template: ChatTemplate | null;
+class ThreadedTextService implements TextService {
+  private readonly inline: InlineText;
+  private readonly pool: TextPool;
 
-  /** Throws StartError naming the file at fault. */
-  constructor({ tokenizerPath, chatTemplatePath, maxModelLen }: TextServiceOptions) {
-    this.tokenizer = Tokenizer.load(tokenizerPath, maxModelLen);
-    const source =
-      chatTemplatePath === null
-        ? this.tokenizer.files.chatTemplate
-        : readChatTemplate(chatTemplatePath);
-    this.template =
-      source === null
-        ? null
-        : new ChatTemplate(this.tokenizer, source, chatTemplatePath ?? tokenizerPath);
+  constructor(options: TextServiceOptions) {
+    this.inline = new InlineText(options);
+    this.pool = new TextPool(options);
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.inline.tokenizer;
   }
 
   get hasChatTemplate(): boolean {
-    return this.template !== null;
+    return this.inline.hasChatTemplate;
   }
 
-  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions): RenderedChat {
-    if (this.template === null)
-      throw new RequestError(
-        'bad_request',
-        'this model has no chat template; the operator can give one with --chat-template',
-      );
-    return this.template.render(messages, options);
+  async encode(text: string, options: EncodeOptions): Promise<Int32Array> {
+    // Refused before the text is copied to a thread.
+    this.tokenizer.checkLength(text);
+    return (await this.run({ kind: 'encode', text, options })) as Int32Array;
   }
-}
 
-function attempt<T>(work: () => T): Promise<T> {
-  return new Promise((resolve) => resolve(work()));
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ChatTemplateOptions,
+  ): Promise<RenderedChat> {
+    for (const { content } of messages) this.tokenizer.checkLength(content);
+    return (await this.run({ kind: 'applyChatTemplate', messages, options })) as RenderedChat;
+  }
+
+  async decode(tokenIds: Int32Array, options: DecodeOptions): Promise<string> {
+    if (tokenIds.length > maxDecodeIds)
+      throw new RequestError('bad_request', `more than ${maxDecodeIds} token ids`, 'tokens');
+    return (await this.run({ kind: 'decode', tokenIds, options })) as string;
+  }
+
+  close(): Promise<void> {
+    return this.pool.close();
+  }
+
+  private run(call: TextCall): Promise<unknown> | Int32Array | RenderedChat | string {
+    const size = sizeOf(call);
+    return size <= maxInlineSize ? runCall(this.inline, call) : this.pool.run(call, size);
+  }
 }

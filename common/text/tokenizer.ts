@@ -12,7 +12,7 @@ export interface EncodeOptions {
   /** The model's own frame around a text (BOS, at times EOS), as Hugging Face adds it. */
   readonly addSpecialTokens: boolean;
   /** Special tokens written out in the text become those tokens; false (the default) keeps them text. */
-  readonly allowSpecial?: boolean;
+  readonly allowSpecial?: boolean | undefined;
 }
 
 export interface DecodeOptions {

@@ -1,0 +1,136 @@
+// What one frontend is owed: its open requests, and the credit that decides when their text may go.
+//
+// The rules, so that a frontend that does not read costs bounded memory and nobody else's time:
+// - Credit counts text bytes, twice: for the frontend in all and per request. A row with text goes
+//   out while both are above 0 and may overdraw them; later grants pay that back. A finalOnly row
+//   needs only the frontend's credit. A row without text costs nothing, and waits only while the
+//   frontend's credit is used up.
+// - Without credit deltas merge. More than maxPendingBytes of one request (finalOnly ones excepted:
+//   their own length bounds them), or stallMs without a send, ends it with slow_reader.
+// - A terminal row (stop, length) waits for credit like any other, for stallMs at most. Abort and
+//   error rows go at once, without the text that has no credit. A terminal row without text always
+//   goes; a frontend that collects more than maxUnpaidEnds of these with its credit used up, or has
+//   as many requests without being attached, is beyond help: it is dropped whole.
+import type { ErrorInfo } from '../common/errors.ts';
+import type { PeerId } from '../common/wire/transport.ts';
+import { finishIndex, type RequestText } from './request-text.ts';
+import type { TextOutputsBuilder } from './text-outputs-builder.ts';
+
+export const limits = {
+  maxPendingBytes: 256 * 1024,
+  stallMs: 30_000,
+  maxUnpaidEnds: 4096,
+  /** A frontend cannot ask for more text than this to be outstanding. */
+  maxCreditBytes: 64 * 1024 * 1024,
+} as const;
+
+export class FrontendOutbox {
+  readonly frontendId: number;
+  readonly attachKey: string;
+  /** The peer that attached; null before, and after it disconnected. */
+  peer: PeerId | null = null;
+  readonly requests = new Map<number, RequestText>();
+  private creditBytes = 0;
+  private numUnpaidEnds = 0;
+
+  constructor(frontendId: number, attachKey: string) {
+    this.frontendId = frontendId;
+    this.attachKey = attachKey;
+  }
+
+  attach(peer: PeerId, creditBytes: number): void {
+    this.peer = peer;
+    this.creditBytes = clampCredit(creditBytes);
+    this.numUnpaidEnds = 0;
+  }
+
+  detach(): void {
+    this.peer = null;
+    this.creditBytes = 0;
+  }
+
+  grant(bytes: number): void {
+    this.creditBytes = clampCredit(this.creditBytes + bytes);
+    this.numUnpaidEnds = 0;
+  }
+
+  grantRequest(requestId: number, bytes: number): void {
+    const request = this.requests.get(requestId);
+    if (request) request.creditBytes = clampCredit(request.creditBytes + bytes);
+  }
+
+  /** True when the frontend has let too much pile up and must be dropped. */
+  get isHopeless(): boolean {
+    const numWaiting = this.peer === null ? this.requests.size : 0;
+    return Math.max(numWaiting, this.numUnpaidEnds) > limits.maxUnpaidEnds;
+  }
+
+  /**
+   * Moves what may go into `out`. Returns slow_reader when the request has just been ended with it
+   * (its terminal row is in `out`, or waits for the Attach).
+   */
+  flush(request: RequestText, out: TextOutputsBuilder, now: number): ErrorInfo | null {
+    let slow: ErrorInfo | null = null;
+    const isGone = this.requests.get(request.info.requestId) !== request;
+    if (isGone || !this.hasRow(request)) return null;
+    if (!this.mayGo(request)) {
+      request.stalledSince ??= now;
+      slow = this.judgeStall(request, now);
+      const ended = request.finish === finishIndex.abort || request.finish === finishIndex.error;
+      if (ended) request.dropUnsent();
+      if (!this.mayGo(request)) return slow;
+    }
+    const numBytes = request.numSendableBytes;
+    out.add(request, numBytes);
+    request.clearSent(numBytes);
+    request.numSentRows++;
+    request.stalledSince = null;
+    request.creditBytes -= numBytes;
+    this.creditBytes -= numBytes;
+    if (request.finish !== 0) {
+      this.requests.delete(request.info.requestId);
+      if (this.creditBytes <= 0) this.numUnpaidEnds++;
+    }
+    return slow;
+  }
+
+  /** Something is to be sent, credit aside. */
+  private hasRow(request: RequestText): boolean {
+    if (request.finish !== 0) return true;
+    const { finalOnly, streamInterval } = request.info.text;
+    if (finalOnly || request.numUnsentTokens === 0) return false;
+    if (request.numSentRows > 0 && request.numUnsentTokens < streamInterval) return false;
+    return (
+      request.numSendableBytes > 0 ||
+      request.tokenIds.length > 0 ||
+      request.promptPositions.length > 0
+    );
+  }
+
+  private mayGo(request: RequestText): boolean {
+    if (this.peer === null) return false;
+    if (request.numSendableBytes === 0) return request.finish !== 0 || this.creditBytes > 0;
+    if (this.creditBytes <= 0) return false;
+    return request.creditBytes > 0 || request.info.text.finalOnly;
+  }
+
+  private judgeStall(request: RequestText, now: number): ErrorInfo | null {
+    if (request.finish === finishIndex.abort || request.finish === finishIndex.error) return null;
+    const tooMuch =
+      !request.info.text.finalOnly && request.numPendingBytes > limits.maxPendingBytes;
+    const tooLong = now - request.stalledSince! >= limits.stallMs;
+    if (!tooMuch && !tooLong) return null;
+    const error: ErrorInfo = {
+      code: 'slow_reader',
+      message: tooMuch
+        ? `the reader left more than ${limits.maxPendingBytes} bytes unread`
+        : `the reader took nothing for ${limits.stallMs / 1000} s`,
+    };
+    request.fail(error);
+    return error;
+  }
+}
+
+function clampCredit(bytes: number): number {
+  return Math.min(bytes, limits.maxCreditBytes);
+}
