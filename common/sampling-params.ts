@@ -73,7 +73,7 @@ export interface TextParams {
   readonly spacesBetweenSpecialTokens: boolean;
   /** Token ids ride in TextOutputs beside the text. */
   readonly returnTokenIds: boolean;
-  /** Deltas are sent when at least this many tokens are pending, and at the end. */
+  /** Deltas are sent for the first token, when this many more are pending, and at the end. */
   readonly streamInterval: number;
   /** One message at the end instead of deltas. */
   readonly finalOnly: boolean;

@@ -1,16 +1,16 @@
 // What one frontend is owed: its open requests, and the credit that decides when their text may go.
 //
 // The rules, so that a frontend that does not read costs bounded memory and nobody else's time:
-// - Credit counts text bytes, twice: for the frontend in all and per request. A row with text goes
-//   out while both are above 0 and may overdraw them; later grants pay that back. A finalOnly row
-//   needs only the frontend's credit. A row without text costs nothing, and waits only while the
-//   frontend's credit is used up.
+// - A row costs its bytes of text plus 4 for each token id, from two accounts: the frontend's in all
+//   and the request's. It goes out while both are above 0 and may overdraw them; grants pay that
+//   back, and raise no account above what it began with. A finalOnly row needs only the frontend's.
+//   A row that costs nothing waits only while the frontend's account is used up.
 // - Without credit deltas merge. More than maxPendingBytes of one request (finalOnly ones excepted:
 //   their own length bounds them), or stallMs without a send, ends it with slow_reader.
 // - A terminal row (stop, length) waits for credit like any other, for stallMs at most. Abort and
-//   error rows go at once, without the text that has no credit. A terminal row without text always
-//   goes; a frontend that collects more than maxUnpaidEnds of these with its credit used up, or has
-//   as many requests without being attached, is beyond help: it is dropped whole.
+//   error rows go at once, without what has no credit. A terminal row that costs nothing always
+//   goes; a frontend that collects more than maxUnpaidEnds rows of ended requests with its account
+//   used up, or has as many requests without being attached, is beyond help: it is dropped whole.
 import type { ErrorInfo } from '../common/errors.ts';
 import type { PeerId } from '../common/wire/transport.ts';
 import { finishIndex, type RequestText } from './request-text.ts';
@@ -20,7 +20,7 @@ export const limits = {
   maxPendingBytes: 256 * 1024,
   stallMs: 30_000,
   maxUnpaidEnds: 4096,
-  /** A frontend cannot ask for more text than this to be outstanding. */
+  /** More than this is never on its way to a frontend, whatever it grants. */
   maxCreditBytes: 64 * 1024 * 1024,
 } as const;
 
@@ -31,6 +31,7 @@ export class FrontendOutbox {
   peer: PeerId | null = null;
   readonly requests = new Map<number, RequestText>();
   private creditBytes = 0;
+  private maxCreditBytes = 0;
   private numUnpaidEnds = 0;
 
   constructor(frontendId: number, attachKey: string) {
@@ -40,7 +41,8 @@ export class FrontendOutbox {
 
   attach(peer: PeerId, creditBytes: number): void {
     this.peer = peer;
-    this.creditBytes = clampCredit(creditBytes);
+    this.maxCreditBytes = Math.min(creditBytes, limits.maxCreditBytes);
+    this.creditBytes = this.maxCreditBytes;
     this.numUnpaidEnds = 0;
   }
 
@@ -50,13 +52,14 @@ export class FrontendOutbox {
   }
 
   grant(bytes: number): void {
-    this.creditBytes = clampCredit(this.creditBytes + bytes);
+    this.creditBytes = Math.min(this.creditBytes + bytes, this.maxCreditBytes);
     this.numUnpaidEnds = 0;
   }
 
   grantRequest(requestId: number, bytes: number): void {
     const request = this.requests.get(requestId);
-    if (request) request.creditBytes = clampCredit(request.creditBytes + bytes);
+    if (!request) return;
+    request.creditBytes = Math.min(request.creditBytes + bytes, request.info.text.creditBytes);
   }
 
   /** True when the frontend has let too much pile up and must be dropped. */
@@ -81,12 +84,13 @@ export class FrontendOutbox {
       if (!this.mayGo(request)) return slow;
     }
     const numBytes = request.numSendableBytes;
+    const cost = costOf(request);
     out.add(request, numBytes);
     request.clearSent(numBytes);
     request.numSentRows++;
     request.stalledSince = null;
-    request.creditBytes -= numBytes;
-    this.creditBytes -= numBytes;
+    request.creditBytes -= cost;
+    this.creditBytes -= cost;
     if (request.finish !== 0) {
       this.requests.delete(request.info.requestId);
       if (this.creditBytes <= 0) this.numUnpaidEnds++;
@@ -109,7 +113,7 @@ export class FrontendOutbox {
 
   private mayGo(request: RequestText): boolean {
     if (this.peer === null) return false;
-    if (request.numSendableBytes === 0) return request.finish !== 0 || this.creditBytes > 0;
+    if (costOf(request) === 0) return request.finish !== 0 || this.creditBytes > 0;
     if (this.creditBytes <= 0) return false;
     return request.creditBytes > 0 || request.info.text.finalOnly;
   }
@@ -131,6 +135,7 @@ export class FrontendOutbox {
   }
 }
 
-function clampCredit(bytes: number): number {
-  return Math.min(bytes, limits.maxCreditBytes);
+/** What a row with everything that the request can send costs. */
+function costOf(request: RequestText): number {
+  return request.numSendableBytes + 4 * request.tokenIds.length;
 }

@@ -4,7 +4,7 @@
 import { Worker } from 'node:worker_threads';
 import { RequestError } from '../errors.ts';
 import type { TextCall, TextServiceOptions } from './text-calls.ts';
-import type { WorkerReply } from './text-worker.ts';
+import type { WorkerReply } from './text-thread.ts';
 
 export interface TextPoolLimits {
   readonly numThreads: number;
@@ -98,7 +98,7 @@ export class TextPool {
 
   private spawn(): Thread {
     // Beside this module in dist/, and beside the bundle that has taken it in.
-    const worker = new Worker(new URL('./text-worker.js', import.meta.url), {
+    const worker = new Worker(new URL('./text-thread.js', import.meta.url), {
       workerData: this.options,
     });
     const thread: Thread = { worker, job: null, timer: null };
