@@ -1,21 +1,20 @@
-// From the columns of TextOutputs to RequestOutputs. Text and ids of a row are cut out of the
+// From the columns of TextOutputs, checked on receipt, to RequestOutputs. Text and ids of a row are cut out of the
 // message; objects for logprobs are made only for rows that have some.
 import { RequestError } from '../common/errors.ts';
-import { checkTextOutputs } from '../common/wire/check-outputs.ts';
 import { finishReasons, type TextOutputs } from '../common/wire/messages.ts';
 import type { GenerateRequest, RequestOutput, TokenLogprobs } from './engine-client-types.ts';
 
-export type TextOutputsView = ReturnType<typeof checkTextOutputs>;
+type Columns = TextOutputs['columns'];
 
 const noTokens = new Int32Array(0);
 
 /** What the row took from the credit of its request: its bytes of text. */
-export function rowCreditBytes(c: TextOutputsView, row: number): number {
+export function rowCreditBytes(c: Columns, row: number): number {
   return c.textStart[row + 1]! - c.textStart[row]!;
 }
 
 /** Where the row's logprob entries begin in the message; [n + 1]. Null if the message has none. */
-export function logprobEntryStarts(c: TextOutputsView): Uint32Array | null {
+export function logprobEntryStarts(c: Columns): Uint32Array | null {
   if (c.logprobIds.length === 0) return null;
   const n = c.requestId.length;
   const starts = new Uint32Array(n + 1);
@@ -28,7 +27,7 @@ export function logprobEntryStarts(c: TextOutputsView): Uint32Array | null {
 }
 
 /** Row -> position in the prompt -> logprobs. Null if the message has none. */
-export function promptLogprobsByRow(c: TextOutputsView) {
+export function promptLogprobsByRow(c: Columns) {
   if (c.promptLogprobRow.length === 0) return null;
   const rows = new Map<number, Map<number, TokenLogprobs>>();
   let entry = 0;
@@ -51,7 +50,7 @@ export function promptLogprobsByRow(c: TextOutputsView) {
 /** Everything of one row; `index` is the choice that it belongs to. */
 export function rowOutput(
   message: TextOutputs,
-  c: TextOutputsView,
+  c: Columns,
   row: number,
   index: number,
   request: GenerateRequest,
@@ -101,7 +100,7 @@ export function lostOutput(
   };
 }
 
-function rowLogprobs(c: TextOutputsView, row: number, starts: Uint32Array | null): TokenLogprobs[] {
+function rowLogprobs(c: Columns, row: number, starts: Uint32Array | null): TokenLogprobs[] {
   const out: TokenLogprobs[] = [];
   if (!starts) return out;
   let entry = starts[row]!;
@@ -125,7 +124,7 @@ function cut(text: Uint8Array, starts: Uint32Array, from: number, to: number): U
 }
 
 /** As in vLLM: a stop string, or an id of stop_token_ids; the model's own EOS is null. */
-function stopReason(c: TextOutputsView, row: number, request: GenerateRequest) {
+function stopReason(c: Columns, row: number, request: GenerateRequest) {
   const stop = request.text.stop[c.stopStringIndex[row]!];
   if (stop !== undefined) return stop;
   const id = c.stopTokenId[row]!;

@@ -2,7 +2,6 @@
 // gets exactly one terminal output, from the server or, when a peer is gone, from here. Accepted
 // and TextOutputs come over different links, so outputs wait until their request was accepted.
 import { RequestError } from '../common/errors.ts';
-import { checkTextOutputs } from '../common/wire/check-outputs.ts';
 import type {
   Accepted,
   FrontendToDetokenizer,
@@ -130,7 +129,7 @@ export class OpenRequests {
   }
 
   textOutputs(message: TextOutputs): void {
-    const columns = checkTextOutputs(message.columns);
+    const { columns } = message;
     const logprobStarts = logprobEntryStarts(columns);
     const promptLogprobs = promptLogprobsByRow(columns);
     for (let row = 0; row < columns.requestId.length; row++) {

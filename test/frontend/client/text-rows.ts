@@ -5,7 +5,7 @@ import {
   type FinishReason,
   type TextOutputs,
 } from '../../../common/wire/messages.ts';
-import { columnTypes } from '../../../common/wire/columns.ts';
+import { makeColumn } from '../../common/wire/make-column.ts';
 
 export interface Entry {
   readonly id: number;
@@ -75,7 +75,7 @@ export function textColumns(rows: readonly TextRow[]): TextOutputs['columns'] {
   return Object.fromEntries(
     Object.entries(textOutputsColumns).map(([name, type]) => [
       name,
-      columnTypes[type].from(lists[name] as never),
+      makeColumn(type, lists[name]!),
     ]),
   ) as unknown as TextOutputs['columns'];
 }

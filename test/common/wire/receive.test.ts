@@ -1,0 +1,184 @@
+import t from 'tap';
+import { receive } from '../../../common/wire/receive.ts';
+import { checkStepInput, checkStepOutput } from '../../../common/wire/check-step.ts';
+import type { Column } from '../../../common/wire/columns.ts';
+import {
+  stepInputColumns,
+  stepOutputColumns,
+  type StepInputColumns,
+  type StepOutputColumns,
+} from '../../../common/wire/step.ts';
+import { makeColumn } from './make-column.ts';
+import { textColumns } from '../../frontend/client/text-rows.ts';
+
+t.test('receive names the kind and the field or column at fault', (t) => {
+  const status = {
+    kind: 'status',
+    step: 1,
+    numRunning: 0,
+    numWaiting: 0,
+    kvCacheUsage: 0.5,
+    numPreemptions: 0,
+    promptTokens: 0,
+    generationTokens: 0,
+    prefixCacheQueries: 0,
+    prefixCacheHits: 0,
+    stalledMs: 0,
+  };
+  t.equal(receive('engineToFrontend', status), status as never);
+  t.equal(receive('engineToFrontend', { ...status, later: 1 }).kind, 'status');
+  const cases: [string, Record<string, unknown>][] = [
+    ['status: field kvCacheUsage is not a finite number', { ...status, kvCacheUsage: NaN }],
+    ['status: field numRunning is not u32', { ...status, numRunning: -1 }],
+    ['status: field step is not a count', { ...status, step: undefined }],
+    ['status: it has columns', { ...status, columns: {} }],
+    ['kind toString does not belong on this link', { kind: 'toString' }],
+    ['kind hello does not belong on this link', { kind: 'hello' }],
+    [
+      'rejected: field error.code is not one of',
+      { kind: 'rejected', requestId: 1, n: 1, error: { code: 'x', message: '' } },
+    ],
+  ];
+  for (const [message, value] of cases)
+    t.throws(() => receive('engineToFrontend', value as never), {
+      name: 'WireError',
+      message: new RegExp(`^${message}`),
+    });
+  t.throws(() => receive('frontendToEngine', { kind: 'abort' }), /its columns are missing/);
+  const wrong = { kind: 'abort', columns: { requestId: Int32Array.of(1) } };
+  t.throws(() => receive('frontendToEngine', wrong), /abort: column requestId is not u32/);
+  t.end();
+});
+
+t.test('every broken rule between the columns of TextOutputs is found', (t) => {
+  const entry = { id: 5, logprob: -1, rank: 1, bytes: 'é' };
+  const rows = [
+    { requestId: 1, text: 'ab', tokenIds: [5, 6], logprobs: [[entry], [entry, entry]] },
+    { requestId: 2, text: 'c', tokenIds: [7], logprobs: [[]], promptLogprobs: { 1: [entry] } },
+  ];
+  const message = (change: Record<string, Column>) => ({
+    kind: 'textOutputs',
+    step: 1,
+    generation: 0,
+    errors: [],
+    columns: { ...textColumns(rows), ...change },
+  });
+  t.ok(receive('detokenizerToFrontend', message({})));
+  const changes: Record<string, Column> = {
+    textStart: Uint32Array.of(0, 3, 2),
+    tokenStart: Uint32Array.of(1, 2, 3),
+    text: new Uint8Array(2),
+    tokenIds: new Int32Array(4),
+    finishReason: Uint8Array.of(0, 9),
+    stopTokenId: new Int32Array(1),
+    stopStringIndex: new Int32Array(3),
+    numOutputTokens: new Int32Array(0),
+    logprobCount: Uint8Array.of(1, 1, 0),
+    logprobIds: new Int32Array(2),
+    logprobRanks: new Int32Array(4),
+    logprobTextStart: Uint32Array.of(0, 2, 4, 5),
+    promptLogprobRow: Uint32Array.of(2),
+    promptLogprobPosition: new Int32Array(2),
+    promptLogprobTextStart: Uint32Array.of(0),
+  };
+  for (const [name, column] of Object.entries(changes))
+    t.throws(
+      () => receive('detokenizerToFrontend', message({ [name]: column })),
+      { name: 'WireError' },
+      name,
+    );
+  t.end();
+});
+
+/** A step with one new row of three tokens and one old row. */
+function stepInput(change: Record<string, number[]> = {}): StepInputColumns {
+  const lists: Record<string, number[]> = {
+    newRow: [1],
+    newNumTokens: [3],
+    newNumPromptTokens: [3],
+    newTokenIds: [5, 6, 7],
+    newSeed: [9],
+    newNumStopIds: [1],
+    stopIds: [2],
+    newNumBadWords: [1],
+    badWordLength: [2],
+    badWordIds: [3, 4],
+    blockRow: [1],
+    blockIndex: [0],
+    blockId: [4],
+    row: [0, 1],
+    start: [4, 0],
+    count: [1, 3],
+    flags: [1, 1],
+    ...change,
+  };
+  return Object.fromEntries(
+    Object.entries(stepInputColumns).map(([name, type]) => {
+      const perNewRow = name.startsWith('new') && name !== 'newTokenIds';
+      const list = lists[name] ?? (perNewRow ? [0] : []);
+      return [name, makeColumn(type, list)];
+    }),
+  ) as unknown as StepInputColumns;
+}
+
+t.test('checkStepInput finds counts that do not add up and rows outside the table', (t) => {
+  t.ok(checkStepInput(stepInput(), 4, 2));
+  const changes: Record<string, number[]>[] = [
+    { newNumTokens: [4] },
+    { newNumTokens: [-3] },
+    { newTopK: [] },
+    { newSeed: [1, 2] },
+    { newRow: [2] },
+    { newRow: [-1] },
+    { newNumStopIds: [2] },
+    { newNumLogitBias: [1] },
+    { newNumAllowedIds: [1] },
+    { badWordLength: [3] },
+    { newNumLogprobs: [21] },
+    { blockIndex: [] },
+    { blockId: [-1] },
+    { blockRow: [2] },
+    { row: [0, 2] },
+    { start: [4] },
+    { start: [-1, 0] },
+    { count: [0, 4] },
+    { count: [1, 2] },
+  ];
+  for (const change of changes)
+    t.throws(
+      () => checkStepInput(stepInput(change), 4, 2),
+      { name: 'WireError' },
+      JSON.stringify(change),
+    );
+  t.throws(() => checkStepInput(stepInput(), 5, 2), /numTokens/);
+  t.end();
+});
+
+t.test('checkStepOutput holds the answer to the step that it answers', (t) => {
+  const output = (change: Record<string, number[]> = {}) => {
+    const lists: Record<string, number[]> = {
+      tokenId: [5, -1],
+      rowFlags: [0, 0],
+      logprobIndex: [0],
+      logprob: [-1],
+      logprobRank: [1],
+      topIds: [5, 6],
+      topLogprobs: [-1, -2],
+      ...change,
+    };
+    return Object.fromEntries(
+      Object.entries(stepOutputColumns).map(([name, type]) => [
+        name,
+        makeColumn(type, lists[name] ?? []),
+      ]),
+    ) as unknown as StepOutputColumns;
+  };
+  t.ok(checkStepOutput(output(), 2, 2));
+  t.throws(() => checkStepOutput(output(), 2, 3), { name: 'WireError' });
+  t.throws(() => checkStepOutput(output(), 1, 2), { name: 'WireError' });
+  t.throws(() => checkStepOutput(output(), 21, 2), { name: 'WireError' });
+  t.throws(() => checkStepOutput(output({ rowFlags: [0] }), 2, 2), { name: 'WireError' });
+  t.throws(() => checkStepOutput(output({ logprobIndex: [2] }), 2, 2), { name: 'WireError' });
+  t.throws(() => checkStepOutput(output({ promptLogprobIndex: [0] }), 2, 2), { name: 'WireError' });
+  t.end();
+});
