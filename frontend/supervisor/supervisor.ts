@@ -276,9 +276,10 @@ export class Supervisor {
     if (this.state === 'ending') return;
     this.state = 'ending';
     const frontends = [...this.alive].filter(({ role }) => role === 'frontend');
-    if (tellStreams && frontends.length > 0) {
-      for (const child of frontends) this.tell(child, { kind: 'drain', timeoutMs: 0 });
-      await this.waiter.until(() => this.areDrained(frontends), streamEndGraceMs);
+    const serving = frontends.filter(({ state }) => state === 'ready');
+    if (tellStreams && serving.length > 0) {
+      for (const child of serving) this.tell(child, { kind: 'drain', timeoutMs: 0 });
+      await this.waiter.until(() => this.areDrained(serving), streamEndGraceMs);
     }
     await this.stop(frontends);
     await this.stop([...this.alive]);
