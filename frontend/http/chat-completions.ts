@@ -31,7 +31,7 @@ export async function chatCompletions(
   checkTools(body);
   const turn = turnOf(body);
   const route = routeSampling(body);
-  const sampling = await samplingParams(body, route, config, client.info, text);
+  const sampling = await samplingParams(body, route, context, { client, text });
   const { tokenIds } = await text.applyChatTemplate(messages, turn);
   const maxTokens = maxTokensFor(tokenIds.length, sampling.minTokens, route, config);
   const generate: GenerateRequest = {

@@ -17,6 +17,7 @@ import { observeRequest } from './request-observer.ts';
 import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
 import {
   completionSchema,
+  maxPrompts,
   type CompletionRequest,
   type Prompt,
 } from './schema/completion-schema.ts';
@@ -36,6 +37,10 @@ export async function completions(
   if (header !== null) reply.header('x-ignored-fields', header);
   checkModel(body.model, config);
   const echo = body.echo ?? false;
+  const n = body.n ?? 1;
+  if (body.prompt.length * n > maxPrompts) {
+    throw bad('n', `times the number of prompts must be at most ${maxPrompts}`);
+  }
   if (body.max_tokens === 0 && !echo) throw bad('max_tokens', 'must be 1 or more without echo');
   const route: RouteSampling = {
     logprobs: body.logprobs ?? null,
@@ -46,7 +51,7 @@ export async function completions(
     maxTokensField: 'max_tokens',
     defaultMaxTokens: 16,
   };
-  const sampling = await samplingParams(body, route, config, client.info, text);
+  const sampling = await samplingParams(body, route, context, { client, text });
   const prompts: CompletionPrompt[] = [];
   const requests: GenerateRequest[] = [];
   for (const prompt of body.prompt) {
@@ -57,7 +62,7 @@ export async function completions(
       promptTokenIds: encoded.tokenIds,
       sampling: { ...sampling, maxTokens },
       text: textParams(body, config),
-      n: body.n ?? 1,
+      n,
       priority: body.priority ?? 0,
       cacheSalt: body.cache_salt ?? null,
     });
@@ -65,7 +70,7 @@ export async function completions(
   const options: CompletionOptions = {
     envelope: envelope('cmpl', request, body.model, context),
     prompts,
-    n: body.n ?? 1,
+    n,
     echo,
     echoOnly: body.max_tokens === 0,
     logprobs: route.logprobs,

@@ -19,6 +19,8 @@ export interface HttpContext {
   readonly backend: () => HttpBackend | null;
   /** Generate requests whose answers are not complete. */
   readonly open: Set<OpenRequest>;
+  /** What was warned of already. */
+  readonly warned: Set<string>;
   /** Set by drain(): new work is refused. */
   draining: boolean;
   /** Called whenever an open request ends. */
@@ -40,4 +42,11 @@ export function requireOpenBackend(context: HttpContext): HttpBackend {
     throw new RequestError('shutting_down', 'the server is shutting down', null, 1000);
   }
   return requireBackend(context);
+}
+
+/** A warning that clients cause, and therefore cannot repeat. */
+export function warnOnce(context: HttpContext, message: string): void {
+  if (context.warned.has(message)) return;
+  context.warned.add(message);
+  context.log.warn(message);
 }

@@ -19,6 +19,7 @@ export class Generation {
   readonly numChoices: number;
   private readonly handles: (RequestHandle | null)[];
   private readonly finished: boolean[];
+  private readonly early: { readonly choice: number; readonly bytes: number }[] = [];
   private numUnfinished: number;
   private ended = false;
   private readonly observer: GenerationObserver;
@@ -42,23 +43,25 @@ export class Generation {
     this.numUnfinished = this.numChoices;
   }
 
-  /** Submits every prompt; when one is refused, ends the others and throws its error. */
+  /** Submits every prompt; when one is refused, all end with its error. Never rejects. */
   async submit(client: EngineClientLike): Promise<void> {
     const submitted = this.requests.map(async (request, prompt) => {
-      const handle = await client.submit(request, (output) => this.receive(prompt, output));
-      // It may have ended meanwhile, because of a sibling or the client.
-      if (this.ended) handle.abort();
-      this.handles[prompt] = handle;
+      try {
+        const handle = await client.submit(request, (output) => this.receive(prompt, output));
+        this.accepted(prompt, handle);
+      } catch (error) {
+        this.fail(error as Error);
+      }
     });
-    const refused = (await Promise.allSettled(submitted)).find((it) => it.status === 'rejected');
-    if (refused === undefined) return;
-    this.end();
-    throw refused.reason as Error;
+    await Promise.all(submitted);
   }
 
   /** Grants the engine credit for text that the client has taken. */
   consumed(choice: number, bytes: number): void {
-    this.handles[Math.floor(choice / this.n)]?.consumed(choice % this.n, bytes);
+    const handle = this.handles[Math.floor(choice / this.n)];
+    // The first outputs may come before the promise of their submission is settled.
+    if (handle === null) this.early.push({ choice, bytes });
+    else if (bytes > 0) handle?.consumed(choice % this.n, bytes);
   }
 
   /** Aborts what is open and says why, once. */
@@ -67,6 +70,16 @@ export class Generation {
     this.end();
     this.observer.failed(error);
     this.sink.failed(error);
+  }
+
+  private accepted(prompt: number, handle: RequestHandle): void {
+    this.handles[prompt] = handle;
+    // It may have ended meanwhile, because of a sibling or the client.
+    if (this.ended) {
+      handle.abort();
+      return;
+    }
+    for (const { choice, bytes } of this.early.splice(0)) this.consumed(choice, bytes);
   }
 
   private receive(prompt: number, output: RequestOutput): void {

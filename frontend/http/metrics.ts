@@ -6,6 +6,7 @@ import type { HttpConfig } from '../../common/config.ts';
 import type { FinishReason } from '../../common/wire/messages.ts';
 import type { HttpBackend } from './backend.ts';
 import { addEngineMetrics } from './engine-metrics.ts';
+import { addProcessMetrics } from './process-metrics.ts';
 
 const ttftBuckets = [
   0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
@@ -47,6 +48,7 @@ export class Metrics {
 
   constructor(config: HttpConfig, backend: () => HttpBackend | null) {
     this.labels = { model_name: config.servedModelNames[0]!, engine: '0' };
+    addProcessMetrics(this.registry);
     addEngineMetrics(this.registry, this.labels, backend);
     const tokens = decadeBuckets(config.maxModelLen);
     this.ttft = this.histogram('time_to_first_token_seconds', ttftBuckets);

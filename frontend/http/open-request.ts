@@ -12,13 +12,14 @@ export class OpenRequest {
 
   constructor(context: HttpContext, reply: FastifyReply) {
     context.open.add(this);
-    // Emitted once, after the last byte as well as when the connection breaks.
-    reply.raw.once('close', () => {
+    const closed = () => {
       context.open.delete(this);
       this.fail(new ClientGone());
       context.ended();
-    });
-    if (reply.raw.destroyed) reply.raw.emit('close');
+    };
+    // Emitted once, after the last byte as well as when the connection breaks.
+    if (reply.raw.destroyed) closed();
+    else reply.raw.once('close', closed);
   }
 
   /** Submits the generation; rejects when the request has been ended meanwhile, or is refused. */

@@ -53,10 +53,11 @@ export function addRoutes(app: FastifyInstance, context: HttpContext): void {
   for (const [method, url, handler] of table) {
     app.route({ method, url, handler: async (request, reply) => handler(request, reply) });
   }
-  app.setNotFoundHandler((request) => {
+  app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?', 1)[0]!;
     const methods = table.filter(([, url]) => matches(url, path)).map(([method]) => method);
     if (methods.length === 0) throw new RequestError('not_found', 'there is no such route');
+    reply.header('allow', [...methods, 'OPTIONS'].join(', '));
     throw new RequestError('method_not_allowed', `this route takes ${methods.join(' and ')}`);
   });
 }

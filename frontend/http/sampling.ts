@@ -8,8 +8,8 @@ import {
   type SamplingParams,
   type TextParams,
 } from '../../common/sampling-params.ts';
-import type { EngineWelcome } from '../../common/wire/messages.ts';
-import type { TextServiceLike } from './backend.ts';
+import type { HttpBackend, TextServiceLike } from './backend.ts';
+import { warnOnce, type HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
 
 /** Below this a temperature means greedy. */
@@ -37,15 +37,18 @@ export interface RouteSampling {
 export async function samplingParams(
   fields: SamplingFields,
   route: RouteSampling,
-  config: HttpConfig,
-  info: EngineWelcome,
-  text: TextServiceLike,
+  context: HttpContext,
+  { client, text }: HttpBackend,
 ): Promise<SamplingParams> {
+  const { config } = context;
   const defaults = { ...defaultSamplingParams, ...config.defaultSampling };
   let temperature = fields.temperature ?? defaults.temperature;
   const greedy = temperature < greedyBelow;
   if (greedy) temperature = 0;
-  else if (temperature < minTemperature) temperature = minTemperature;
+  else if (temperature < minTemperature) {
+    temperature = minTemperature;
+    warnOnce(context, `a temperature below ${minTemperature} is taken as ${minTemperature}`);
+  }
   const params: SamplingParams = {
     temperature,
     topP: greedy ? 1 : (fields.top_p ?? defaults.topP),
@@ -66,7 +69,7 @@ export async function samplingParams(
     badWords: await badWordIds(fields.bad_words ?? [], text),
   };
   checkRules(fields, params, greedy, route, config);
-  checkVocabulary(fields, info.vocabSize);
+  checkVocabulary(fields, client.info.vocabSize);
   return params;
 }
 

@@ -1,20 +1,13 @@
-// The HTTP server: fastify with our limits, our one error shape and our routes. It answers from
-// its first moment (503 until there is a backend) and can be drained.
-import { readFileSync } from 'node:fs';
-import { STATUS_CODES, type IncomingMessage } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
-import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
+// The HTTP server: it answers from its first moment (503 until there is a backend), is drained, and
+// is closed. Who binds the port, and when the engine is there, others decide.
+import type { AddressInfo } from 'node:net';
 import type { HttpConfig } from '../../common/config.ts';
-import { errorCodes, RequestError } from '../../common/errors.ts';
+import { RequestError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import { addAccessChecks } from './access.ts';
+import { createApp } from './app.ts';
 import type { HttpBackend } from './backend.ts';
 import type { HttpContext } from './context.ts';
-import { ClientGone, errorBody, sendError, toRequestError } from './http-errors.ts';
-import { maxBodyBytes, readJsonBody } from './json-body.ts';
 import { Metrics } from './metrics.ts';
-import { requestIdOf } from './request-id.ts';
-import { addRoutes } from './routes.ts';
 
 export interface HttpServerOptions {
   readonly config: HttpConfig;
@@ -42,10 +35,6 @@ export interface HttpServer {
   readonly port: number | null;
 }
 
-const limits = { maxHeaderSize: 32 * 1024, connectionsCheckingInterval: 1000 };
-const headersTimeoutMs = 10_000;
-const requestTimeoutMs = 30_000;
-const keepAliveTimeoutMs = 75_000;
 /** How long answers may take to leave when the server closes. */
 const closeGraceMs = 1_000;
 
@@ -60,6 +49,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     createdAt: Math.floor(Date.now() / 1000),
     writeStallMs: options.writeStallMs ?? 30_000,
     open: new Set(),
+    warned: new Set(),
     draining: false,
     ended: () => {
       if (context.open.size > 0) return;
@@ -67,7 +57,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       waiting.clear();
     },
   };
-  const app = createApp(config, context);
+  const app = createApp(context);
   return {
     async listen() {
       await app.ready();
@@ -100,84 +90,4 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       return (app.server.address() as AddressInfo | null)?.port ?? null;
     },
   };
-}
-
-function createApp(config: HttpConfig, context: HttpContext): FastifyInstance {
-  const app = fastify({
-    logger: false,
-    bodyLimit: maxBodyBytes,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveTimeoutMs,
-    forceCloseConnections: 'idle',
-    requestIdHeader: false,
-    genReqId: (request) => requestIdOf(request.headers['x-request-id']),
-    rewriteUrl: (request) => stripRoot(request.url ?? '/', config.rootPath),
-    clientErrorHandler: answerParserError,
-    routerOptions: { maxParamLength: 1024 },
-    ...(config.tls === null
-      ? { http: limits }
-      : { https: { ...limits, ...tlsOptions(config.tls) } }),
-  }) as unknown as FastifyInstance;
-  app.server.headersTimeout = headersTimeoutMs;
-  app.server.maxHeadersCount = 100;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>
-    readJsonBody(payload),
-  );
-  app.setErrorHandler((error, request, reply) => {
-    if (error instanceof ClientGone || reply.raw.destroyed) {
-      reply.hijack();
-      return;
-    }
-    const known = toRequestError(error);
-    if (known.code === 'internal') {
-      context.log.error({ id: request.id, err: String((error as Error).stack) }, 'request failed');
-    }
-    if (known.code === 'payload_too_large') reply.header('connection', 'close');
-    sendError(reply, known);
-  });
-  addAccessChecks(app, context);
-  app.addHook('onRequest', (request, reply, next) => {
-    const startMs = performance.now();
-    reply.raw.once('close', () => {
-      const handler = request.routeOptions.url ?? 'none';
-      const status = reply.raw.statusCode;
-      context.metrics.answered(request.method, handler, status, performance.now() - startMs);
-    });
-    next();
-  });
-  addRoutes(app, context);
-  return app;
-}
-
-function tlsOptions({ keyPath, certPath }: { keyPath: string; certPath: string }) {
-  return { key: readFileSync(keyPath), cert: readFileSync(certPath) };
-}
-
-/** --root-path: a proxy may leave its prefix on the URL. */
-function stripRoot(url: string, rootPath: string): string {
-  const prefix = rootPath.replace(/\/$/, '');
-  return prefix !== '' && url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url;
-}
-
-/** Bytes that are no HTTP request never become one; the answer is written by hand. */
-function answerParserError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const status =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? 431
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? 408
-        : 400;
-  const { error: shape } = errorBody(new RequestError('bad_request', 'the request is malformed'));
-  const body = JSON.stringify({
-    error: { ...shape, type: errorCodes.bad_request.type, code: status },
-  });
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nconnection: close\r\n` +
-      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
 }

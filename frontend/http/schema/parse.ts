@@ -1,6 +1,6 @@
 // A body becomes a typed request: explicit null equals absent, fields that are known but not built
 // are refused by name, unknown ones are collected (or refused with --strict-api).
-import type { z } from 'zod';
+import { z } from 'zod';
 import { RequestError } from '../../../common/errors.ts';
 import { isObject } from './fields.ts';
 import type { Neutral } from './sampling-fields.ts';
@@ -30,8 +30,10 @@ export function parseRequest<Shape extends z.ZodRawShape>(
   const ignored: string[] = [];
   for (const [key, value] of Object.entries(body)) {
     if (value === null) continue;
-    if (Object.hasOwn(schema.object.shape, key)) known[key] = value;
-    else if (Object.hasOwn(schema.unsupported, key)) {
+    if (Object.hasOwn(schema.object.shape, key)) {
+      known[key] = value;
+      ignored.push(...unknownInside(schema.object.shape[key]!, key, value));
+    } else if (Object.hasOwn(schema.unsupported, key)) {
       if (!schema.unsupported[key]!(value)) throw notBuilt(key);
     } else if (!schema.accepted.includes(key)) ignored.push(key);
   }
@@ -42,6 +44,14 @@ export function parseRequest<Shape extends z.ZodRawShape>(
   const result = schema.object.safeParse(known);
   if (!result.success) throw toRequestError(result.error);
   return { value: result.data, ignored };
+}
+
+/** Fields of an object field that its schema does not have, as "<field>.<name>". */
+function unknownInside(type: z.core.$ZodType, key: string, value: unknown): string[] {
+  const inner = type instanceof z.ZodOptional ? type.unwrap() : type;
+  if (!(inner instanceof z.ZodObject) || !isObject(value)) return [];
+  const names = Object.keys(value).filter((name) => !Object.hasOwn(inner.shape, name));
+  return names.map((name) => `${key}.${name}`);
 }
 
 export function notBuilt(param: string): RequestError {
