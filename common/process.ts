@@ -13,6 +13,7 @@ import type {
   Role,
   SupervisorToProcess,
 } from './wire/messages.ts';
+import { receive } from './wire/receive.ts';
 import { DealerLink } from './wire/transport.ts';
 
 /** Names of the environment variables that the supervisor sets for a child. */
@@ -87,7 +88,7 @@ export function runProcess<Slice extends ProcessSlice>(
   let ending = false;
   const link = new DealerLink(address, makeHello(role, index, generation, token), {
     message: (message) => {
-      obey(message as unknown as SupervisorToProcess).catch((error: unknown) => fatal(error));
+      obey(receive('supervisorToProcess', message)).catch((error: unknown) => fatal(error));
     },
     rejected: (error) => fatal(error),
   });

@@ -1,12 +1,14 @@
 // `vllm-ts serve`: binds the port, makes the run directory, starts the supervisor with a plan made
 // of the configuration, prints the ready line, and ends with the supervisor's outcome.
 import { randomBytes } from 'node:crypto';
+import { Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { createLogger } from '../../common/log.ts';
 import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
 import { packageRoot } from '../../common/package-root.ts';
+import { parentPipeFd, processEnv } from '../../common/process.ts';
 import type { ChildRole } from '../supervisor/child.ts';
 import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
 import { RunDir } from '../supervisor/run-dir.ts';
@@ -59,6 +61,9 @@ export async function serve(command: ServeCommand): Promise<number> {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       if (signal !== 'SIGHUP' || !isSignalIgnored(1))
         process.on(signal, () => supervisor.signal(signal));
+    watchStarter(() => {
+      supervisor.signal('SIGINT');
+    });
     report(config, log);
     outcome = await supervisor.outcome;
   } finally {
@@ -99,6 +104,17 @@ function makePlan(
           }
         : {},
   };
+}
+
+/**
+ * A program that starts a server for itself (LLM.create) sets VLLM_TS_PARENT and hands down a pipe:
+ * when its end closes the program is gone, and the server with it.
+ */
+function watchStarter(gone: () => void): void {
+  if (process.env[processEnv.parent] === undefined) return;
+  const pipe = new Socket({ fd: parentPipeFd, readable: true, writable: false });
+  pipe.on('error', () => undefined).on('close', gone);
+  pipe.resume().unref();
 }
 
 /** Processes start in the form in which this one runs: as a bundle, or as tsc left it. */

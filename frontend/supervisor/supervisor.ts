@@ -4,12 +4,8 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from '../../common/log.ts';
 import { checkHello } from '../../common/wire/handshake.ts';
-import type {
-  PeerLost,
-  ProcessToSupervisor,
-  Ready,
-  SupervisorToProcess,
-} from '../../common/wire/messages.ts';
+import type { PeerLost, Ready, SupervisorToProcess } from '../../common/wire/messages.ts';
+import { receive } from '../../common/wire/receive.ts';
 import { RouterLink, type AnyMessage, type PeerId } from '../../common/wire/transport.ts';
 import { Child, describeExit, type ChildId, type ChildRole, type ExitStatus } from './child.ts';
 import { DeathCount, deathLimit } from './death-count.ts';
@@ -119,14 +115,16 @@ export class Supervisor {
   // ------------------------------------------------------------------ messages
 
   private receive(peer: PeerId, raw: AnyMessage): void {
-    const message = raw as unknown as ProcessToSupervisor;
-    if (message.kind === 'hello') {
+    if (raw.kind === 'hello') {
       this.welcome(peer, raw);
       return;
     }
+    const message = receive('processToSupervisor', raw);
     const child = [...this.alive].find((child) => child.peer === peer);
     if (!child) return;
     switch (message.kind) {
+      case 'hello':
+        break;
       case 'ready':
         child.info = message.info;
         child.state = 'ready';
