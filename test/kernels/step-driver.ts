@@ -1,6 +1,6 @@
 // Plays the engine for one backend: fills rows, hands out blocks, sends steps, and waits for their
 // results. Tests schedule by hand, so that any chunking, batch or preemption can be tried.
-import { packColumns, type Columns } from '../../common/wire/columns.ts';
+import { packColumns } from '../../common/wire/columns.ts';
 import { stepFlags, stepInputColumns, type StepInputColumns } from '../../common/wire/step.ts';
 import type { Backend, StepResult } from '../../kernels/backend.ts';
 

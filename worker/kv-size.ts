@@ -1,0 +1,36 @@
+// How many KV blocks fit: what the operator said, else a share of memory that leaves the machine
+// usable, never more than every row at full length could fill.
+import { exitCodes, StartError } from '../common/errors.ts';
+
+const maxDefaultBytes = 4 * 1024 ** 3;
+const availableShare = 0.4;
+
+export interface KvSizeRequest {
+  /** Bytes of one block over all layers. */
+  readonly blockBytes: number;
+  readonly blockSize: number;
+  readonly maxNumSeqs: number;
+  readonly maxModelLen: number;
+  /** --kv-cache-memory-bytes, null = decided here. */
+  readonly kvCacheMemoryBytes: number | null;
+  /** Memory that this process could still take, within its cgroup. */
+  readonly availableBytes: number;
+}
+
+/** Blocks of the pool, the null block included. Throws StartError if not one request fits. */
+export function numKvBlocks(request: KvSizeRequest): number {
+  const { blockBytes, blockSize, maxNumSeqs, maxModelLen, kvCacheMemoryBytes } = request;
+  const blocksPerRequest = Math.ceil(maxModelLen / blockSize);
+  const share = Math.floor(request.availableBytes * availableShare);
+  const bytes = kvCacheMemoryBytes ?? Math.min(maxDefaultBytes, share);
+  const useful = maxNumSeqs * blocksPerRequest + 1;
+  const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful);
+  const needed = (blocksPerRequest + 1) * blockBytes;
+  if (numBlocks < blocksPerRequest + 1)
+    throw new StartError(
+      exitCodes.badFlag,
+      `the KV cache has ${bytes} bytes, but one request of ${maxModelLen} tokens needs ${needed}: ` +
+        'raise --kv-cache-memory-bytes or lower --max-model-len',
+    );
+  return numBlocks;
+}
