@@ -1,0 +1,169 @@
+// The offline LLM class: starts a server of its own, without HTTP, and is its frontend. Whole lists
+// of prompts go in, whole outputs come out.
+import { isMainThread } from 'node:worker_threads';
+import type { FinishReason } from '../common/wire/messages.ts';
+import { EngineClient } from './engine-client.ts';
+import type { RequestOutput, TokenLogprobs } from './engine-client-types.ts';
+import { makeRequest, type LlmParams } from './llm-params.ts';
+import { LlmServer, type FlagValue } from './llm-server.ts';
+
+/** Flags of `vllm-ts serve` in camelCase (maxModelLen for --max-model-len), and the model. */
+export interface LlmOptions {
+  /** A Hugging Face folder; absent = the demo model. */
+  readonly model?: string;
+  readonly [flag: string]: FlagValue | undefined;
+}
+
+/** Text, or token ids. */
+export type Prompt = string | readonly number[] | Int32Array;
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+export interface LlmChoice {
+  readonly index: number;
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+  readonly logprobs: readonly TokenLogprobs[] | null;
+  readonly finishReason: FinishReason;
+  readonly stopReason: string | number | null;
+}
+
+export interface LlmOutput {
+  readonly promptTokenIds: readonly number[];
+  /** Position in the prompt -> logprobs, if asked for. */
+  readonly promptLogprobs: ReadonlyMap<number, TokenLogprobs> | null;
+  /** One per choice, in order. */
+  readonly outputs: readonly LlmChoice[];
+  readonly numCachedTokens: number;
+}
+
+export class LLM {
+  private readonly server: LlmServer;
+  private readonly client: EngineClient;
+
+  private constructor(server: LlmServer, client: EngineClient) {
+    this.server = server;
+    this.client = client;
+  }
+
+  /** Resolves when the model is loaded. Throws StartError with the server's own words. */
+  static async create(options: LlmOptions = {}): Promise<LLM> {
+    // zeromq aborts the whole process when a worker thread that holds sockets is terminated.
+    if (!isMainThread) throw new Error('LLM.create works in the main thread only');
+    const { model = null, ...flags } = options;
+    const given = Object.entries(flags).filter(([, value]) => value !== undefined);
+    const server = await LlmServer.start(
+      model,
+      Object.fromEntries(given) as Record<string, FlagValue>,
+    );
+    try {
+      return new LLM(server, await EngineClient.connect(server.folder));
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** The client underneath: streaming, aborts, text services, limits. */
+  get engine(): EngineClient {
+    return this.client;
+  }
+
+  /** One output a prompt, in order; rejects with the first error (RequestError) of any. */
+  async generate(
+    prompts: Prompt | readonly Prompt[],
+    params: LlmParams = {},
+  ): Promise<LlmOutput[]> {
+    return this.runAll(isPrompt(prompts) ? [prompts] : prompts, params, async (prompt) =>
+      typeof prompt === 'string' ? this.client.tokenize(prompt) : Int32Array.from(prompt),
+    );
+  }
+
+  /** As generate, for one conversation or a list of them, through the model's chat template. */
+  async chat(
+    conversations: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+    params: LlmParams = {},
+  ): Promise<LlmOutput[]> {
+    const list = isConversation(conversations) ? [conversations] : conversations;
+    return this.runAll(
+      list,
+      params,
+      async (messages) => (await this.client.applyChatTemplate(messages)).tokenIds,
+    );
+  }
+
+  /** Ends what is open and the server with it. */
+  async close(): Promise<void> {
+    this.client.close();
+    await this.server.stop();
+  }
+
+  /** At most twice as many requests at once as the engine runs, so that no queue bound is met. */
+  private async runAll<T>(
+    items: readonly T[],
+    params: LlmParams,
+    tokensOf: (item: T) => Promise<Int32Array>,
+  ): Promise<LlmOutput[]> {
+    const outputs: LlmOutput[] = [];
+    const ending = new AbortController();
+    let next = 0;
+    const work = async () => {
+      for (let i = next++; i < items.length && !ending.signal.aborted; i = next++)
+        outputs[i] = await this.run(await tokensOf(items[i]!), params, ending.signal);
+    };
+    const numWorkers = Math.min(items.length, Math.max(1, 2 * this.client.info.maxNumSeqs));
+    try {
+      await Promise.all(Array.from({ length: numWorkers }, work));
+    } catch (error) {
+      ending.abort();
+      throw error;
+    }
+    return outputs;
+  }
+
+  private async run(
+    promptTokenIds: Int32Array,
+    params: LlmParams,
+    signal: AbortSignal,
+  ): Promise<LlmOutput> {
+    const request = makeRequest(promptTokenIds, params, this.client.info.defaultSampling);
+    const choices: RequestOutput[][] = Array.from({ length: request.n }, () => []);
+    for await (const output of this.client.generate(request, { signal })) {
+      if (output.error) throw output.error;
+      choices[output.index]!.push(output);
+    }
+    const first = choices[0]!;
+    return {
+      promptTokenIds: [...promptTokenIds],
+      promptLogprobs: first.find((output) => output.promptLogprobs)?.promptLogprobs ?? null,
+      outputs: choices.map(joinOutputs),
+      numCachedTokens: first.at(-1)?.numCachedTokens ?? 0,
+    };
+  }
+}
+
+function joinOutputs(parts: readonly RequestOutput[], index: number): LlmChoice {
+  const last = parts.at(-1)!;
+  return {
+    index,
+    text: parts.map(({ text }) => text).join(''),
+    tokenIds: parts.flatMap(({ tokenIds }) => [...tokenIds]),
+    logprobs: last.logprobs && parts.flatMap(({ logprobs }) => logprobs ?? []),
+    finishReason: last.finishReason,
+    stopReason: last.stopReason,
+  };
+}
+
+function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
+  return (
+    typeof prompts === 'string' || prompts instanceof Int32Array || typeof prompts[0] === 'number'
+  );
+}
+
+function isConversation(
+  conversations: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+): conversations is readonly ChatMessage[] {
+  return !Array.isArray(conversations[0]);
+}
