@@ -7,12 +7,13 @@ import { chatMessages } from './chat-messages.ts';
 import { collectResponse } from './collect-response.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
 import { envelope } from './ids.ts';
+import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
 import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
 import { chatSchema, type ChatRequest } from './schema/chat-schema.ts';
-import { ignoredFieldsHeader, notBuilt, parseRequest } from './schema/parse.ts';
+import { notBuilt, parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
 
 export async function chatCompletions(
@@ -23,10 +24,9 @@ export async function chatCompletions(
   const { client, text } = requireOpenBackend(context);
   const open = new OpenRequest(context, reply);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(chatSchema, request.body, config.strictApi);
+  const { value: body, ignored } = parseRequest(chatSchema, request.body);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
-  const header = ignoredFieldsHeader([...ignored, ...ignoredInMessages]);
-  if (header !== null) reply.header('x-ignored-fields', header);
+  reportIgnored(reply, [...ignored, ...ignoredInMessages], config.strictApi);
   checkModel(body.model, config);
   checkTools(body);
   const turn = turnOf(body);

@@ -71,7 +71,9 @@ export class CompletionStream implements StreamFormat {
   constructor(options: CompletionOptions) {
     this.options = options;
     const waits = options.echo && options.logprobs !== null;
-    this.held = options.prompts.map((prompt) => new HeldPrompt(prompt.tokenIds.length, waits));
+    this.held = options.prompts.map(
+      (prompt) => new HeldPrompt(prompt.tokenIds.length, waits ? options.n : 0),
+    );
     this.counter = new UsageCounter(options.prompts.map((prompt) => prompt.tokenIds.length));
     this.start = JSON.stringify(head(options)).slice(0, -1);
   }
@@ -117,20 +119,23 @@ interface ChoiceOutput {
 class HeldPrompt {
   private readonly numPositions: number;
   private readonly known = new Map<number, TokenLogprobs>();
-  private waiting: boolean;
+  /** Choices for whose end it would still wait. */
+  private numWaiting: number;
   private outputs: ChoiceOutput[] = [];
 
-  constructor(numPromptTokens: number, waits: boolean) {
+  /** numChoices 0: nothing is waited for. */
+  constructor(numPromptTokens: number, numChoices: number) {
     this.numPositions = numPromptTokens - 1;
-    this.waiting = waits;
+    this.numWaiting = numChoices;
   }
 
   /** What may be said now; each with the prompt's logprobs, as far as they are known. */
   take(choice: number, output: RequestOutput): ChoiceOutput[] {
     for (const [position, token] of output.promptLogprobs ?? []) this.known.set(position, token);
     this.outputs.push({ choice, output: { ...output, promptLogprobs: this.known } });
-    this.waiting &&= this.known.size < this.numPositions && output.finishReason === 'none';
-    return this.waiting ? [] : this.outputs.splice(0);
+    if (output.finishReason !== 'none') this.numWaiting--;
+    if (this.known.size >= this.numPositions) this.numWaiting = 0;
+    return this.numWaiting > 0 ? [] : this.outputs.splice(0);
   }
 }
 

@@ -11,6 +11,7 @@ import {
 } from './completion-format.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
 import { envelope } from './ids.ts';
+import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
@@ -21,7 +22,7 @@ import {
   type CompletionRequest,
   type Prompt,
 } from './schema/completion-schema.ts';
-import { ignoredFieldsHeader, parseRequest } from './schema/parse.ts';
+import { parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
 
 export async function completions(
@@ -32,9 +33,8 @@ export async function completions(
   const { client, text } = requireOpenBackend(context);
   const open = new OpenRequest(context, reply);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(completionSchema, request.body, config.strictApi);
-  const header = ignoredFieldsHeader(ignored);
-  if (header !== null) reply.header('x-ignored-fields', header);
+  const { value: body, ignored } = parseRequest(completionSchema, request.body);
+  reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
   const echo = body.echo ?? false;
   const n = body.n ?? 1;

@@ -1,29 +1,32 @@
 // POST /tokenize and /detokenize.
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { requireBackend, type HttpContext } from './context.ts';
 import { chatMessages } from './chat-messages.ts';
+import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { bad } from './sampling.ts';
 import { parseRequest } from './schema/parse.ts';
 import { detokenizeSchema, tokenizeSchema } from './schema/tokenize-schema.ts';
 
-export async function tokenize(context: HttpContext, request: FastifyRequest) {
+export async function tokenize(context: HttpContext, request: FastifyRequest, reply: FastifyReply) {
   const { text } = requireBackend(context);
   const { config } = context;
-  const { value: body } = parseRequest(tokenizeSchema, request.body, config.strictApi);
+  const { value: body, ignored } = parseRequest(tokenizeSchema, request.body);
+  const chat = body.messages === undefined ? null : chatMessages(body.messages);
+  reportIgnored(reply, [...ignored, ...(chat?.ignored ?? [])], config.strictApi);
   checkModel(body.model, config);
-  if ((body.prompt === undefined) === (body.messages === undefined)) {
+  if ((body.prompt === undefined) === (chat === null)) {
     throw bad('prompt', 'or messages is required, one of the two');
   }
   let tokens: Int32Array;
-  if (body.messages === undefined) {
+  if (chat === null) {
     const addSpecialTokens = body.add_special_tokens ?? true;
     tokens = await text.encode(body.prompt ?? '', { addSpecialTokens });
   } else {
     const continueFinalMessage = body.continue_final_message ?? false;
     const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
     const options = { addGenerationPrompt, continueFinalMessage };
-    tokens = (await text.applyChatTemplate(chatMessages(body.messages).messages, options)).tokenIds;
+    tokens = (await text.applyChatTemplate(chat.messages, options)).tokenIds;
   }
   return {
     count: tokens.length,
@@ -33,10 +36,15 @@ export async function tokenize(context: HttpContext, request: FastifyRequest) {
   };
 }
 
-export async function detokenize(context: HttpContext, request: FastifyRequest) {
+export async function detokenize(
+  context: HttpContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+) {
   const { text, client } = requireBackend(context);
   const { config } = context;
-  const { value: body } = parseRequest(detokenizeSchema, request.body, config.strictApi);
+  const { value: body, ignored } = parseRequest(detokenizeSchema, request.body);
+  reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
   const { vocabSize } = client.info;
   if (body.tokens.some((id) => id >= vocabSize)) {

@@ -1,5 +1,5 @@
 // A body becomes a typed request: explicit null equals absent, fields that are known but not built
-// are refused by name, unknown ones are collected (or refused with --strict-api).
+// are refused by name, unknown ones are collected (ignored-fields.ts tells the client).
 import { z } from 'zod';
 import { RequestError } from '../../../common/errors.ts';
 import { isObject } from './fields.ts';
@@ -21,7 +21,6 @@ export interface Parsed<Value> {
 export function parseRequest<Shape extends z.ZodRawShape>(
   schema: RequestSchema<Shape>,
   body: unknown,
-  strict: boolean,
 ): Parsed<z.output<z.ZodObject<Shape>>> {
   if (!isObject(body)) {
     throw new RequestError('bad_request', 'the request body must be a JSON object');
@@ -36,10 +35,6 @@ export function parseRequest<Shape extends z.ZodRawShape>(
     } else if (Object.hasOwn(schema.unsupported, key)) {
       if (!schema.unsupported[key]!(value)) throw notBuilt(key);
     } else if (!schema.accepted.includes(key)) ignored.push(key);
-  }
-  if (strict && ignored.length > 0) {
-    const name = JSON.stringify(ignored[0]!.slice(0, 64));
-    throw new RequestError('bad_request', `unknown field ${name}`, ignored[0]!.slice(0, 64));
   }
   const result = schema.object.safeParse(known);
   if (!result.success) throw toRequestError(result.error);
@@ -64,16 +59,4 @@ function toRequestError(error: z.ZodError): RequestError {
   const where = path.map(String).join('.');
   const param = path[0] === 'messages' ? where : String(path[0] ?? '');
   return new RequestError('bad_request', `${where} ${message}`, param);
-}
-
-/** At most 20 names, percent-encoded, 1 KiB in all; null when there is none. */
-export function ignoredFieldsHeader(ignored: readonly string[]): string | null {
-  let header = '';
-  for (const name of ignored.slice(0, 20)) {
-    const encoded = encodeURIComponent(Buffer.from(name).toString());
-    const longer = header === '' ? encoded : `${header}, ${encoded}`;
-    if (longer.length > 1024) break;
-    header = longer;
-  }
-  return header === '' ? null : header;
 }

@@ -1,0 +1,114 @@
+// A client that goes away ends its request at once, in every phase and in both forms.
+import t from 'tap';
+import { fakeText, startServer } from './fakes.ts';
+import { RawClient } from './raw-client.ts';
+
+const path = '/v1/completions';
+
+for (const stream of [false, true]) {
+  const form = stream ? 'a stream' : 'a whole answer';
+
+  t.test(`${form}: before the first output`, async (t) => {
+    const { client, port, server } = await startServer(t);
+    client.script = () => undefined;
+    const submitted = client.nextSubmission();
+    const raw = await RawClient.open(port);
+    raw.post(path, { prompt: 'a', stream });
+    const submission = await submitted;
+    t.equal(server.numOpen, 1);
+    raw.leave();
+    await submission.untilAborted();
+    submission.say('late', { finishReason: 'abort' });
+    await server.idle();
+    t.equal(server.numOpen, 0);
+  });
+
+  t.test(`${form}: half-closed is gone as well`, async (t) => {
+    const { client, port } = await startServer(t);
+    client.script = () => undefined;
+    const submitted = client.nextSubmission();
+    const raw = await RawClient.open(port);
+    raw.post(path, { prompt: 'a', stream });
+    const submission = await submitted;
+    raw.socket.end();
+    await submission.untilAborted();
+  });
+
+  t.test(`${form}: every prompt and choice is ended`, async (t) => {
+    const { client, port } = await startServer(t);
+    client.script = () => undefined;
+    const [first, second] = [client.nextSubmission(), client.nextSubmission()];
+    const raw = await RawClient.open(port);
+    raw.post(path, { prompt: ['a', 'b'], n: 2, stream });
+    const submissions = await Promise.all([first, second]);
+    submissions[0].say('x', { finishReason: 'stop' }, 0);
+    raw.leave();
+    await Promise.all(submissions.map((submission) => submission.untilAborted()));
+  });
+
+  t.test(`${form}: while the prompt is being tokenized nothing is submitted`, async (t) => {
+    const test = await startServer(t);
+    let encode = () => undefined as unknown;
+    const encoding = new Promise<void>((started) => {
+      test.backend = {
+        client: test.client,
+        text: {
+          ...fakeText,
+          encode: (text, options) => {
+            started();
+            return new Promise((resolve) => {
+              encode = () => {
+                resolve(fakeText.encode(text, options));
+              };
+            });
+          },
+        },
+      };
+    });
+    const raw = await RawClient.open(test.port);
+    raw.post(path, { prompt: 'a', stream });
+    await encoding;
+    t.equal(test.server.numOpen, 1);
+    raw.leave();
+    await test.server.idle();
+    encode();
+    test.backend = { client: test.client, text: fakeText };
+    t.equal((await test.post(path, { prompt: 'b' })).status, 200);
+    t.equal(test.client.submissions.length, 1, 'only the second request was submitted');
+  });
+}
+
+t.test('a stream: after the first chunk', async (t) => {
+  const { client, port, server } = await startServer(t);
+  client.script = (submission) => submission.say('first');
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a', stream: true });
+  await raw.until((text) => text.includes('first'));
+  raw.leave();
+  await (await submitted).untilAborted();
+  await server.idle();
+});
+
+t.test('while the body is being sent', async (t) => {
+  const { port, post, client } = await startServer(t);
+  const raw = await RawClient.open(port);
+  raw.socket.write(
+    `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n` +
+      'content-length: 100\r\n\r\n{"prompt":',
+  );
+  raw.leave();
+  t.equal((await post(path, { prompt: 'a' })).status, 200);
+  t.equal(client.submissions.length, 1);
+});
+
+t.test('a finished request is not aborted by the close of its connection', async (t) => {
+  const { client, port, server } = await startServer(t);
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a', stream: true });
+  await raw.until((text) => text.includes('[DONE]'));
+  raw.leave();
+  await raw.closed();
+  await server.idle();
+  t.equal(client.submissions[0]!.aborted, false);
+});

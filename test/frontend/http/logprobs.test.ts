@@ -1,0 +1,155 @@
+// Logprobs in the shapes of both APIs. The fake's token is second best at -1 after "!" at -0.5.
+import t from 'tap';
+import { startServer, readEvents, type Submission } from './fakes.ts';
+
+const messages = [{ role: 'user', content: 'hi' }];
+const sayAb = (submission: Submission) => {
+  submission.say('a');
+  submission.say('b', { finishReason: 'stop' });
+};
+
+/** Brings the prompt's logprobs before any text, as a chunked prefill does. */
+const echoing = (submission: Submission) => {
+  const { n } = submission.request;
+  for (let index = n - 1; index > 0; index--) submission.say('a', { finishReason: 'stop' }, index);
+  submission.say('', { promptLogprobs: submission.promptLogprobs() });
+  submission.say('a', { finishReason: 'stop' });
+};
+
+t.test('chat', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = sayAb;
+  const path = '/v1/chat/completions';
+  const token = (text: string, logprob: number) => ({
+    token: text,
+    logprob,
+    bytes: [...Buffer.from(text)],
+  });
+  const entry = (text: string, numTop: number) => ({
+    ...token(text, -1),
+    top_logprobs: [token('!', -0.5), token(text, -1), token('?', -1.5)].slice(0, numTop),
+  });
+  for (const numTop of [0, 1, 2, 3]) {
+    const body = { messages, logprobs: true, top_logprobs: numTop };
+    const answer = await (await post(path, body)).json();
+    t.match(answer, {
+      choices: [{ logprobs: { content: [entry('a', numTop), entry('b', numTop)] } }],
+    });
+    const { length } = (
+      answer as { choices: [{ logprobs: { content: [{ top_logprobs: unknown[] }] } }] }
+    ).choices[0].logprobs.content[0].top_logprobs;
+    t.equal(length, numTop, 'each id once');
+  }
+  const body = { messages, logprobs: true, top_logprobs: 1, stream: true };
+  t.match(await readEvents(await post(path, body)), [
+    { choices: [{ delta: { role: 'assistant' }, logprobs: null }] },
+    { choices: [{ delta: { content: 'a' }, logprobs: { content: [entry('a', 1)] } }] },
+    { choices: [{ delta: { content: 'b' }, logprobs: { content: [entry('b', 1)] } }] },
+    '[DONE]',
+  ]);
+  t.match(client.submissions[0]!.request.sampling, { logprobs: 0, promptLogprobs: null });
+});
+
+t.test('completions', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = sayAb;
+  const path = '/v1/completions';
+  const answer = (await (await post(path, { prompt: 'xy', logprobs: 1 })).json()) as {
+    choices: { logprobs: unknown }[];
+  };
+  t.same(answer.choices[0]!.logprobs, {
+    text_offset: [0, 1],
+    token_logprobs: [-1, -1],
+    tokens: ['a', 'b'],
+    top_logprobs: [
+      { a: -1, '!': -0.5 },
+      { b: -1, '!': -0.5 },
+    ],
+  });
+  t.match(await (await post(path, { prompt: 'xy', logprobs: 0 })).json(), {
+    choices: [{ logprobs: { top_logprobs: [{ a: -1 }, { b: -1 }] } }],
+  });
+  t.match(await readEvents(await post(path, { prompt: 'xy', logprobs: 1, stream: true })), [
+    { choices: [{ logprobs: { text_offset: [0], tokens: ['a'] } }] },
+    { choices: [{ logprobs: { text_offset: [1], tokens: ['b'] } }] },
+    '[DONE]',
+  ]);
+  const asIds = { prompt: 'xy', logprobs: 1, return_tokens_as_token_ids: true };
+  t.match(await (await post(path, asIds)).json(), {
+    choices: [{ logprobs: { tokens: ['token_id:97', 'token_id:98'] } }],
+  });
+});
+
+t.test('echo has the logprobs of the prompt as well', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = echoing;
+  const path = '/v1/completions';
+  const body = { prompt: 'xy', logprobs: 1, echo: true, n: 2 };
+  const expected = {
+    text_offset: [0, 3, 4, 5],
+    token_logprobs: [null, -1, -1, -1],
+    tokens: ['<s>', 'x', 'y', 'a'],
+    top_logprobs: [null, { x: -1, '!': -0.5 }, { y: -1, '!': -0.5 }, { a: -1, '!': -0.5 }],
+  };
+  const whole = (await (await post(path, body)).json()) as {
+    choices: { text: string; logprobs: unknown }[];
+  };
+  t.equal(client.submissions[0]!.request.sampling.promptLogprobs, 1);
+  const streamed = (await readEvents(await post(path, { ...body, stream: true }))).slice(0, -1);
+  t.equal(streamed.length, 2, 'choices wait for the logprobs that the first one brings');
+  const choices = [
+    ...whole.choices,
+    ...(streamed as (typeof whole)[]).map((event) => event.choices[0]!),
+  ];
+  for (const choice of choices) {
+    t.equal(choice.text, 'xya');
+    t.same(choice.logprobs, expected);
+  }
+});
+
+t.test('prompt_logprobs', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = echoing;
+  const expected = [
+    null,
+    {
+      '120': { logprob: -1, rank: 2, decoded_token: 'x' },
+      '33': { logprob: -0.5, rank: 1, decoded_token: '!' },
+    },
+  ];
+  const completion = { prompt: 'x', prompt_logprobs: 1, n: 2 };
+  const answer = (await (await post('/v1/completions', completion)).json()) as {
+    choices: { prompt_logprobs: unknown }[];
+  };
+  for (const choice of answer.choices) t.same(choice.prompt_logprobs, expected);
+  const chat = (await (
+    await post('/v1/chat/completions', { messages, prompt_logprobs: 0 })
+  ).json()) as { prompt_logprobs: unknown[] };
+  t.equal(chat.prompt_logprobs.length, 19);
+  t.equal(chat.prompt_logprobs[0], null);
+  t.same(chat.prompt_logprobs[1], { '117': { logprob: -1, rank: 2, decoded_token: 'u' } });
+});
+
+t.test('logprobs that JSON cannot write, and tokens that are objects’ names', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = (submission) =>
+    submission.say('a', {
+      finishReason: 'stop',
+      logprobs: [
+        {
+          ids: Int32Array.of(1, 2),
+          logprobs: Float32Array.of(-Infinity, -1),
+          ranks: Int32Array.of(9, 1),
+          bytes: [Buffer.from('__proto__'), Uint8Array.of(0xe2, 0x82)],
+        },
+      ],
+    });
+  const text = await (await post('/v1/completions', { prompt: 'x', logprobs: 1 })).text();
+  t.match(text, '"top_logprobs":[{"__proto__":-9999,"\ufffd":-1}]');
+  const chat = await post('/v1/chat/completions', { messages, logprobs: true, top_logprobs: 1 });
+  t.match(await chat.json(), {
+    choices: [
+      { logprobs: { content: [{ logprob: -9999, top_logprobs: [{ bytes: [0xe2, 0x82] }] }] } },
+    ],
+  });
+});

@@ -1,0 +1,177 @@
+// What the engine is asked for: fields, server defaults, greedy's rules, the room in the context.
+import t, { type Test } from 'tap';
+import type { HttpConfig } from '../../../common/config.ts';
+import { startServer } from './fakes.ts';
+
+type Fields = Record<string, unknown>;
+
+async function asked(t: Test, fields: Fields, config: Partial<HttpConfig> = {}, chat = false) {
+  const { client, post } = await startServer(t, config);
+  const path = chat ? '/v1/chat/completions' : '/v1/completions';
+  const prompt = chat ? { messages: [{ role: 'user', content: 'hi' }] } : { prompt: 'ab' };
+  const response = await post(path, { ...prompt, ...fields });
+  t.equal(response.status, 200, await response.text());
+  return client.submissions[0]!.request;
+}
+
+t.test('every sampling field reaches the engine', async (t) => {
+  const request = await asked(t, {
+    n: 2,
+    temperature: 0.7,
+    top_p: 0.9,
+    top_k: 40,
+    min_p: 0.05,
+    presence_penalty: 1,
+    frequency_penalty: -1,
+    repetition_penalty: 1.1,
+    seed: 42,
+    stop: ['x', 'y'],
+    stop_token_ids: [3, 4],
+    include_stop_str_in_output: true,
+    ignore_eos: true,
+    bad_words: ['no'],
+    max_tokens: 50,
+    min_tokens: 5,
+    logprobs: 3,
+    prompt_logprobs: 2,
+    logit_bias: { '5': 101, '6': -3.5 },
+    allowed_token_ids: [1, 2],
+    skip_special_tokens: false,
+    spaces_between_special_tokens: false,
+    cache_salt: 'salt',
+    return_token_ids: true,
+    stream_interval: 4,
+  });
+  t.match(request, {
+    n: 2,
+    priority: 0,
+    cacheSalt: 'salt',
+    sampling: {
+      temperature: 0.7,
+      topP: 0.9,
+      topK: 40,
+      minP: 0.05,
+      presencePenalty: 1,
+      frequencyPenalty: -1,
+      repetitionPenalty: 1.1,
+      seed: 42n,
+      stopTokenIds: [3, 4],
+      ignoreEos: true,
+      badWords: [[110, 111]],
+      maxTokens: 50,
+      minTokens: 5,
+      logprobs: 3,
+      promptLogprobs: 2,
+      logitBias: { ids: [5, 6], values: [100, -3.5] },
+      allowedTokenIds: [1, 2],
+    },
+    text: {
+      stop: ['x', 'y'],
+      includeStopStrInOutput: true,
+      skipSpecialTokens: false,
+      spacesBetweenSpecialTokens: false,
+      returnTokenIds: true,
+      streamInterval: 4,
+      finalOnly: true,
+    },
+  });
+});
+
+t.test('explicit null equals absent', async (t) => {
+  const request = await asked(t, {
+    temperature: null,
+    stop: null,
+    logit_bias: null,
+    max_tokens: null,
+    stream: null,
+    stream_options: null,
+    tools: null,
+    response_format: null,
+    suffix: null,
+    model: null,
+  });
+  t.match(request, { sampling: { temperature: 1, maxTokens: 16, logitBias: null } });
+});
+
+t.test('values of unbuilt fields that ask for nothing are taken', async (t) => {
+  await asked(t, {
+    best_of: 1,
+    suffix: '',
+    use_beam_search: false,
+    response_format: { type: 'text' },
+    user: 'somebody',
+    thinking_token_budget: -1,
+  });
+  await asked(t, { tools: [{}], tool_choice: 'none', parallel_tool_calls: true }, {}, true);
+});
+
+t.test('server defaults apply where the request is silent', async (t) => {
+  const defaultSampling = {
+    temperature: 0.6,
+    topP: 0.95,
+    topK: 20,
+    minP: 0.01,
+    repetitionPenalty: 1.2,
+    maxTokens: 9,
+  };
+  const silent = await asked(t, {}, { defaultSampling });
+  const { maxTokens, ...rest } = defaultSampling;
+  t.match(silent.sampling, { ...rest, maxTokens });
+  const loud = await asked(t, { temperature: 1, top_k: -1, max_tokens: 3 }, { defaultSampling });
+  t.match(loud.sampling, { temperature: 1, topK: 0, topP: 0.95, maxTokens: 3 });
+});
+
+t.test('temperatures near 0', async (t) => {
+  const greedy = await asked(t, { temperature: 1e-6, top_p: 0.5, top_k: 5, min_p: 0.5 });
+  t.match(greedy.sampling, { temperature: 0, topP: 1, topK: 0, minP: 0 });
+  const cold = await asked(t, { temperature: 0.001 });
+  t.equal(cold.sampling.temperature, 0.01);
+});
+
+t.test('seeds', async (t) => {
+  t.equal((await asked(t, { seed: -1 })).sampling.seed, null);
+  t.equal((await asked(t, { seed: -2 })).sampling.seed, 2n ** 64n - 2n);
+  t.equal((await asked(t, { seed: 0 })).sampling.seed, 0n);
+  t.equal((await asked(t, {})).sampling.seed, null);
+});
+
+t.test('max_tokens', async (t) => {
+  // The chat prompt is <s>user:hi\nassistant: = 19 tokens, the other 3.
+  t.equal((await asked(t, {}, {}, true)).sampling.maxTokens, 512 - 19);
+  t.equal((await asked(t, {}, { maxModelLen: 10 })).sampling.maxTokens, 7, 'the default shrinks');
+  t.equal((await asked(t, { max_tokens: 509 })).sampling.maxTokens, 509, 'all that fits');
+  const both = { max_tokens: 5, max_completion_tokens: 6 };
+  t.equal((await asked(t, both, {}, true)).sampling.maxTokens, 6, 'the newer name wins');
+  const echo = await asked(t, { max_tokens: 0, echo: true });
+  t.equal(echo.sampling.maxTokens, 1, 'the engine makes one token, which is not shown');
+});
+
+t.test('bad words are banned at the start and after a space', async (t) => {
+  // A space is one more byte here, so that only the bare word has the same length.
+  t.same((await asked(t, { bad_words: [' ab', 'c'] })).sampling.badWords, [[97, 98], [99]]);
+});
+
+t.test('priority', async (t) => {
+  t.equal((await asked(t, { priority: -3 }, { priorityScheduling: true })).priority, -3);
+  t.equal((await asked(t, { priority: 0 })).priority, 0);
+});
+
+t.test('prompts', async (t) => {
+  const { client, post } = await startServer(t);
+  const ids = async (prompt: unknown, fields: Fields = {}) => {
+    client.submissions.length = 0;
+    const response = await post('/v1/completions', { prompt, ...fields });
+    t.equal(response.status, 200);
+    await response.text();
+    return client.submissions.map(({ request }) => Array.from(request.promptTokenIds));
+  };
+  t.same(await ids('ab'), [[256, 97, 98]]);
+  t.same(await ids('ab', { add_special_tokens: false }), [[97, 98]]);
+  t.same(await ids(['a', 'b']), [
+    [256, 97],
+    [256, 98],
+  ]);
+  t.same(await ids([1, 2]), [[1, 2]]);
+  t.same(await ids([[1], [2, 3]]), [[1], [2, 3]]);
+  t.same(await ids(''), [[256]]);
+});

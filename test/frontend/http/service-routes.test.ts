@@ -1,0 +1,238 @@
+// Models, tokenize, health, version, load, memory, timeline, metrics, and the server's life.
+import t from 'tap';
+import { RequestError } from '../../../common/errors.ts';
+import { packageVersion } from '../../../common/package-root.ts';
+import { idleStatus, startServer, type TestServer } from './fakes.ts';
+import { RawClient } from './raw-client.ts';
+
+const json = async (response: Response) => (await response.json());
+
+t.test('models', async (t) => {
+  const { url } = await startServer(t);
+  const card = { object: 'model', owned_by: 'vllm-ts', created: Number, max_model_len: 512 };
+  const text = await (await fetch(`${url}/v1/models`)).text();
+  t.match(JSON.parse(text), {
+    object: 'list',
+    data: [
+      { id: 'test-model', ...card },
+      { id: 'alias/of-it', ...card },
+    ],
+  });
+  t.notMatch(text, /secret-path/, 'no path of the machine');
+  for (const id of ['test-model', 'alias/of-it', 'alias%2Fof-it']) {
+    const one = await json(await fetch(`${url}/v1/models/${id}`));
+    t.match(one, { id: decodeURIComponent(id), ...card });
+  }
+  const missing = await fetch(`${url}/v1/models/other`);
+  t.equal(missing.status, 404);
+  t.match(await json(missing), {
+    error: { message: /test-model, alias\/of-it/, type: 'NotFoundError', param: 'model' },
+  });
+});
+
+t.test('tokenize and detokenize', async (t) => {
+  const { post } = await startServer(t);
+  t.same(await json(await post('/tokenize', { prompt: 'ab' })), {
+    count: 3,
+    max_model_len: 512,
+    tokens: [256, 97, 98],
+    token_strs: null,
+  });
+  t.match(await json(await post('/tokenize', { prompt: 'ab', add_special_tokens: false })), {
+    tokens: [97, 98],
+  });
+  const messages = [{ role: 'user', content: 'hi' }];
+  t.match(await json(await post('/tokenize', { messages })), { count: 19 });
+  t.match(await json(await post('/tokenize', { messages, add_generation_prompt: false })), {
+    count: 9,
+  });
+  t.same(await json(await post('/detokenize', { tokens: [256, 97, 98] })), { prompt: '<s>ab' });
+  t.same(await json(await post('/detokenize', { tokens: [] })), { prompt: '' });
+});
+
+t.test('version, load, memory', async (t) => {
+  const { url, client, port } = await startServer(t);
+  t.same(await json(await fetch(`${url}/version`)), { version: packageVersion });
+  t.same(await json(await fetch(`${url}/load`)), { server_load: 0 });
+  t.same(await json(await fetch(`${url}/memory`)), { method: 'memory' });
+  t.equal((await fetch(`${url}/debug/timeline`)).status, 404, 'behind a flag');
+  client.script = () => undefined;
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.post('/v1/completions', { prompt: 'a' });
+  await submitted;
+  t.same(await json(await fetch(`${url}/load`)), { server_load: 1 });
+  raw.leave();
+});
+
+t.test('debug timeline', async (t) => {
+  const { url } = await startServer(t, { enableDebugTimeline: true });
+  t.same(await json(await fetch(`${url}/debug/timeline`)), { method: 'timeline' });
+});
+
+t.test('before the engine is ready', async (t) => {
+  const server = await startServer(t);
+  server.backend = null;
+  const paths = ['/v1/completions', '/v1/chat/completions', '/tokenize', '/detokenize'];
+  const answers = [
+    ...(await Promise.all(paths.map((path) => server.post(path, { prompt: 'a' })))),
+    ...(await Promise.all(['/health', '/ping', '/memory'].map((path) => fetch(server.url + path)))),
+  ];
+  for (const response of answers) {
+    t.equal(response.status, 503, response.url);
+    t.equal(response.headers.get('retry-after'), '1');
+    t.match(await json(response), { error: { type: 'ServiceUnavailableError', code: 503 } });
+  }
+  for (const path of ['/v1/models', '/version', '/metrics', '/load']) {
+    t.equal((await fetch(server.url + path)).status, 200, path);
+  }
+});
+
+t.test('health', async (t) => {
+  const server = await startServer(t);
+  const { client, url } = server;
+  const statuses = async () => [
+    (await fetch(`${url}/health`)).status,
+    (await fetch(`${url}/ping`)).status,
+    (await fetch(`${url}/ping`, { method: 'POST' })).status,
+  ];
+  t.same(await statuses(), [200, 200, 200]);
+  client.stalledMs = 4999;
+  t.same(await statuses(), [200, 200, 200]);
+  client.stalledMs = 5000;
+  t.same(await statuses(), [503, 503, 503]);
+  client.stalledMs = 0;
+  client.lost = true;
+  t.same(await statuses(), [503, 503, 503]);
+  client.lost = false;
+  t.same(await statuses(), [200, 200, 200]);
+  t.equal(client.submissions.length, 0, 'a probe never asks the engine');
+});
+
+t.test('drain: readiness first, open requests go on, new ones are refused', async (t) => {
+  const { client, url, server, post, port } = await startServer(t);
+  client.script = () => undefined;
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.post('/v1/completions', { prompt: 'a', stream: true });
+  const submission = await submitted;
+  submission.say('before ');
+  server.drain();
+  const health = await fetch(`${url}/health`);
+  t.equal(health.status, 503);
+  t.equal(health.headers.get('connection'), 'close');
+  const refused = await post('/v1/completions', { prompt: 'a' });
+  t.equal(refused.status, 503);
+  t.equal(refused.headers.get('retry-after'), '1');
+  let idle = false;
+  const whenIdle = server.idle().then(() => (idle = true));
+  submission.say('after', { finishReason: 'stop' });
+  const text = await raw.until((received) => received.includes('[DONE]'));
+  t.match(text, /before .*after/s);
+  await whenIdle;
+  t.equal(idle, true);
+  t.equal(server.numOpen, 0);
+});
+
+t.test('close ends what is open with an error', async (t) => {
+  const { client, server, post, port } = await startServer(t);
+  client.script = () => undefined;
+  const [first, second] = [client.nextSubmission(), client.nextSubmission()];
+  const raw = await RawClient.open(port);
+  raw.post('/v1/completions', { prompt: 'a', stream: true });
+  const streamed = await first;
+  streamed.say('some');
+  await raw.until((text) => text.includes('some'));
+  const whole = post('/v1/completions', { prompt: 'a' });
+  await second;
+  await server.close();
+  t.equal((await whole).status, 503);
+  await raw.closed();
+  t.match(raw.text, /data: \{"error":\{"message":"the server is shutting down"/);
+  t.notMatch(raw.text, /\[DONE\]/);
+  t.equal(streamed.aborted, true);
+});
+
+t.test('metrics', async (t) => {
+  const server = await startServer(t);
+  const { client, post } = server;
+  const before = await scrape(server);
+  const labels = 'model_name="test-model",engine="0"';
+  const success = (reason: string) =>
+    `vllm:request_success_total{${labels},finished_reason="${reason}"}`;
+  t.equal(before.get(success('stop')), 0, 'reasons are there from the start');
+  client.status = {
+    ...idleStatus,
+    numRunning: 3,
+    numWaiting: 2,
+    kvCacheUsage: 0.25,
+    numPreemptions: 4,
+    promptTokens: 100,
+    generationTokens: 50,
+    prefixCacheQueries: 80,
+    prefixCacheHits: 16,
+  };
+  const body = { prompt: 'ab', stream: true };
+  await (await post('/v1/completions', body)).text();
+  await (await post('/v1/completions', { prompt: 'ab', n: 2 })).text();
+  client.script = (submission) => submission.fail(new RequestError('invalid_logits', 'NaN'));
+  await (await post('/v1/completions', { prompt: 'ab' })).text();
+  await server.server.idle();
+  const after = await scrape(server);
+  const expected: Readonly<Record<string, number>> = {
+    [`vllm:num_requests_running{${labels}}`]: 3,
+    [`vllm:num_requests_waiting{${labels}}`]: 2,
+    [`vllm:kv_cache_usage_perc{${labels}}`]: 0.25,
+    [`vllm:num_preemptions_total{${labels}}`]: 4,
+    [`vllm:prompt_tokens_total{${labels}}`]: 100,
+    [`vllm:generation_tokens_total{${labels}}`]: 50,
+    [`vllm:prefix_cache_queries_total{${labels}}`]: 80,
+    [`vllm:prefix_cache_hits_total{${labels}}`]: 16,
+    [success('stop')]: 3,
+    [success('error')]: 1,
+    [success('length')]: 0,
+    [success('abort')]: 0,
+    [`vllm:time_to_first_token_seconds_count{${labels}}`]: 1,
+    [`vllm:inter_token_latency_seconds_count{${labels}}`]: 1,
+    [`vllm:request_time_per_output_token_seconds_count{${labels}}`]: 1,
+    [`vllm:e2e_request_latency_seconds_count{${labels}}`]: 3,
+    [`vllm:request_decode_time_seconds_count{${labels}}`]: 1,
+    [`vllm:request_prompt_tokens_sum{${labels}}`]: 9,
+    [`vllm:request_generation_tokens_sum{${labels}}`]: 15,
+    [`vllm:request_params_n_sum{${labels}}`]: 4,
+    [`vllm:request_params_max_tokens_sum{${labels}}`]: 48,
+    'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="100"}': 1,
+    'http_requests_total{method="POST",status="2xx",handler="/v1/completions"}': 2,
+    'http_requests_total{method="POST",status="5xx",handler="/v1/completions"}': 1,
+  };
+  for (const [name, value] of Object.entries(expected)) t.equal(after.get(name), value, name);
+  const buckets = (name: string) =>
+    [...after.keys()]
+      .filter((key) => key.startsWith(`vllm:${name}_bucket{`))
+      .map((key) => /le="([^"]*)"/.exec(key)![1]);
+  t.equal(buckets('time_to_first_token_seconds').join(' '), ttft);
+  t.equal(buckets('inter_token_latency_seconds').join(' '), itl);
+  t.equal(buckets('e2e_request_latency_seconds').join(' '), latency);
+  t.equal(buckets('request_prompt_tokens').join(' '), '1 2 5 10 20 50 100 200 500 +Inf');
+});
+
+const ttft =
+  '0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 20 40 80 160 640 2560 +Inf';
+const itl = '0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1 2.5 5 7.5 10 20 40 80 +Inf';
+const latency = '0.3 0.5 0.8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680 +Inf';
+
+/** Every sample, by its name and labels as they are written. */
+async function scrape({ url }: TestServer): Promise<Map<string, number>> {
+  const response = await fetch(`${url}/metrics`);
+  const lines = (await response.text()).split('\n').filter((line) => /^[^#]/.test(line));
+  return new Map(
+    lines.map((line) => {
+      const at = line.lastIndexOf(' ');
+      // The client library puts `le` first; the order of labels means nothing.
+      return [
+        line.slice(0, at).replace(/\{le="([^"]*)",([^}]*)\}/, '{$2,le="$1"}'),
+        Number(line.slice(at)),
+      ];
+    }),
+  );
+}
