@@ -5,7 +5,7 @@ import { packageVersion } from '../../../common/package-root.ts';
 import { idleStatus, startServer, type TestServer } from './fakes.ts';
 import { RawClient } from './raw-client.ts';
 
-const json = async (response: Response) => (await response.json());
+const json = async (response: Response) => await response.json();
 
 t.test('models', async (t) => {
   const { url } = await startServer(t);
