@@ -75,6 +75,7 @@ export class Detokenizer {
     if (frontend.peer !== null) this.byPeer.delete(frontend.peer);
     frontend.attach(peer, creditBytes);
     this.byPeer.set(peer, frontend);
+    this.flushFrontend(frontend);
   }
 
   peerGone(peer: PeerId): void {

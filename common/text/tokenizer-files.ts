@@ -37,6 +37,9 @@ export function readTokenizerFiles(path: string): TokenizerFiles {
   const config = readJson(join(path, 'tokenizer_config.json')) ?? {};
   const model = tokenizer['model'];
   if (typeof model !== 'object' || model === null) throw bad(tokenizerPath, 'it has no model');
+  const type = (model as Json)['type'] ?? 'BPE';
+  if (type !== 'BPE' && type !== 'Unigram')
+    throw bad(tokenizerPath, `its model is ${JSON.stringify(type)}; BPE and Unigram are supported`);
   const namedTokens: Record<string, string> = {};
   for (const key of namedTokenKeys) {
     const content = tokenContent(config[key]);
