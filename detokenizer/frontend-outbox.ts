@@ -1,14 +1,13 @@
 // What one frontend is owed: its open requests, and the credit that decides when their text may go.
 //
 // The rules, so that a frontend that does not read costs bounded memory and nobody else's time:
-// - A row costs its bytes of text plus 4 for each token id, from two accounts: the frontend's in all
-//   and the request's. It goes out while both are above 0 and may overdraw them; grants pay that
-//   back, and raise no account above what it began with. A finalOnly row needs only the frontend's.
-//   A row that costs nothing waits only while the frontend's account is used up.
+// - A row costs its bytes of text, from two accounts: the frontend's in all and the request's. It
+//   goes out while both are above 0 and may overdraw them; grants pay that back. A finalOnly row
+//   needs only the frontend's. A row without text waits only while the frontend's is used up.
 // - Without credit deltas merge. More than maxPendingBytes of one request (finalOnly ones excepted:
 //   their own length bounds them), or stallMs without a send, ends it with slow_reader.
 // - A terminal row (stop, length) waits for credit like any other, for stallMs at most. Abort and
-//   error rows go at once, without what has no credit. A terminal row that costs nothing always
+//   error rows go at once, without what has no credit. A terminal row without text always
 //   goes; a frontend that collects more than maxUnpaidEnds rows of ended requests with its account
 //   used up, or has as many requests without being attached, is beyond help: it is dropped whole.
 import type { ErrorInfo } from '../common/errors.ts';
@@ -31,7 +30,6 @@ export class FrontendOutbox {
   peer: PeerId | null = null;
   readonly requests = new Map<number, RequestText>();
   private creditBytes = 0;
-  private maxCreditBytes = 0;
   private numUnpaidEnds = 0;
 
   constructor(frontendId: number, attachKey: string) {
@@ -41,8 +39,7 @@ export class FrontendOutbox {
 
   attach(peer: PeerId, creditBytes: number): void {
     this.peer = peer;
-    this.maxCreditBytes = Math.min(creditBytes, limits.maxCreditBytes);
-    this.creditBytes = this.maxCreditBytes;
+    this.creditBytes = Math.min(creditBytes, limits.maxCreditBytes);
     this.numUnpaidEnds = 0;
   }
 
@@ -52,14 +49,14 @@ export class FrontendOutbox {
   }
 
   grant(bytes: number): void {
-    this.creditBytes = Math.min(this.creditBytes + bytes, this.maxCreditBytes);
+    this.creditBytes = Math.min(this.creditBytes + bytes, limits.maxCreditBytes);
     this.numUnpaidEnds = 0;
   }
 
   grantRequest(requestId: number, bytes: number): void {
     const request = this.requests.get(requestId);
     if (!request) return;
-    request.creditBytes = Math.min(request.creditBytes + bytes, request.info.text.creditBytes);
+    request.creditBytes = Math.min(request.creditBytes + bytes, limits.maxCreditBytes);
   }
 
   /** True when the frontend has let too much pile up and must be dropped. */
@@ -84,13 +81,12 @@ export class FrontendOutbox {
       if (!this.mayGo(request)) return slow;
     }
     const numBytes = request.numSendableBytes;
-    const cost = costOf(request);
     out.add(request, numBytes);
     request.clearSent(numBytes);
     request.numSentRows++;
     request.stalledSince = null;
-    request.creditBytes -= cost;
-    this.creditBytes -= cost;
+    request.creditBytes -= numBytes;
+    this.creditBytes -= numBytes;
     if (request.finish !== 0) {
       this.requests.delete(request.info.requestId);
       if (this.creditBytes <= 0) this.numUnpaidEnds++;
@@ -113,7 +109,7 @@ export class FrontendOutbox {
 
   private mayGo(request: RequestText): boolean {
     if (this.peer === null) return false;
-    if (costOf(request) === 0) return request.finish !== 0 || this.creditBytes > 0;
+    if (request.numSendableBytes === 0) return request.finish !== 0 || this.creditBytes > 0;
     if (this.creditBytes <= 0) return false;
     return request.creditBytes > 0 || request.info.text.finalOnly;
   }
@@ -133,9 +129,4 @@ export class FrontendOutbox {
     request.fail(error);
     return error;
   }
-}
-
-/** What a row with everything that the request can send costs. */
-function costOf(request: RequestText): number {
-  return request.numSendableBytes + 4 * request.tokenIds.length;
 }

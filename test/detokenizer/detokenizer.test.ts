@@ -198,19 +198,15 @@ t.test('without credit deltas merge, and go when it comes', (t) => {
   t.same(h.take(), [], 'the debt is paid first');
   h.credit(1, 1);
   t.same(h.take().map(brief), [[1, 'aa', 'none']]);
-  h.credit(1, 1_000_000);
-  h.tokens([], [row(3)]);
-  h.tokens([], [row(1)]);
-  t.same(h.take().map(brief), [[1, 'aaa', 'none']], 'no account rises above what it began with');
   t.end();
 });
 
-t.test('each request has credit of its own, and ids cost 4 bytes', (t) => {
+t.test('each request has credit of its own; ids cost nothing', (t) => {
   const h = new Harness(table);
   h.join(1);
   const row = (requestId: number) => ({ frontendId: 1, requestId, tokenIds: [a] });
   h.tokens(
-    [newRequest(1, 1, { creditBytes: 5, returnTokenIds: true }), newRequest(1, 2)],
+    [newRequest(1, 1, { creditBytes: 1, returnTokenIds: true }), newRequest(1, 2)],
     [row(1), row(2)],
   );
   h.tokens([], [row(1), row(2)]);
@@ -219,7 +215,7 @@ t.test('each request has credit of its own, and ids cost 4 bytes', (t) => {
     [2, 'a', 'none'],
     [2, 'a', 'none'],
   ]);
-  h.credit(1, 0, { 1: 5, 77: 1 });
+  h.credit(1, 0, { 1: 1, 77: 1 });
   t.same(h.take().map(brief), [[1, 'a', 'none']]);
   t.end();
 });
