@@ -1,10 +1,7 @@
-// Loads the native addon and says what is in it. The file lies in build/<target>/ of a checkout,
-// else in prebuilds/<target>/ of the package, target being <platform>-<arch>[-<libc>].
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+// The native addon's face for TypeScript: what kernels/addon exports, and one load of it.
 import { KernelError } from '../common/errors.ts';
+import { loadNative } from '../common/native.ts';
+import type { FlatProgram } from './program.ts';
 
 export interface NativeArg {
   readonly name: string;
@@ -21,6 +18,52 @@ export interface NativeOp {
   readonly attrs: readonly string[];
 }
 
+/** A step's output from native code: `error`, or the rest. */
+export type NativeReport = (
+  error: Error | null,
+  step: number,
+  numTop: number,
+  hash: number,
+  startUs: number,
+  endUs: number,
+  body: ArrayBuffer,
+  table: Int32Array,
+) => void;
+
+/** What CpuBackend.load takes: a Program as flat numbers, weights, and the load's sizes. */
+export interface NativeLoad {
+  readonly flat: FlatProgram;
+  readonly weights: readonly (readonly {
+    readonly dtype: number;
+    readonly numRows: number;
+    readonly numColumns: number;
+    readonly data: Uint8Array;
+  }[])[];
+  readonly vocabSize: number;
+  readonly arenaBytes: number;
+  readonly maxNumTokens: number;
+  readonly maxNumLogits: number;
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  readonly maxNumSeqs: number;
+  readonly maxModelLen: number;
+  readonly numThreads: number;
+  readonly asyncDepth: number;
+  readonly debugSync: boolean;
+  /** A variant by name, or '' for the best that this machine runs. */
+  readonly variant: string;
+}
+
+export interface NativeCpuBackend {
+  load(load: NativeLoad): Promise<{ variant: string; memory: Record<string, number> }>;
+  submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void;
+  position(): { step: number; opIndex: number };
+  /** For tests: a copy of a buffer of the program, or with `values` its new content. */
+  buffer(index: number): Float32Array;
+  buffer(index: number, values: Float32Array): void;
+  close(): void;
+}
+
 export interface NativeAddon {
   /** Hands over the class of the errors that native code throws. */
   init(kernelError: typeof KernelError): void;
@@ -30,43 +73,7 @@ export interface NativeAddon {
   stepColumns(): { input: Record<string, string>; output: Record<string, string> };
   /** A file's bytes, mapped read-only: writing to the buffer ends the process. */
   mapFile(path: string): ArrayBuffer;
-}
-
-/** Root of the package: the nearest folder above this file whose package.json is ours. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const manifest = join(folder, 'package.json');
-    if (existsSync(manifest)) {
-      const { name } = JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string };
-      if (name === 'vllm-ts') return folder;
-    }
-    const parent = dirname(folder);
-    if (parent === folder) throw new KernelError('the package root of vllm-ts was not found');
-    folder = parent;
-  }
-}
-
-function isGlibc(): boolean {
-  const { header } = process.report.getReport() as { header: Record<string, unknown> };
-  return 'glibcVersionRuntime' in header;
-}
-
-/** Where an addon file of this platform is, or null. Two libcs are told apart only if both exist. */
-function findAddon(root: string, file: string): string | null {
-  const prefix = `${process.platform}-${process.arch}`;
-  for (const folder of ['build', 'prebuilds']) {
-    const path = join(root, folder);
-    if (!existsSync(path)) continue;
-    const targets = readdirSync(path).filter(
-      (name) =>
-        (name === prefix || name.startsWith(`${prefix}-`)) && existsSync(join(path, name, file)),
-    );
-    const target =
-      targets.length > 1 ? `${prefix}-${isGlibc() ? 'glibc' : 'musl'}` : (targets[0] ?? null);
-    if (target !== null && targets.includes(target)) return join(path, target, file);
-  }
-  return null;
+  readonly CpuBackend: new (report: NativeReport) => NativeCpuBackend;
 }
 
 let loaded: NativeAddon | null = null;
@@ -74,19 +81,11 @@ let loaded: NativeAddon | null = null;
 /** The addon; throws KernelError when it is not built or does not load. */
 export function loadAddon(): NativeAddon {
   if (loaded) return loaded;
-  const root = packageRoot();
-  const path = findAddon(root, 'kernels.node');
-  if (path === null)
-    throw new KernelError(
-      `kernels.node for ${process.platform}-${process.arch} was not found under ${root}: run \`npm run build\``,
-    );
   let addon: NativeAddon;
   try {
-    addon = createRequire(import.meta.url)(path) as NativeAddon;
+    addon = loadNative('kernels') as NativeAddon;
   } catch (error) {
-    throw new KernelError(
-      `${path} does not load (${error instanceof Error ? error.message : String(error)}): run \`npm run build\``,
-    );
+    throw new KernelError(error instanceof Error ? error.message : String(error));
   }
   addon.init(KernelError);
   loaded = addon;

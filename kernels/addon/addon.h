@@ -37,4 +37,7 @@ Napi::Value map_file(const Napi::CallbackInfo& info);
 Napi::Value op_table(const Napi::CallbackInfo& info);
 Napi::Value step_columns(const Napi::CallbackInfo& info);
 
+/// The class CpuBackend (cpu_backend.cc).
+Napi::Function cpu_backend_class(Napi::Env env);
+
 }  // namespace vt

@@ -1,0 +1,73 @@
+// What a step computes, built from its columns and the row table just before it executes: token
+// ids, positions and KV slots of every token, and the rows of logits that are wanted. Rows that
+// have ended are left out of all of it and keep only their place in the output.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "row_table.h"
+
+namespace vt {
+
+/// One scheduled row that has work.
+struct BatchRow {
+  /// Place in the step's columns.
+  int index;
+  int row;
+  /// First token of it in the step's token arrays, and how many.
+  int token_begin, count;
+  /// Position of its first token.
+  int start;
+};
+
+struct LogitRow {
+  /// Place in the step's columns.
+  int index;
+  int row;
+  /// Token of the step whose logits these are.
+  int token;
+  /// Position of the token that these logits make or judge.
+  int position;
+  /// Judges a prompt token; otherwise makes the next one.
+  bool is_prompt;
+};
+
+struct Batch {
+  /// Rows named by the step, with or without work.
+  int num_scheduled = 0;
+  std::vector<BatchRow> rows;
+  std::vector<std::int32_t> token_ids;
+  std::vector<std::int32_t> positions;
+  /// block * blockSize + offset
+  std::vector<std::int64_t> slots;
+  std::vector<LogitRow> logit_rows;
+  /// Longest list of alternatives that a row asked for.
+  int num_top = 0;
+
+  int num_tokens() const { return static_cast<int>(token_ids.size()); }
+};
+
+struct BatchLimits {
+  int max_num_tokens, max_model_len, window;
+  bool has_kv_cache;
+};
+
+class BatchBuilder {
+ public:
+  BatchBuilder(const RowTable& table, const BatchLimits& limits);
+  /// Checks everything the ops will index by. Throws KernelError naming the column at fault.
+  void build(const StepView& step, std::int64_t num_tokens, Batch& batch);
+
+ private:
+  void add_row(int index, int row, int start, int count, int flags, Batch& batch);
+  void check_blocks(int row, int start, int end) const;
+
+  const RowTable& table_;
+  const BatchLimits limits_;
+  /// [rows] number of the step that last named the row.
+  std::vector<std::uint64_t> seen_;
+  std::uint64_t step_ = 0;
+};
+
+}  // namespace vt

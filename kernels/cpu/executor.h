@@ -1,0 +1,62 @@
+// Runs steps of one program, one after another, on a pool of threads: applies a step's row changes,
+// builds its batch, runs the ops with a barrier after each, and collects the output. Knows nothing
+// of queues or JavaScript.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "ops.h"
+#include "step_output.h"
+
+namespace vt {
+
+struct ExecutorOptions {
+  int block_size, num_blocks, max_num_seqs, max_model_len, num_threads;
+};
+
+struct MemoryUse {
+  std::size_t weights, kv_cache, activations, row_table;
+};
+
+class Executor {
+ public:
+  /// The parts' bytes are copied. Throws KernelError.
+  Executor(const KernelTable& kernels, Program program,
+           const std::vector<std::vector<WeightPart>>& parts, const ExecutorOptions& options);
+
+  void execute(const StepView& step, std::int64_t num_tokens, StepOutput& output);
+
+  /// Op that runs now; read from any thread.
+  int op_index() const { return op_index_.load(std::memory_order_relaxed); }
+  MemoryUse memory() const;
+  /// For tests, between steps: the program's buffers, [rows][columns].
+  float* buffer(int index) const;
+  std::int64_t buffer_columns(int index) const { return program_.buffers[index].columns; }
+  std::int64_t buffer_rows(int index) const;
+
+ private:
+  void bind(const OpRecord& record);
+  void run_ops(int thread);
+  void run_range(std::size_t begin, std::size_t end, const OpCall& call);
+
+  const KernelTable& kernels_;
+  const Program program_;
+  const ExecutorOptions options_;
+  ThreadPool pool_;
+  Weights weights_;
+  KvCache kv_;
+  Pages arena_;
+  RowTable rows_;
+  BatchBuilder builder_;
+  std::vector<BoundOp> ops_;
+  /// The ops from this one on work on rows of logits, as many at a time as the buffers hold.
+  std::size_t first_logit_op_;
+  bool has_attention_ = false;
+  AttentionShape attention_shape_{};
+  StepState state_;
+  std::atomic<int> op_index_{0};
+};
+
+}  // namespace vt

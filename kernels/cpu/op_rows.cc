@@ -1,0 +1,26 @@
+// Ops that move rows: embedding and gatherLogitRows.
+#include <cstring>
+
+#include "ops.h"
+
+namespace vt {
+
+void run_embedding(const OpCall& call, const BoundOp& op) {
+  const BoundArg& out = op.args[0];
+  const Batch& batch = call.step.batch;
+  const Range range = call.share_of(batch.num_tokens());
+  for (std::int64_t t = range.begin; t < range.end; t++)
+    op.args[1].matrix->read_row(batch.token_ids[t], out.data + t * out.columns);
+}
+
+void run_gather_logit_rows(const OpCall& call, const BoundOp& op) {
+  const BoundArg& out = op.args[0];
+  const Range range = call.share_of(call.num_logits);
+  for (std::int64_t i = range.begin; i < range.end; i++) {
+    const LogitRow& row = call.step.batch.logit_rows[call.logit_begin + i];
+    std::memcpy(out.data + i * out.columns, op.args[1].data + row.token * out.columns,
+                static_cast<std::size_t>(out.columns) * sizeof(float));
+  }
+}
+
+}  // namespace vt

@@ -1,0 +1,78 @@
+// A program as the CPU backend holds it: the flat numbers of kernels/program.ts, read back into
+// structs and checked once, so that no op needs a check of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../dtype.h"
+#include "../op_table.h"
+
+namespace vt {
+
+enum class Symbol : int { num_tokens, num_logits };
+
+struct BufferSpec {
+  Dtype dtype;
+  Symbol rows;
+  std::int64_t columns;
+  std::int64_t offset;
+};
+
+struct WeightSpec {
+  Dtype dtype;
+  std::int64_t rows;
+  /// 0 for a vector.
+  std::int64_t columns;
+  int interleave;
+};
+
+struct KvGroupSpec {
+  int num_layers, num_kv_heads, head_dim;
+  Dtype dtype;
+  int window;
+};
+
+struct OpRecord {
+  OpId id;
+  /// By argument of the op table: index of a buffer or of a weight, -1 where it is missing.
+  int args[kMaxOpArgs];
+  double attrs[kMaxOpAttrs];
+
+  int attr_int(int i) const { return static_cast<int>(attrs[i]); }
+};
+
+struct Program {
+  std::vector<OpRecord> ops;
+  std::vector<BufferSpec> buffers;
+  std::vector<WeightSpec> weights;
+  /// Empty, or one.
+  std::vector<KvGroupSpec> kv_groups;
+  int vocab_size;
+  std::int64_t arena_bytes;
+  int max_num_tokens;
+  int max_num_logits;
+};
+
+struct FlatProgram {
+  const std::int32_t* ops;
+  std::size_t num_op_words;
+  const double* attrs;
+  std::size_t num_attrs;
+  const double* buffers;
+  std::size_t num_buffer_words;
+  const double* weights;
+  std::size_t num_weight_words;
+  const double* kv_groups;
+  std::size_t num_kv_group_words;
+  double vocab_size, arena_bytes, max_num_tokens, max_num_logits;
+};
+
+/// Throws KernelError, with the op where it has one, if anything is out of range or does not fit.
+Program parse_program(const FlatProgram& flat);
+
+/// The shapes of one op against each other and against the KV group.
+void check_op(const Program& program, const OpRecord& op);
+
+}  // namespace vt

@@ -1,0 +1,88 @@
+#include "thread_pool.h"
+
+#if defined(__linux__)
+#include <pthread.h>
+#endif
+
+namespace vt {
+
+namespace {
+
+/// About 50 us on a 3 GHz core.
+constexpr int kSpins = 2000;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
+  for (int i = 1; i < num_threads; i++)
+    threads_.emplace_back([this, i] {
+#if defined(__linux__)
+      pthread_setname_np(pthread_self(), "vt-cpu");
+#endif
+      work(i);
+    });
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_ = true;
+  open(started_);
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::run(void (*function)(void*, int), void* argument) {
+  if (num_threads_ == 1) return function(argument, 0);
+  function_ = function;
+  argument_ = argument;
+  open(started_);
+  function(argument, 0);
+  barrier();
+}
+
+void ThreadPool::work(int thread) {
+  for (std::uint32_t seen = 0;; seen++) {
+    wait(started_, seen);
+    if (stopping_) return;
+    function_(argument_, thread);
+    barrier();
+  }
+}
+
+void ThreadPool::wait(Gate& gate, std::uint32_t seen) {
+  for (int i = 0; i < kSpins; i++) {
+    if (gate.value.load(std::memory_order_acquire) != seen) return;
+    pause();
+  }
+  std::unique_lock<std::mutex> lock(gate.mutex);
+  gate.num_parked.fetch_add(1);
+  gate.moved.wait(lock, [&] { return gate.value.load() != seen; });
+  gate.num_parked.fetch_sub(1);
+}
+
+void ThreadPool::open(Gate& gate) {
+  gate.value.fetch_add(1);
+  // Either the waiter sees the new value, or we see the waiter: both orders are sequential.
+  if (gate.num_parked.load() == 0) return;
+  std::lock_guard<std::mutex> lock(gate.mutex);
+  gate.moved.notify_all();
+}
+
+void ThreadPool::arrive_and_wait(std::atomic<int>& arrived, Gate& gate) {
+  if (num_threads_ == 1) return;
+  const std::uint32_t seen = gate.value.load(std::memory_order_relaxed);
+  if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == num_threads_) {
+    arrived.store(0, std::memory_order_relaxed);
+    open(gate);
+  } else {
+    wait(gate, seen);
+  }
+}
+
+}  // namespace vt
