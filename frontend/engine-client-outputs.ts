@@ -8,8 +8,12 @@ type Columns = TextOutputs['columns'];
 
 const noTokens = new Int32Array(0);
 
-/** What the row took from the credit of its request: its bytes of text. */
+/** What the row took from the credit of its request: its bytes of text, and 4 for each token id. */
 export function rowCreditBytes(c: Columns, row: number): number {
+  return rowTextBytes(c, row) + 4 * (c.tokenStart[row + 1]! - c.tokenStart[row]!);
+}
+
+export function rowTextBytes(c: Columns, row: number): number {
   return c.textStart[row + 1]! - c.textStart[row]!;
 }
 
@@ -57,15 +61,13 @@ export function rowOutput(
   logprobStarts: Uint32Array | null,
   promptLogprobs: ReturnType<typeof promptLogprobsByRow>,
 ): RequestOutput {
-  const textStart = c.textStart[row]!;
-  const numTextBytes = c.textStart[row + 1]! - textStart;
   const tokenIds = c.tokenIds.subarray(c.tokenStart[row], c.tokenStart[row + 1]);
   const finishReason = finishReasons[c.finishReason[row]!]!;
   const wantsLogprobs = request.sampling.logprobs !== null;
   const wantsIds = wantsLogprobs || request.text.returnTokenIds;
   return {
     index,
-    text: Buffer.from(c.text.buffer, c.text.byteOffset + textStart, numTextBytes).toString('utf8'),
+    text: rowText(c, row),
     tokenIds: wantsIds ? tokenIds : noTokens,
     logprobs: wantsLogprobs ? rowLogprobs(c, row, logprobStarts) : null,
     promptLogprobs: promptLogprobs?.get(row) ?? null,
@@ -98,6 +100,12 @@ export function lostOutput(
     numCachedTokens: last?.numCachedTokens ?? 0,
     numOutputTokens: last?.numOutputTokens ?? 0,
   };
+}
+
+function rowText({ text, textStart }: Columns, row: number): string {
+  const numBytes = textStart[row + 1]! - textStart[row]!;
+  if (numBytes === 0) return '';
+  return Buffer.from(text.buffer, text.byteOffset + textStart[row]!, numBytes).toString('utf8');
 }
 
 function rowLogprobs(c: Columns, row: number, starts: Uint32Array | null): TokenLogprobs[] {

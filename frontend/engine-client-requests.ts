@@ -16,6 +16,7 @@ import {
   promptLogprobsByRow,
   rowCreditBytes,
   rowOutput,
+  rowTextBytes,
 } from './engine-client-outputs.ts';
 import { TokenLog } from './engine-client-token-log.ts';
 import type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
@@ -152,7 +153,7 @@ export class OpenRequests {
         promptLogprobs,
       );
       choice.last = output;
-      account.unread += rowCreditBytes(columns, row);
+      this.credit.received(account, rowCreditBytes(columns, row), rowTextBytes(columns, row));
       if (output.finishReason !== 'none') this.end(requestId, choice);
       deliver(group, output);
     }
@@ -187,7 +188,7 @@ export class OpenRequests {
       abort: () => this.abort(group),
       consumed: (index, bytes) => {
         const choice = this.choices.get(group.firstId + index);
-        if (choice) this.credit.consumed(choice.account, bytes);
+        if (choice) this.credit.read(choice.account, bytes);
       },
       tokenIds: (index) => group.tokenLogs[index]?.ids() ?? new Int32Array(0),
     };

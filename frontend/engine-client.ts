@@ -68,9 +68,9 @@ export class EngineClient {
    * the engine and the detokenizer have welcomed us. Throws StartError when refused (protocol or
    * build mismatch, wrong token), RequestError not_ready when one does not answer in time.
    */
-  static connect(where: ConnectOptions | string): Promise<EngineClient> {
+  static async connect(where: ConnectOptions | string): Promise<EngineClient> {
     const options = resolveOptions(where);
-    return new Promise((resolve, reject) => {
+    return new Promise<EngineClient>((resolve, reject) => {
       const fail = (error: Error) => {
         clearTimeout(timer);
         client.close();

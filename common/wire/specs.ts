@@ -158,9 +158,9 @@ const detokenizerToEngine: LinkSpec<m.DetokenizerToEngine> = {
 
 const frontendToDetokenizer: LinkSpec<m.FrontendToDetokenizer> = {
   hello,
-  attach: { fields: { frontendId: u32, attachKey: string, creditBytes: counter }, columns: null },
+  attach: { fields: { frontendId: u32, attachKey: string, creditBytes: u32 }, columns: null },
   credit: {
-    fields: { bytes: counter },
+    fields: { bytes: u32 },
     columns: (columns) => {
       const c = checkColumns(columns, m.creditColumns);
       checkLength(c, c.requestId.length, 'bytes');

@@ -139,3 +139,191 @@ t.test('a rejected request rejects with its code, and nothing is left open', asy
   t.match(error, { name: 'RequestError', code: 'queue_full', retryAfterMs: 1500 });
   t.equal(client.numOpen, 0);
 });
+
+t.test('n choices are n ids of one AddRequest, joined by index, aborted together', async (t) => {
+  const { server, client } = await connected(t);
+  const seen = collector();
+  const promise = client.submit(request({ n: 3 }), seen.push);
+  const { peer, message } = await submitted(server);
+  const { requestId } = message;
+  t.equal(message.n, 3);
+  t.equal(server.engineInbox.count('addRequest'), 0, 'one message');
+  server.accept(peer, requestId, 3);
+  const handle = await promise;
+  server.text(1, [
+    { requestId: requestId + 2, text: 'c' },
+    { requestId, text: 'a', finishReason: 'length', numPromptTokens: 3 },
+  ]);
+  await seen.until(2);
+  t.same(
+    seen.outputs.map(({ index, text }) => [index, text]),
+    [
+      [2, 'c'],
+      [0, 'a'],
+    ],
+  );
+  handle.abort();
+  const abort = await server.engineInbox.next('abort');
+  t.same([...(abort.message.columns!['requestId'] as Uint32Array)], [requestId + 1, requestId + 2]);
+  server.text(1, [
+    { requestId: requestId + 1, finishReason: 'abort' },
+    { requestId: requestId + 2, finishReason: 'abort' },
+  ]);
+  await seen.until(4);
+  t.equal(client.numOpen, 0);
+  handle.abort();
+  const next = client.submit(request(), () => undefined);
+  const second = await submitted(server);
+  t.equal(second.message.requestId, requestId + 3, 'ids are not used twice');
+  t.equal(server.engineInbox.count('abort'), 0, 'nothing is left to abort');
+  server.accept(second.peer, second.message.requestId, 1);
+  await next;
+});
+
+t.test(
+  'logprobs, prompt logprobs, stop reasons and errors are cut out of their rows',
+  async (t) => {
+    const { server, client } = await connected(t);
+    const seen = collector();
+    const entry = (id: number, bytes: string) => ({ id, logprob: -id / 2, rank: id, bytes });
+    const sampling = {
+      ...defaultSamplingParams,
+      logprobs: 1,
+      promptLogprobs: 0,
+      stopTokenIds: [9],
+    };
+    const text = { ...defaultTextParams, stop: ['x', 'END'] };
+    const promise = client.submit(request({ n: 3, sampling, text }), seen.push);
+    const { peer, message } = await submitted(server);
+    const { requestId } = message;
+    server.accept(peer, requestId, 3);
+    await promise;
+    server.text(
+      1,
+      [
+        {
+          requestId,
+          text: 'ab',
+          tokenIds: [5, 6],
+          logprobs: [[entry(5, 'a'), entry(8, 'é')], [entry(6, 'b')]],
+          finishReason: 'stop',
+          stopStringIndex: 1,
+        },
+        {
+          requestId: requestId + 1,
+          tokenIds: [9],
+          logprobs: [[entry(9, '')]],
+          promptLogprobs: { 1: [entry(2, 'q')], 2: [entry(3, 'r')] },
+          finishReason: 'stop',
+          stopTokenId: 9,
+        },
+        { requestId: requestId + 2, finishReason: 'error' },
+      ],
+      { errors: [{ row: 2, error: { code: 'invalid_logits', message: 'NaN' } }] },
+    );
+    await seen.until(3);
+    const [first, second, third] = seen.outputs;
+    t.equal(first!.stopReason, 'END');
+    t.same([...first!.tokenIds], [5, 6]);
+    t.same([...first!.logprobs![0]!.ids], [5, 8]);
+    t.same([...first!.logprobs![0]!.logprobs], [-2.5, -4]);
+    t.equal(Buffer.from(first!.logprobs![0]!.bytes[1]!).toString(), 'é');
+    t.same([...first!.logprobs![1]!.ranks], [6]);
+    t.equal(first!.promptLogprobs, null);
+    t.equal(second!.stopReason, 9);
+    t.same([...second!.logprobs![0]!.ids], [9]);
+    t.same([...second!.promptLogprobs!.keys()], [1, 2]);
+    t.equal(Buffer.from(second!.promptLogprobs!.get(2)!.bytes[0]!).toString(), 'r');
+    t.match(third!, { finishReason: 'error', error: { code: 'invalid_logits' }, stopReason: null });
+  },
+);
+
+t.test('generate streams, grants credit and aborts when its reader leaves', async (t) => {
+  const { server, client } = await connected(t);
+  const text = { ...defaultTextParams, creditBytes: 16 };
+  const stream = client.generate(request({ text }));
+  const first = stream.next();
+  const { peer, message } = await submitted(server);
+  const { requestId } = message;
+  server.accept(peer, requestId, 1);
+  server.text(1, [{ requestId, text: 'abcdefgh', tokenIds: [1] }]);
+  t.equal((await first).value!.text, 'abcdefgh');
+  const second = stream.next();
+  const credit = (await server.detokenizerInbox.next('credit')).message;
+  t.equal(credit['bytes'], 12, '8 bytes of text and an id');
+  t.same([...(credit.columns!['requestId'] as Uint32Array)], [requestId]);
+  server.text(1, [{ requestId, text: 'i' }]);
+  t.equal((await second).value!.text, 'i');
+  await stream.return();
+  const abort = await server.engineInbox.next('abort');
+  t.same([...(abort.message.columns!['requestId'] as Uint32Array)], [requestId]);
+});
+
+t.test('a signal ends generate with its terminal output', async (t) => {
+  const { server, client } = await connected(t);
+  const ending = new AbortController();
+  const outputs: RequestOutput[] = [];
+  const reading = (async () => {
+    for await (const output of client.generate(request(), { signal: ending.signal }))
+      outputs.push(output);
+  })();
+  const { peer, message } = await submitted(server);
+  const { requestId } = message;
+  server.accept(peer, requestId, 1);
+  server.text(1, [{ requestId, text: 'a' }]);
+  ending.abort();
+  await server.engineInbox.next('abort');
+  server.text(1, [{ requestId, finishReason: 'abort' }]);
+  await reading;
+  t.equal(outputs.at(-1)!.finishReason, 'abort');
+});
+
+t.test('calls are answered by number, errors keep their code', async (t) => {
+  const { server, client } = await connected(t);
+  const stats = client.utility('stats', { a: 1 });
+  const memory = client.utility('memory');
+  const first = (await server.engineInbox.next('utility')).message;
+  const { peer, message: second } = await server.engineInbox.next('utility');
+  t.match(first, { method: 'stats', args: { a: 1 } });
+  const reply = { kind: 'utilityReply', error: null, result: null };
+  const error = { code: 'unsupported', message: 'no', param: 'method' };
+  server.engine.send(peer, { ...reply, callId: second['callId'], error } as never);
+  server.engine.send(peer, { ...reply, callId: first['callId'], result: { steps: 4 } } as never);
+  t.same(await stats, { steps: 4 });
+  await t.rejects(memory, { name: 'RequestError', code: 'unsupported', param: 'method' });
+
+  const tokens = client.tokenize('Hi', false);
+  const call = await server.detokenizerInbox.next('tokenize');
+  t.match(call.message, { text: 'Hi', addSpecialTokens: false });
+  server.detokenizer.send(call.peer, {
+    kind: 'textReply',
+    callId: call.message['callId'],
+    text: null,
+    error: null,
+    columns: { tokenIds: Int32Array.of(4, 5) },
+  } as never);
+  t.same([...(await tokens)], [4, 5]);
+});
+
+t.test('status is kept and told', async (t) => {
+  const { server, client } = await connected(t);
+  t.equal(client.status, null);
+  const told = new Promise((resolve) => client.on('status', resolve));
+  const status = {
+    kind: 'status',
+    step: 9,
+    numRunning: 1,
+    numWaiting: 2,
+    kvCacheUsage: 0.5,
+    numPreemptions: 0,
+    promptTokens: 1,
+    generationTokens: 1,
+    prefixCacheQueries: 0,
+    prefixCacheHits: 0,
+    stalledMs: 6000,
+  };
+  server.engine.send(server.enginePeers[0]!, status);
+  await told;
+  t.equal(client.status!.step, 9);
+  t.equal(client.stalledMs, 6000);
+});
