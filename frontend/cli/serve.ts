@@ -1,6 +1,7 @@
 // `vllm-ts serve`: binds the port, makes the run directory, starts the supervisor with a plan made
 // of the configuration, prints the ready line, and ends with the supervisor's outcome.
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -68,6 +69,7 @@ export async function serve(command: ServeCommand): Promise<number> {
     outcome = await supervisor.outcome;
   } finally {
     runDir.remove();
+    if (listening && flags.uds !== null) rmSync(flags.uds, { force: true });
   }
   const { cause, exitCode } = outcome;
   if (cause) log.fatal({ cause: cause.message, in: cause.process, exitCode }, 'server ended');
@@ -106,6 +108,11 @@ function makePlan(
   };
 }
 
+function toText(value: unknown): string {
+  const text = String(value);
+  return text.includes(' ') ? JSON.stringify(text) : text;
+}
+
 /**
  * A program that starts a server for itself (LLM.create) sets VLLM_TS_PARENT and hands down a pipe:
  * when its end closes the program is gone, and the server with it.
@@ -127,20 +134,19 @@ type Info = ReadonlyMap<string, Readonly<Record<string, unknown>>>;
 
 /** One line for the operator (or a script that waits), and one to try, on stdout. */
 function printReady(config: Config, listening: Listening | null, info: Info): void {
-  const all = { ...info.get('engine'), ...info.get('worker 0') };
+  const engine = info.get('engine') ?? {};
   const port = listening?.port ?? 0;
   const { uds } = config.flags;
-  const numBlocks = Number(all['numBlocks']);
   const fields = {
     url: listening ? baseUrl(config, port) : 'none',
     ...(uds !== null && { uds }),
     model: config.names[0],
-    dtype: all['dtype'],
-    device: all['device'],
-    kv_capacity_tokens: numBlocks * config.flags.blockSize,
+    dtype: engine['dtype'],
+    device: engine['device'],
+    kv_capacity_tokens: engine['numKvTokens'],
     ready_ms: Math.round(performance.now()),
   };
-  const text = Object.entries(fields).map(([key, value]) => `${key}=${String(value)}`);
+  const text = Object.entries(fields).map(([key, value]) => `${key}=${toText(value)}`);
   process.stdout.write(`vllm-ts ready ${text.join(' ')}\n`);
   if (listening) process.stdout.write(`try: ${curlLine(config, port)}\n`);
 }
