@@ -5,10 +5,14 @@ import type { Dtype, Program } from './program.ts';
 
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
-/** Rows of one checkpoint tensor as raw little-endian bytes, usually a view of a mapped file. */
+/**
+ * Rows of one checkpoint tensor as raw little-endian bytes, usually a view of a mapped file, at any
+ * alignment.
+ */
 export interface WeightPart {
   readonly dtype: Dtype;
   readonly numRows: number;
+  /** 1 for a one-dimensional tensor. */
   readonly numColumns: number;
   readonly data: Uint8Array;
 }
@@ -59,7 +63,8 @@ export interface Backend {
   /**
    * Queues a step and returns at once; at most asyncDepth + 1 are in flight. `body` is StepInput's
    * body frame and `table` two numbers (byte offset, element count) for each of stepInputColumns,
-   * in their order; both are copied or kept alive, never written. A bad table throws KernelError.
+   * in their order; both are copied or kept alive, never written. A bad table throws KernelError
+   * (checkStepTable of kernels/step-table.ts).
    */
   submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void;
   /** Steps report in order. After onError nothing more is reported. */
