@@ -32,7 +32,7 @@ export function numberToF16(value: number): number {
   const size = Math.abs(value);
   if (size >= 65520) return sign | 0x7c00;
   // The spacing of the numbers around `size`; below 2^-14 it stays that of the smallest normals.
-  const exponent = Math.max(-14, Math.floor(Math.log2(size || 1)));
+  const exponent = Math.max(-14, Math.floor(Math.log2(size)));
   const steps = roundToEven(size / 2 ** (exponent - 10));
   // 2048 steps carry into the next exponent, and subnormals have no leading one: both add up.
   return sign | (((exponent + 14) << 10) + steps);
