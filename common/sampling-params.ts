@@ -77,7 +77,7 @@ export interface TextParams {
   readonly streamInterval: number;
   /** One message at the end instead of deltas. */
   readonly finalOnly: boolean;
-  /** Credit of this request: bytes that may be sent ahead of the reader; see Credit in messages. */
+  /** Credit of this request: bytes of text that may be sent ahead of the reader. */
   readonly creditBytes: number;
 }
 

@@ -1,6 +1,6 @@
 // Credit towards the detokenizer: what the reader has taken is granted again, in few messages. An
 // account is granted again when a quarter of it is free, the total likewise, so that neither can
-// run dry while everything was read. The reader counts text; ids go with the text beside them.
+// run dry while everything was read.
 import type { Credit } from '../common/wire/messages.ts';
 
 /** Credit of one choice. */
@@ -8,15 +8,14 @@ export interface CreditAccount {
   readonly requestId: number;
   /** What it began with. */
   readonly creditBytes: number;
-  /** Received and not yet read: what it cost, and the bytes of text in it. */
+  /** Bytes of text received and not yet read. */
   unread: number;
-  unreadText: number;
   /** Read and not yet granted again. */
   free: number;
 }
 
 export function openAccount(requestId: number, creditBytes: number): CreditAccount {
-  return { requestId, creditBytes, unread: 0, unreadText: 0, free: 0 };
+  return { requestId, creditBytes, unread: 0, free: 0 };
 }
 
 export class CreditBook {
@@ -31,20 +30,14 @@ export class CreditBook {
     this.send = send;
   }
 
-  /** A row has come. One without text, while nothing waits to be read, counts as read. */
-  received(account: CreditAccount, bytes: number, textBytes: number): void {
-    account.unread += bytes;
-    account.unreadText += textBytes;
-    if (account.unreadText === 0) this.release(account, account.unread);
-  }
-
-  /** The reader has taken so many bytes of text. */
-  read(account: CreditAccount, textBytes: number): void {
-    if (!(textBytes > 0) || account.unreadText === 0) return;
-    const taken = Math.min(textBytes, account.unreadText);
-    const share = taken / account.unreadText;
-    account.unreadText -= taken;
-    this.release(account, Math.floor(account.unread * share));
+  read(account: CreditAccount, bytes: number): void {
+    const taken = Math.min(bytes, account.unread);
+    if (!(taken > 0)) return;
+    account.unread -= taken;
+    account.free += taken;
+    this.touched.add(account);
+    this.giveBack(taken);
+    if (account.free * 4 >= account.creditBytes) this.flushSoon();
   }
 
   /** The choice has ended: what it did not read counts in all again, its own account is gone. */
@@ -64,14 +57,6 @@ export class CreditBook {
   reset(): void {
     this.touched.clear();
     this.totalFree = 0;
-  }
-
-  private release(account: CreditAccount, taken: number): void {
-    account.unread -= taken;
-    account.free += taken;
-    this.touched.add(account);
-    this.giveBack(taken);
-    if (account.free * 4 >= account.creditBytes) this.flushSoon();
   }
 
   private flushSoon(): void {

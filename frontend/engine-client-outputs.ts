@@ -8,11 +8,7 @@ type Columns = TextOutputs['columns'];
 
 const noTokens = new Int32Array(0);
 
-/** What the row took from the credit of its request: its bytes of text, and 4 for each token id. */
-export function rowCreditBytes(c: Columns, row: number): number {
-  return rowTextBytes(c, row) + 4 * (c.tokenStart[row + 1]! - c.tokenStart[row]!);
-}
-
+/** What the row took from the credit of its request. */
 export function rowTextBytes(c: Columns, row: number): number {
   return c.textStart[row + 1]! - c.textStart[row]!;
 }

@@ -14,7 +14,6 @@ import {
   logprobEntryStarts,
   lostOutput,
   promptLogprobsByRow,
-  rowCreditBytes,
   rowOutput,
   rowTextBytes,
 } from './engine-client-outputs.ts';
@@ -138,7 +137,7 @@ export class OpenRequests {
       const choice = this.choices.get(requestId);
       if (!choice) {
         // Ended here already; its text still took credit.
-        this.credit.giveBack(rowCreditBytes(columns, row));
+        this.credit.giveBack(rowTextBytes(columns, row));
         continue;
       }
       const { group, index, account, tokenLog } = choice;
@@ -153,7 +152,7 @@ export class OpenRequests {
         promptLogprobs,
       );
       choice.last = output;
-      this.credit.received(account, rowCreditBytes(columns, row), rowTextBytes(columns, row));
+      account.unread += rowTextBytes(columns, row);
       if (output.finishReason !== 'none') this.end(requestId, choice);
       deliver(group, output);
     }

@@ -271,7 +271,7 @@ export interface Attach {
   readonly kind: 'attach';
   readonly frontendId: number;
   readonly attachKey: string;
-  /** Credit for this frontend in all: bytes that may be on their way to it; see Credit. */
+  /** Credit for this frontend in all: bytes of text that may be on their way to it. */
   readonly creditBytes: number;
 }
 
@@ -279,8 +279,8 @@ export const creditColumns = { requestId: 'u32', bytes: 'u32' } as const satisfi
 
 /**
  * Grants more: `bytes` for the frontend in all, and per request in the columns. A row of TextOutputs
- * costs its bytes of text plus 4 for each token id, from both accounts. A grant for an ended request
- * counts in all only; no account rises above what it began with.
+ * costs its bytes of text, from both accounts (ids and logprobs cost nothing of their own). A grant
+ * for an ended request counts in all only.
  */
 export interface Credit {
   readonly kind: 'credit';

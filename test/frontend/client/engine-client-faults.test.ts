@@ -174,7 +174,7 @@ t.test('rows of ended requests give their credit back', async (t) => {
   await server.detokenizerInbox.next('attach');
   server.text(1, [{ requestId: 999, text: 'x'.repeat(10), tokenIds: [1] }]);
   const { message } = await server.detokenizerInbox.next('credit');
-  t.equal(message['bytes'], 14);
+  t.equal(message['bytes'], 10);
 });
 
 t.test('close ends what is open with shutting_down', async (t) => {
