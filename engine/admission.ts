@@ -1,0 +1,146 @@
+// The engine's door: an AddRequest may come from a stranger, so every field and range is checked
+// before anything is made of it. Parameters are named as in HTTP.
+import { z } from 'zod';
+import { RequestError } from '../common/errors.ts';
+import type { AddRequest } from '../common/wire/messages.ts';
+import { addRequestColumns } from '../common/wire/messages.ts';
+import { maxLogprobs as maxLogprobsOfWire } from '../common/wire/step.ts';
+import { checkColumns } from '../common/wire/columns.ts';
+import type { SchedulerConfig } from '../common/config.ts';
+
+/** Bounds that no flag raises. */
+export const limits = {
+  n: 128,
+  stop: 16,
+  stopBytes: 256,
+  stopTokenIds: 1024,
+  logitBias: 1024,
+  badWords: 256,
+  badWordIds: 64,
+  cacheSaltBytes: 256,
+} as const;
+
+export interface AdmissionOptions {
+  readonly scheduler: SchedulerConfig;
+  readonly vocabSize: number;
+  readonly maxLogprobs: number;
+}
+
+const u32 = z.int().min(0).max(0xffffffff);
+const textBytes = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .refine((text) => Buffer.byteLength(text) <= max, `must be at most ${max} bytes`);
+
+function makeSchema({ vocabSize, maxLogprobs, scheduler }: AdmissionOptions) {
+  const tokenId = z
+    .int()
+    .min(0)
+    .max(vocabSize - 1);
+  const numLogprobs = z.int().min(0).max(Math.min(maxLogprobs, maxLogprobsOfWire)).nullable();
+  const sampling = z.strictObject({
+    temperature: z.number().min(0).max(2),
+    topP: z.number().gt(0).max(1),
+    topK: z.int().min(-1).max(0x7fffffff),
+    minP: z.number().min(0).max(1),
+    presencePenalty: z.number().min(-2).max(2),
+    frequencyPenalty: z.number().min(-2).max(2),
+    repetitionPenalty: z.number().gt(0).max(2),
+    seed: z.union([z.int().min(0), z.bigint().min(0n).max(0xffffffffffffffffn)]).nullable(),
+    maxTokens: z.int().min(1).max(0x7fffffff).nullable(),
+    minTokens: z.int().min(0).max(0x7fffffff),
+    stopTokenIds: z.array(tokenId).max(limits.stopTokenIds),
+    ignoreEos: z.boolean(),
+    logprobs: numLogprobs,
+    promptLogprobs: numLogprobs,
+    logitBias: z
+      .strictObject({
+        ids: z.array(tokenId).max(limits.logitBias),
+        values: z.array(z.number().min(-100).max(100)).max(limits.logitBias),
+      })
+      .refine(({ ids, values }) => ids.length === values.length, 'must have a value for each id')
+      .nullable(),
+    allowedTokenIds: z.array(tokenId).min(1).max(vocabSize).nullable(),
+    badWords: z.array(z.array(tokenId).min(1).max(limits.badWordIds)).max(limits.badWords),
+  });
+  const text = z.strictObject({
+    detokenize: z.boolean(),
+    stop: z.array(textBytes(limits.stopBytes)).max(limits.stop),
+    includeStopStrInOutput: z.boolean(),
+    skipSpecialTokens: z.boolean(),
+    spacesBetweenSpecialTokens: z.boolean(),
+    returnTokenIds: z.boolean(),
+    streamInterval: z.int().min(1).max(0x7fffffff),
+    finalOnly: z.boolean(),
+    creditBytes: u32,
+  });
+  return z.object({
+    requestId: u32,
+    n: z.int().min(1).max(limits.n),
+    sampling,
+    text,
+    priority:
+      scheduler.schedulingPolicy === 'priority'
+        ? z.int()
+        : z.literal(0, 'priority needs --scheduling-policy priority'),
+    cacheSalt: textBytes(limits.cacheSaltBytes).nullable(),
+  });
+}
+
+const bad = (param: string, message: string) => new RequestError('bad_request', message, param);
+
+export class Admission {
+  private readonly schema: ReturnType<typeof makeSchema>;
+  private readonly options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.options = options;
+    this.schema = makeSchema(options);
+  }
+
+  /** Throws RequestError, or WireError if the message has not even the right columns. */
+  check(message: AddRequest): AddRequest {
+    const { promptTokenIds } = checkColumns(message.columns, addRequestColumns);
+    const parsed = this.schema.safeParse(message);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0]!;
+      const param = paramOf(issue.path);
+      throw bad(param, `${param}: ${issue.message}`);
+    }
+    const request: AddRequest = { ...parsed.data, kind: 'addRequest', columns: { promptTokenIds } };
+    const { sampling, text } = request;
+    if (request.requestId + request.n > 2 ** 32) throw bad('n', 'n: request ids overflow');
+    if (sampling.temperature < 1e-5 && request.n > 1)
+      throw bad('n', 'n must be 1 when using greedy sampling');
+    if (sampling.maxTokens !== null && sampling.minTokens > sampling.maxTokens)
+      throw bad('min_tokens', `min_tokens must be at most max_tokens = ${sampling.maxTokens}`);
+    if (!text.detokenize && text.stop.length > 0)
+      throw bad('stop', 'stop strings need detokenize to be true');
+    this.checkPrompt(promptTokenIds, sampling.maxTokens);
+    return request;
+  }
+
+  private checkPrompt(ids: Int32Array, maxTokens: number | null): void {
+    const { maxModelLen } = this.options.scheduler;
+    if (ids.length === 0) throw bad('prompt', 'the prompt has no tokens');
+    if (ids.length + (maxTokens ?? 1) > maxModelLen)
+      throw new RequestError(
+        'context_length_exceeded',
+        `This model's maximum context length is ${maxModelLen} tokens. However, you requested ` +
+          `${maxTokens ?? 1} output tokens and your prompt contains ${ids.length} input tokens, ` +
+          `for a total of ${ids.length + (maxTokens ?? 1)} tokens. Please reduce the length of ` +
+          `the input prompt or the number of requested output tokens.`,
+        ids.length >= maxModelLen ? 'input_tokens' : 'max_tokens',
+      );
+    for (const id of ids)
+      if (id < 0 || id >= this.options.vocabSize)
+        throw bad('prompt', `token id ${id} is not in the vocabulary`);
+  }
+}
+
+/** sampling.topP -> top_p, as HTTP calls it. */
+function paramOf(path: readonly PropertyKey[]): string {
+  const name = path.find((part, i) => i > 0 || (part !== 'sampling' && part !== 'text'));
+  return String(name ?? path[0] ?? 'request').replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+}

@@ -1,0 +1,150 @@
+// The engine's door for frontends: who is connected, by which id, and what they may say. Messages of
+// a peer that has not said hello, or that are malformed, cost that peer its connection only.
+import { randomBytes } from 'node:crypto';
+import { RequestError, WireError, type ErrorInfo } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import { checkColumns } from '../common/wire/columns.ts';
+import { checkHello } from '../common/wire/handshake.ts';
+import {
+  abortColumns,
+  type EngineToFrontend,
+  type EngineWelcome,
+  type FrontendToEngine,
+  type Utility,
+} from '../common/wire/messages.ts';
+import type { AnyMessage, PeerId, RouterEvents, RouterLink } from '../common/wire/transport.ts';
+import type { EngineCore } from './engine-core.ts';
+
+interface Frontend {
+  readonly frontendId: number;
+  readonly peer: PeerId;
+  readonly attachKey: string;
+}
+
+export interface FrontendLinksOptions {
+  readonly token: string;
+  readonly log: Logger;
+  /** What every welcome says, but for whom it is. */
+  readonly welcome: () => Omit<EngineWelcome, 'kind' | 'frontendId' | 'attachKey'>;
+  readonly joined: (frontendId: number, attachKey: string) => void;
+  readonly left: (frontendId: number) => void;
+  /** Throws RequestError. */
+  readonly utility: (method: string, args: Readonly<Record<string, unknown>>) => unknown;
+}
+
+export class FrontendLinks implements RouterEvents {
+  link: RouterLink | null = null;
+  private core: EngineCore | null = null;
+  private readonly options: FrontendLinksOptions;
+  private readonly byPeer = new Map<PeerId, Frontend>();
+  private readonly byId = new Map<number, Frontend>();
+  /** Hellos from before the engine can welcome anybody. */
+  private readonly early: { peer: PeerId; message: AnyMessage }[] = [];
+  private numJoined = 0;
+
+  constructor(options: FrontendLinksOptions) {
+    this.options = options;
+  }
+
+  /** From now on frontends are welcome. */
+  open(core: EngineCore): void {
+    this.core = core;
+    for (const { peer, message } of this.early.splice(0)) this.message(peer, message);
+  }
+
+  send(frontendId: number, message: EngineToFrontend): void {
+    const frontend = this.byId.get(frontendId);
+    if (frontend) this.link?.send(frontend.peer, message);
+  }
+
+  sendAll(message: EngineToFrontend): void {
+    for (const { peer } of this.byPeer.values()) this.link?.send(peer, message);
+  }
+
+  /** (frontendId, attachKey) of all, for a detokenizer that is new. */
+  get all(): Iterable<{ readonly frontendId: number; readonly attachKey: string }> {
+    return this.byPeer.values();
+  }
+
+  message(peer: PeerId, message: AnyMessage): void {
+    if (!this.core) {
+      this.early.push({ peer, message });
+      return;
+    }
+    const frontend = this.byPeer.get(peer);
+    if (!frontend || message.kind === 'hello') this.hello(peer, message, frontend);
+    else this.obey(this.core, frontend, message);
+  }
+
+  disconnected(peer: PeerId): void {
+    const frontend = this.byPeer.get(peer);
+    if (!frontend) return;
+    this.byPeer.delete(peer);
+    this.byId.delete(frontend.frontendId);
+    this.core?.frontendLeft(frontend.frontendId);
+    this.options.left(frontend.frontendId);
+  }
+
+  rejected(peer: PeerId, error: WireError): void {
+    this.options.log.warn({ error: error.message }, 'a frontend sent a malformed message');
+    this.disconnected(peer);
+  }
+
+  private hello(peer: PeerId, message: AnyMessage, known: Frontend | undefined): void {
+    const hello = checkHello(message, {
+      token: this.options.token,
+      roles: ['frontend', 'client'],
+    });
+    if (hello.kind === 'refused') {
+      this.options.log.warn({ reason: hello.message }, 'a frontend was refused');
+      this.link?.send(peer, hello);
+      return;
+    }
+    const frontend = known ?? this.join(peer);
+    const { frontendId, attachKey } = frontend;
+    this.send(frontendId, { kind: 'welcome', frontendId, attachKey, ...this.options.welcome() });
+  }
+
+  private join(peer: PeerId): Frontend {
+    const frontendId = ++this.numJoined;
+    const frontend = { frontendId, peer, attachKey: randomBytes(16).toString('hex') };
+    this.byPeer.set(peer, frontend);
+    this.byId.set(frontendId, frontend);
+    this.core?.frontendJoined(frontendId);
+    this.options.joined(frontendId, frontend.attachKey);
+    return frontend;
+  }
+
+  private obey(core: EngineCore, { frontendId }: Frontend, any: AnyMessage): void {
+    const message = any as unknown as FrontendToEngine;
+    switch (message.kind) {
+      case 'hello':
+        return;
+      case 'addRequest':
+        core.addRequest(frontendId, message);
+        return;
+      case 'abort':
+        core.abort(frontendId, checkColumns(any.columns ?? {}, abortColumns).requestId);
+        return;
+      case 'utility':
+        this.answer(frontendId, message);
+        return;
+      default:
+        throw new WireError(`unknown message ${any.kind}`);
+    }
+  }
+
+  private answer(frontendId: number, { callId, method, args }: Utility): void {
+    if (!Number.isInteger(callId) || typeof method !== 'string')
+      throw new WireError('utility: callId or method');
+    let result: unknown = null;
+    let error: ErrorInfo | null = null;
+    try {
+      result = this.options.utility(method, args);
+    } catch (thrown) {
+      if (!(thrown instanceof RequestError)) throw thrown;
+      error = thrown.info();
+    }
+    this.send(frontendId, { kind: 'utilityReply', callId, result, error });
+  }
+}

@@ -1,0 +1,70 @@
+// Counts for the Status that frontends get and for the log's stats line. Counters count from start.
+import type { EngineStatus } from '../common/wire/messages.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Updater } from './update.ts';
+
+export const statusIntervalMs = 250;
+/** Time constant of the rate at which requests end. */
+const rateWindowMs = 10_000;
+
+export class StatusReporter {
+  /** Smoothed over about ten seconds. */
+  endedPerSecond = 0;
+  private readonly scheduler: Scheduler;
+  private readonly updater: Updater;
+  private numEnded = 0;
+  private numEndedAtTick = 0;
+  private tickMs = 0;
+  private sentMs = 0;
+  private progressMs = 0;
+  private wasBusy = false;
+
+  constructor(scheduler: Scheduler, updater: Updater) {
+    this.scheduler = scheduler;
+    this.updater = updater;
+  }
+
+  requestEnded(): void {
+    this.numEnded++;
+  }
+
+  stepEnded(nowMs: number): void {
+    this.progressMs = nowMs;
+  }
+
+  /** The Status to send now: every 250 ms while there is work, and once when it ends. */
+  tick(nowMs: number): EngineStatus | null {
+    const busy = this.scheduler.numUnfinished > 0;
+    if (busy && !this.wasBusy) this.progressMs = nowMs;
+    if (nowMs > this.tickMs) {
+      const share = Math.min(1, (nowMs - this.tickMs) / rateWindowMs);
+      const rate = ((this.numEnded - this.numEndedAtTick) * 1000) / (nowMs - this.tickMs);
+      this.endedPerSecond += share * (rate - this.endedPerSecond);
+      this.numEndedAtTick = this.numEnded;
+      this.tickMs = nowMs;
+    }
+    const due = busy ? nowMs - this.sentMs >= statusIntervalMs : this.wasBusy;
+    if (!due) return null;
+    this.wasBusy = busy;
+    this.sentMs = nowMs;
+    return this.status(nowMs);
+  }
+
+  status(nowMs: number): EngineStatus {
+    const { running, waiting, kv, stats } = this.scheduler;
+    const busy = this.scheduler.numUnfinished > 0;
+    return {
+      kind: 'status',
+      step: this.scheduler.lastStepRetired,
+      numRunning: running.length,
+      numWaiting: waiting.length,
+      kvCacheUsage: kv.pool.numUsed / (kv.pool.numBlocks - 1),
+      numPreemptions: stats.numPreemptions,
+      promptTokens: this.updater.numPromptTokens,
+      generationTokens: this.updater.numGenerationTokens,
+      prefixCacheQueries: stats.prefixCacheQueries,
+      prefixCacheHits: stats.prefixCacheHits,
+      stalledMs: busy ? Math.max(0, Math.round(nowMs - this.progressMs)) : 0,
+    };
+  }
+}

@@ -1,0 +1,144 @@
+// Applies the result of a step: appends sampled tokens, decides which requests are at their end, and
+// writes what is new to TokenOutputs. Output for requests that have ended meanwhile is dropped.
+import type { ErrorInfo } from '../common/errors.ts';
+import type { StepOutput } from '../common/wire/messages.ts';
+import { rowFlags, stepFlags } from '../common/wire/step.ts';
+import type { Request } from './request.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { StepRecord } from './steps-in-flight.ts';
+import type { TokenOutputsBuilder } from './token-outputs.ts';
+
+const invalidLogits: ErrorInfo = {
+  code: 'invalid_logits',
+  message: 'the model produced logits that are not numbers',
+};
+const badToken: ErrorInfo = {
+  code: 'internal',
+  message: 'the worker sampled no token of the vocabulary',
+};
+
+export class Updater {
+  onEnd: ((request: Request) => void) | null = null;
+  numGenerationTokens = 0;
+  numPromptTokens = 0;
+  private readonly scheduler: Scheduler;
+  private readonly outputs: TokenOutputsBuilder;
+  private readonly eosTokenIds: readonly number[];
+  private readonly vocabSize: number;
+  /** Next entry of the step's logprob columns, which follow batch order. */
+  private logprobAt = 0;
+  private promptLogprobAt = 0;
+
+  constructor(
+    scheduler: Scheduler,
+    outputs: TokenOutputsBuilder,
+    model: { readonly eosTokenIds: readonly number[]; readonly vocabSize: number },
+  ) {
+    this.scheduler = scheduler;
+    this.outputs = outputs;
+    this.eosTokenIds = model.eosTokenIds;
+    this.vocabSize = model.vocabSize;
+  }
+
+  /** `output` is the result of `record`, the oldest step in flight, which retires here. */
+  update(record: StepRecord, output: StepOutput): void {
+    this.logprobAt = 0;
+    this.promptLogprobAt = 0;
+    for (let i = 0; i < record.numRows; i++) {
+      const request = record.requests[i]!;
+      if (request.state !== 'ended') this.updateRow(request, i, record.flags[i]!, output);
+    }
+    this.scheduler.retire(record.step);
+  }
+
+  private updateRow(request: Request, index: number, flags: number, output: StepOutput): void {
+    const { columns } = output;
+    if (columns.rowFlags[index]! & rowFlags.nan) {
+      // Whoever would hit these blocks would get the same NaN.
+      this.scheduler.kv.unregister(request);
+      this.end(request, invalidLogits);
+      return;
+    }
+    const sampled = (flags & stepFlags.sample) !== 0;
+    if (sampled && !this.addToken(request, index, output)) return;
+    if (flags & stepFlags.promptLogprobs) this.addPromptLogprobs(request, index, sampled, output);
+    if (sampled) this.settle(request);
+  }
+
+  /** False if the request has ended with an error instead. */
+  private addToken(request: Request, index: number, output: StepOutput): boolean {
+    const { columns, numTop } = output;
+    const id = columns.tokenId[index]!;
+    request.numPlaceholders--;
+    if (id < 0 || id >= this.vocabSize) {
+      this.end(request, badToken);
+      return false;
+    }
+    request.append(id);
+    this.numGenerationTokens++;
+    if (request.numOutputTokens === 1) this.numPromptTokens += request.numPromptTokens;
+    if (this.stopsAt(request, id)) {
+      request.finishReason = 'stop';
+      this.outputs.token(request, id, 'stop', id);
+    } else {
+      if (request.numTokens >= request.maxNumTokens) request.finishReason = 'length';
+      this.outputs.token(request, id, request.finishReason, -1);
+    }
+    const num = request.sampling.logprobs;
+    if (num === null) return true;
+    const { logprobIndex } = columns;
+    while (logprobIndex[this.logprobAt]! < index) this.logprobAt++;
+    if (logprobIndex[this.logprobAt] === index)
+      this.outputs.logprobs(columns, id, this.logprobAt, Math.min(num, numTop), numTop);
+    return true;
+  }
+
+  /** EOS and stop_token_ids, not before min_tokens. */
+  private stopsAt({ sampling, numOutputTokens }: Request, id: number): boolean {
+    if (numOutputTokens < sampling.minTokens) return false;
+    return (
+      (!sampling.ignoreEos && this.eosTokenIds.includes(id)) || sampling.stopTokenIds.includes(id)
+    );
+  }
+
+  private addPromptLogprobs(
+    request: Request,
+    index: number,
+    hasRow: boolean,
+    { columns, numTop }: StepOutput,
+  ): void {
+    const { promptLogprobIndex, promptLogprobPosition } = columns;
+    const num = Math.min(request.sampling.promptLogprobs!, numTop);
+    while (promptLogprobIndex[this.promptLogprobAt]! < index) this.promptLogprobAt++;
+    for (; promptLogprobIndex[this.promptLogprobAt] === index; this.promptLogprobAt++) {
+      const position = promptLogprobPosition[this.promptLogprobAt]!;
+      // Computed again after a preemption: they are sent once.
+      if (position < request.nextPromptLogprob || position >= request.numPromptTokens) continue;
+      if (!hasRow) this.outputs.row(request, 'none');
+      hasRow = true;
+      const id = request.tokenIds[position]!;
+      this.outputs.promptLogprobs(columns, id, this.promptLogprobAt, num, numTop);
+      request.nextPromptLogprob = position + 1;
+    }
+  }
+
+  /** Full blocks enter the prefix cache; a request at its end leaves. */
+  private settle(request: Request): void {
+    const ended = request.finishReason !== 'none';
+    if (request.state === 'running') {
+      // The device saw the end too and will not compute the last token.
+      const { numTokens } = request;
+      this.scheduler.kv.registerFull(request, ended ? numTokens - 1 : numTokens);
+    }
+    if (!ended) return;
+    this.scheduler.end(request);
+    this.onEnd?.(request);
+  }
+
+  private end(request: Request, error: ErrorInfo): void {
+    request.finishReason = 'error';
+    this.outputs.row(request, 'error', error);
+    this.scheduler.end(request);
+    this.onEnd?.(request);
+  }
+}
