@@ -33,7 +33,11 @@ export class BlockPool {
     this.buckets = new Int32Array(2 ** Math.ceil(Math.log2(numBlocks)));
     this.chain = new Int32Array(numBlocks);
     // Blocks without a hash are of no further use and are taken first.
-    this.lists = new IdLists(numBlocks, maxInFlight, (block) => this.hasHash[block] === 0);
+    this.lists = new IdLists(numBlocks, maxInFlight, (block) => {
+      if (this.hasHash[block]) return false;
+      this.onPoison?.(block);
+      return true;
+    });
     this.lists.retired = retired;
     this.lists.remove(nullBlock);
   }
@@ -86,7 +90,6 @@ export class BlockPool {
     if (count < 0) throw new Error(`block ${block} is released more often than acquired`);
     if (untilStep > this.heldUntil[block]!) this.heldUntil[block] = untilStep;
     if (count > 0) return;
-    if (!this.hasHash[block]) this.onPoison?.(block);
     this.lists.release(block, this.heldUntil[block]!);
   }
 
@@ -138,7 +141,7 @@ export class BlockPool {
     for (let block = 1; block < this.numBlocks; block++) {
       if (!this.hasHash[block]) continue;
       this.unregister(block);
-      if (!this.lists.isInUse(block)) this.onPoison?.(block);
+      if (this.isFree(block)) this.onPoison?.(block);
     }
   }
 

@@ -3,6 +3,7 @@
 import { WireError } from '../common/errors.ts';
 import { makeHello } from '../common/wire/handshake.ts';
 import type { DetokenizerToEngine, EngineToDetokenizer } from '../common/wire/messages.ts';
+import { receive } from '../common/wire/receive.ts';
 import { DealerLink } from '../common/wire/transport.ts';
 
 export interface DetokenizerLinkOptions {
@@ -29,7 +30,7 @@ export class DetokenizerLink {
     const link: DealerLink = new DealerLink(address, makeHello('engine', 0, generation, token), {
       message: (any) => {
         if (this.link !== link) return;
-        const message = any as unknown as DetokenizerToEngine;
+        const message = receive('detokenizerToEngine', any);
         if (message.kind === 'welcome') this.options.welcomed();
         else if (message.kind === 'refused')
           failed(new WireError(`detokenizer: ${message.message}`));

@@ -3,19 +3,15 @@
 // update(), schedule(), send.
 import type { EngineSlice } from '../common/config.ts';
 import { RequestError, type ErrorInfo } from '../common/errors.ts';
-import { checkColumns } from '../common/wire/columns.ts';
 import {
-  stopRequestColumns,
   type AddRequest,
   type DetokenizerToEngine,
   type EngineToFrontend,
   type StepInput,
-  type StepOutput,
   type TokenOutputs,
   type WorkerReady,
   type WorkerToEngine,
 } from '../common/wire/messages.ts';
-import { stepOutputColumns } from '../common/wire/step.ts';
 import { Intake } from './intake.ts';
 import type { Request } from './request.ts';
 import { RequestTable } from './request-table.ts';
@@ -98,7 +94,6 @@ export class EngineCore {
     this.wake();
   }
 
-  /** Throws WireError if the message is malformed beyond answering. */
   addRequest(frontendId: number, message: AddRequest): void {
     const { requestId, n } = message;
     try {
@@ -132,13 +127,12 @@ export class EngineCore {
 
   // ---------------------------------------------------------------- detokenizer
 
-  /** Throws WireError on columns that are not the message's. */
   detokenizerMessage(message: DetokenizerToEngine): void {
     if (message.kind === 'ack') {
       this.acknowledgedStep = message.step;
       this.wake();
     } else if (message.kind === 'stopRequest') {
-      const { frontendId, requestId } = checkColumns(message.columns, stopRequestColumns);
+      const { frontendId, requestId } = message.columns;
       for (let i = 0; i < requestId.length; i++) {
         const request = this.requests.get(frontendId[i]!, requestId[i]!);
         // It has sent the terminal message itself.
@@ -170,7 +164,6 @@ export class EngineCore {
 
   // ---------------------------------------------------------------- workers
 
-  /** Throws WireError on columns that are not the message's. */
   workerMessage(rank: number, message: WorkerToEngine): void {
     const nowMs = this.nowMs();
     switch (message.kind) {
@@ -181,7 +174,6 @@ export class EngineCore {
         this.resume();
         return;
       case 'stepOutput':
-        if (rank === 0) checkColumns(message.columns, stepOutputColumns);
         this.workers.addOutput(rank, message, nowMs);
         this.wake();
         return;
@@ -250,7 +242,7 @@ export class EngineCore {
       const { step, numRows } = record;
       const output = this.workers.takeOutput(step);
       if (!output) return;
-      if (!('kind' in output) || !this.isComplete(output, numRows)) {
+      if (!('kind' in output) || output.columns.tokenId.length !== numRows) {
         const fault = 'kind' in output ? { rank: 0, reason: `step ${step}: bad output` } : output;
         this.workerFault(fault);
         return;
@@ -262,16 +254,6 @@ export class EngineCore {
       this.timeline.add('execute', output.startUs, output.endUs, step, numRows);
       this.timeline.add('update', startUs, this.ports.nowUs(), step, numRows);
     }
-  }
-
-  private isComplete({ columns, numTop }: StepOutput, numRows: number): boolean {
-    const { logprobIndex, promptLogprobIndex } = columns;
-    return (
-      columns.tokenId.length === numRows &&
-      columns.rowFlags.length === numRows &&
-      columns.topIds.length >= logprobIndex.length * numTop &&
-      columns.promptTopIds.length >= promptLogprobIndex.length * numTop
-    );
   }
 
   private scheduleAll(): void {

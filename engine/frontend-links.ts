@@ -1,17 +1,15 @@
 // The engine's door for frontends: who is connected, by which id, and what they may say. Messages of
 // a peer that has not said hello, or that are malformed, cost that peer its connection only.
 import { randomBytes } from 'node:crypto';
-import { RequestError, WireError, type ErrorInfo } from '../common/errors.ts';
+import { RequestError, type ErrorInfo, type WireError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import { checkColumns } from '../common/wire/columns.ts';
 import { checkHello } from '../common/wire/handshake.ts';
 import {
-  abortColumns,
   type EngineToFrontend,
   type EngineWelcome,
-  type FrontendToEngine,
   type Utility,
 } from '../common/wire/messages.ts';
+import { receive } from '../common/wire/receive.ts';
 import type { AnyMessage, PeerId, RouterEvents, RouterLink } from '../common/wire/transport.ts';
 import type { EngineCore } from './engine-core.ts';
 
@@ -116,7 +114,7 @@ export class FrontendLinks implements RouterEvents {
   }
 
   private obey(core: EngineCore, { frontendId }: Frontend, any: AnyMessage): void {
-    const message = any as unknown as FrontendToEngine;
+    const message = receive('frontendToEngine', any);
     switch (message.kind) {
       case 'hello':
         return;
@@ -124,19 +122,15 @@ export class FrontendLinks implements RouterEvents {
         core.addRequest(frontendId, message);
         return;
       case 'abort':
-        core.abort(frontendId, checkColumns(any.columns ?? {}, abortColumns).requestId);
+        core.abort(frontendId, message.columns.requestId);
         return;
       case 'utility':
         this.answer(frontendId, message);
         return;
-      default:
-        throw new WireError(`unknown message ${any.kind}`);
     }
   }
 
   private answer(frontendId: number, { callId, method, args }: Utility): void {
-    if (!Number.isInteger(callId) || typeof method !== 'string')
-      throw new WireError('utility: callId or method');
     let result: unknown = null;
     let error: ErrorInfo | null = null;
     try {

@@ -17,16 +17,16 @@ export class IdLists {
   /** [numIds] list that the id is in, or inUse. List 1 + step % numSteps holds ids until `step`. */
   private readonly listOf: Int8Array;
   private readonly numSteps: number;
-  private readonly toFront: (id: number) => boolean;
+  private readonly freed: (id: number) => boolean;
 
   /**
-   * `maxInFlight` bounds the steps in flight. `toFront` says, when an id becomes free, whether it is
-   * taken before all other free ids (true) or after them.
+   * `maxInFlight` bounds the steps in flight. `freed` is called when an id becomes free and says
+   * whether it is taken before all other free ids (true) or after them.
    */
-  constructor(numIds: number, maxInFlight: number, toFront: (id: number) => boolean) {
+  constructor(numIds: number, maxInFlight: number, freed: (id: number) => boolean) {
     this.numIds = numIds;
     this.numSteps = maxInFlight + 1;
-    this.toFront = toFront;
+    this.freed = freed;
     const numNodes = numIds + 1 + this.numSteps;
     this.next = Int32Array.from({ length: numNodes }, (_, node) => node);
     this.prev = this.next.slice();
@@ -106,7 +106,7 @@ export class IdLists {
   }
 
   private free(id: number): void {
-    this.insert(id, freeList, this.toFront(id));
+    this.insert(id, freeList, this.freed(id));
     this.numFree++;
   }
 

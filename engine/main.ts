@@ -44,6 +44,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       numBlocks: core!.scheduler.kv.pool.numBlocks,
       eosTokenIds: slice.model.eosTokenIds,
       priorityScheduling: slice.scheduler.schedulingPolicy === 'priority',
+      defaultSampling: slice.defaultSampling,
     }),
     joined: (frontendId, attachKey) =>
       detokenizer.send({ kind: 'frontendJoined', frontendId, attachKey }),
@@ -157,8 +158,10 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
         engine.workerGone(index, 'its process died');
       }
     },
-    peerReady: ({ role, addresses }) => {
-      if (role === 'detokenizer') detokenizer.connect(addresses['engine']!);
+    peerReady: (message) => {
+      if (message.role !== 'detokenizer') return;
+      detokenizer.connect(message.addresses['engine']!);
+      frontends.sendAll(message);
     },
     stop: () => {
       clearInterval(ticker);

@@ -8,6 +8,7 @@ import {
   type WorkerToEngine,
   type WorkerWelcome,
 } from '../common/wire/messages.ts';
+import { receive } from '../common/wire/receive.ts';
 import type { AnyMessage, PeerId, RouterEvents, RouterLink } from '../common/wire/transport.ts';
 import { encodeMessage } from '../common/wire/codec.ts';
 
@@ -48,7 +49,7 @@ export class WorkerLinks implements RouterEvents {
   message(peer: PeerId, any: AnyMessage): void {
     const rank = this.peers.indexOf(peer);
     if (any.kind === 'hello') this.hello(peer, any);
-    else if (rank >= 0) this.options.message(rank, any as unknown as WorkerToEngine);
+    else if (rank >= 0) this.options.message(rank, receive('workerToEngine', any));
   }
 
   disconnected(peer: PeerId): void {
