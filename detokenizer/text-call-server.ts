@@ -6,6 +6,8 @@ import { checkColumns } from '../common/wire/columns.ts';
 import { detokenizeColumns, type TextReply } from '../common/wire/messages.ts';
 import type { AnyMessage, PeerId } from '../common/wire/transport.ts';
 
+const kinds: readonly string[] = ['tokenize', 'applyChatTemplate', 'detokenize'];
+
 /** Calls of one peer that may be under way; more are answered queue_full. */
 const maxOpenCalls = 64;
 const maxMessages = 4096;
@@ -13,6 +15,10 @@ const maxMessages = 4096;
 interface Answer {
   readonly text: string | null;
   readonly tokenIds: Int32Array;
+}
+
+export function isTextCall(message: AnyMessage): boolean {
+  return kinds.includes(message.kind);
 }
 
 export class TextCallServer {
@@ -125,7 +131,7 @@ function wrong(name: string, what: string): RequestError {
 const isString = (value: unknown): value is string => typeof value === 'string';
 const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
 
-export function isU32(value: unknown): value is number {
+function isU32(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffffffff;
 }
 

@@ -35,25 +35,20 @@ export class Harness {
   private step = 0;
 
   constructor(table: TokenBytes) {
-    this.detokenizer = new Detokenizer(
-      table,
-      7,
-      {
-        // Over the codec, as in life: columns of a message are good for the moment only.
-        textOutputs: (peer, message) =>
-          this.hear(peer, decodeMessage(encodeMessage(message)) as unknown as TextOutputs),
-        stopRequest: ({ columns }) =>
-          columns.requestId.forEach((requestId, i) =>
-            this.stops.push({
-              frontendId: columns.frontendId[i]!,
-              requestId,
-              numOutputTokens: columns.numOutputTokens[i]!,
-            }),
-          ),
-        dropFrontend: (_, frontendId) => this.dropped.push(frontendId),
-      },
-      () => this.nowMs,
-    );
+    this.detokenizer = new Detokenizer(table, 7, () => this.nowMs, {
+      // Over the codec, as in life: columns of a message are good for the moment only.
+      textOutputs: (peer, message) =>
+        this.hear(peer, decodeMessage(encodeMessage(message)) as unknown as TextOutputs),
+      stopRequest: ({ columns }) =>
+        columns.requestId.forEach((requestId, i) =>
+          this.stops.push({
+            frontendId: columns.frontendId[i]!,
+            requestId,
+            numOutputTokens: columns.numOutputTokens[i]!,
+          }),
+        ),
+      dropFrontend: (_, frontendId) => this.dropped.push(frontendId),
+    });
   }
 
   join(frontendId: number, creditBytes: number | null = 1 << 20): void {
