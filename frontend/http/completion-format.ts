@@ -66,14 +66,15 @@ export class CompletionStream implements StreamFormat {
   private readonly writers: ChoiceWriter[] = [];
   private readonly counter: UsageCounter;
   private readonly start: string;
-  private readonly held: HeldPrompt[];
+  /** By prompt; null where no chunk has to wait. */
+  private readonly held: readonly HeldPrompt[] | null;
 
   constructor(options: CompletionOptions) {
     this.options = options;
-    const waits = options.echo && options.logprobs !== null;
-    this.held = options.prompts.map(
-      (prompt) => new HeldPrompt(prompt.tokenIds.length, waits ? options.n : 0),
-    );
+    const holds = options.echo && options.logprobs !== null;
+    this.held = holds
+      ? options.prompts.map((prompt) => new HeldPrompt(prompt.tokenIds.length, options.n))
+      : null;
     this.counter = new UsageCounter(options.prompts.map((prompt) => prompt.tokenIds.length));
     this.start = JSON.stringify(head(options)).slice(0, -1);
   }
@@ -83,9 +84,8 @@ export class CompletionStream implements StreamFormat {
   }
 
   delta(choice: number, output: RequestOutput): string {
-    const prompt = this.held[Math.floor(choice / this.options.n)]!;
-    return prompt
-      .take(choice, output)
+    if (this.held === null) return this.chunk(choice, output);
+    return this.held[Math.floor(choice / this.options.n)]!.take(choice, output)
       .map((ready) => this.chunk(ready.choice, ready.output))
       .join('');
   }
@@ -123,7 +123,6 @@ class HeldPrompt {
   private numWaiting: number;
   private outputs: ChoiceOutput[] = [];
 
-  /** numChoices 0: nothing is waited for. */
   constructor(numPromptTokens: number, numChoices: number) {
     this.numPositions = numPromptTokens - 1;
     this.numWaiting = numChoices;

@@ -16,6 +16,7 @@ import type { SamplingFields } from './schema/sampling-fields.ts';
 const greedyBelow = 1e-5;
 /** Lowest temperature that is sampled with: logits divided by less lose their order. */
 const minTemperature = 0.01;
+const maxBadWordTokens = 64;
 
 /** What differs between the two generate routes. */
 export interface RouteSampling {
@@ -162,7 +163,9 @@ async function badWordIds(words: readonly string[], text: TextServiceLike): Prom
     const encode = async (value: string) =>
       Array.from(await text.encode(value, { addSpecialTokens: false }));
     const bare = await encode(word.trimStart());
-    if (bare.length === 0) throw bad('bad_words', 'has a word without tokens');
+    if (bare.length === 0 || bare.length > maxBadWordTokens) {
+      throw bad('bad_words', `has a word that is not 1 to ${maxBadWordTokens} tokens long`);
+    }
     runs.push(bare);
     const spaced = await encode(` ${word.trimStart()}`);
     if (spaced[0] !== bare[0] && spaced.length === bare.length) runs.push(spaced);

@@ -6,8 +6,7 @@ export const boolean = () => z.boolean({ error: 'must be true or false' });
 
 /** A finite number in [min, max]; `above` excludes the lower end. */
 export function number(min: number, max: number, above = false) {
-  const high = max === Number.MAX_VALUE ? 'inf)' : `${max}]`;
-  const error = `must be a number in ${above ? '(' : '['}${min}, ${high}`;
+  const error = `must be a number in ${above ? '(' : '['}${min}, ${max}]`;
   const base = z.number({ error }).max(max, { error });
   return above ? base.gt(min, { error }) : base.min(min, { error });
 }

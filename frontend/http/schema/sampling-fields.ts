@@ -22,7 +22,7 @@ export const samplingFields = {
   min_p: field.number(0, 1).optional(),
   presence_penalty: field.number(-2, 2).optional(),
   frequency_penalty: field.number(-2, 2).optional(),
-  repetition_penalty: field.number(0, Number.MAX_VALUE, true).optional(),
+  repetition_penalty: field.number(0, 2, true).optional(),
   seed: field.seed().optional(),
   stop: field.texts(16, 256).optional(),
   stop_token_ids: field.tokenIds(0, 1024).optional(),
@@ -40,7 +40,7 @@ export const samplingFields = {
   stream_options: streamOptions.optional(),
   stream_interval: field.integer(1, 65_536).optional(),
   priority: field.integer(-field.maxInt32, field.maxInt32).optional(),
-  cache_salt: field.text(1024).optional(),
+  cache_salt: field.text(256).optional(),
   return_token_ids: field.boolean().optional(),
   return_tokens_as_token_ids: field.boolean().optional(),
 } as const;

@@ -34,6 +34,7 @@ const common: readonly Case[] = [
   ['presence_penalty', { presence_penalty: 2.5 }, 'presence_penalty'],
   ['frequency_penalty', { frequency_penalty: -2.5 }, 'frequency_penalty'],
   ['repetition_penalty 0', { repetition_penalty: 0 }, 'repetition_penalty'],
+  ['repetition_penalty above 2', { repetition_penalty: 2.1 }, 'repetition_penalty'],
   ['seed a fraction', { seed: 0.5 }, 'seed'],
   ['seed beyond 64 bits', { seed: 2 ** 70 }, 'seed'],
   ['stop empty', { stop: '' }, 'stop'],
@@ -47,6 +48,7 @@ const common: readonly Case[] = [
   ['stop_token_ids out of vocabulary', { stop_token_ids: [258] }, 'stop_token_ids'],
   ['bad_words with an empty word', { bad_words: [''] }, 'bad_words'],
   ['bad_words of spaces only', { bad_words: ['  '] }, 'bad_words'],
+  ['bad_words of 65 tokens', { bad_words: [long(65)] }, 'bad_words'],
   ['bad_words too many', { bad_words: list(129, 'a') }, 'bad_words'],
   ['max_tokens negative', { max_tokens: -1 }, 'max_tokens'],
   ['max_tokens a fraction', { max_tokens: 1.5 }, 'max_tokens'],
@@ -71,6 +73,7 @@ const common: readonly Case[] = [
   ['stream_options a list', { stream: true, stream_options: [] }, 'stream_options'],
   ['stream_interval 0', { stream_interval: 0 }, 'stream_interval'],
   ['priority under fcfs', { priority: 1 }, 'priority'],
+  ['cache_salt of 257 bytes', { cache_salt: long(257) }, 'cache_salt'],
   ['cache_salt empty', { cache_salt: '' }, 'cache_salt'],
   // Known, but not built.
   ['response_format', { response_format: { type: 'json_object' } }, 'response_format'],

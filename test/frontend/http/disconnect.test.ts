@@ -32,6 +32,7 @@ for (const stream of [false, true]) {
     const submission = await submitted;
     raw.socket.end();
     await submission.untilAborted();
+    t.equal(submission.aborted, true);
   });
 
   t.test(`${form}: every prompt and choice is ended`, async (t) => {
@@ -44,6 +45,7 @@ for (const stream of [false, true]) {
     submissions[0].say('x', { finishReason: 'stop' }, 0);
     raw.leave();
     await Promise.all(submissions.map((submission) => submission.untilAborted()));
+    t.ok(submissions.every((submission) => submission.aborted));
   });
 
   t.test(`${form}: while the prompt is being tokenized nothing is submitted`, async (t) => {
@@ -86,8 +88,10 @@ t.test('a stream: after the first chunk', async (t) => {
   raw.post(path, { prompt: 'a', stream: true });
   await raw.until((text) => text.includes('first'));
   raw.leave();
-  await (await submitted).untilAborted();
+  const submission = await submitted;
+  await submission.untilAborted();
   await server.idle();
+  t.equal(submission.aborted, true);
 });
 
 t.test('while the body is being sent', async (t) => {
