@@ -38,6 +38,8 @@ export class Connection {
   private info: EngineWelcome | null = null;
   /** Generation of the detokenizer that welcomed us; null = not welcomed. */
   private detokenizerGeneration: number | null = null;
+  /** Generation of the detokenizer that we were last told to attach to. */
+  private nextGeneration: number | null = null;
   private attached = false;
 
   constructor(options: ResolvedOptions, events: ConnectionEvents) {
@@ -75,7 +77,8 @@ export class Connection {
   /** A detokenizer of this generation serves at `address`. */
   reattach(address: string, generation: number): void {
     const old = this.detokenizerGeneration;
-    if (generation === old) return;
+    if (generation === old || generation === this.nextGeneration) return;
+    this.nextGeneration = generation;
     this.closeDetokenizer();
     if (old !== null) this.events.lost('detokenizer', old);
     this.detokenizerAddress = address;

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
+import { defaultSamplingParams, defaultTextParams } from '../../../common/sampling-params.ts';
 import { decodeMessage } from '../../../common/wire/codec.ts';
 import { receive, type LinkMessages } from '../../../common/wire/receive.ts';
 import { specs } from '../../../common/wire/specs.ts';
@@ -40,6 +41,26 @@ t.test('every kind that messages.ts declares has a vector', (t) => {
   const covered = new Set(links.flatMap((link) => Object.keys(vectors(link))));
   t.ok(declared.size > 30);
   t.same([...declared].sort(), [...covered].sort());
+  t.end();
+});
+
+t.test('docs/protocol.md names every kind, field and column of the public links', (t) => {
+  const text = readFileSync(join(packageRoot, 'docs/protocol.md'), 'utf8');
+  const named = new Set([...text.matchAll(/[`*]([a-zA-Z]+)\b/g)].map((match) => match[1]!));
+  const isPublic = (link: string) => link.includes('rontend');
+  const missing = links.filter(isPublic).flatMap((link) =>
+    Object.entries(sampleMessages[link]!).flatMap(([kind, message]) => {
+      const { columns = {}, ...fields } = message;
+      const names = [kind, ...Object.keys(fields), ...Object.keys(columns)];
+      return names.filter((name) => !named.has(name)).map((name) => `${link} ${kind} ${name}`);
+    }),
+  );
+  t.same(missing, []);
+  for (const name of [...Object.keys(defaultSamplingParams), ...Object.keys(defaultTextParams)])
+    t.ok(text.includes(`\`${name}\``), name);
+  const { header, body } = vectors('frontendToEngine')['abort']!;
+  const example = /```\n([0-9a-f \n]+)```/.exec(text)![1]!.replace(/\s/g, '');
+  t.equal(example, `${header}${body}`, 'the example is the golden vector');
   t.end();
 });
 
