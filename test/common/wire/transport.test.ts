@@ -1,49 +1,221 @@
-import { mkdtempSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { curveKeyPair, Dealer } from 'zeromq';
+import { encodeMessage } from '../../../common/wire/codec.ts';
 import {
   DealerLink,
+  maxHelloBytes,
   RouterLink,
   type AnyMessage,
+  type CurveKeys,
   type PeerId,
 } from '../../../common/wire/transport.ts';
 
-const address = () => `ipc://${join(mkdtempSync(join(tmpdir(), 'vt-')), 'a.sock')}`;
+function address(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vt-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  return `ipc://${folder}/a.sock`;
+}
+
+/** A router that writes down what happens; `until` waits for a line. */
+async function recorder(t: Test, where: string, curve?: CurveKeys) {
+  const lines: string[] = [];
+  const peers: PeerId[] = [];
+  let wake: (() => void)[] = [];
+  const add = (peer: PeerId, what: string) => {
+    if (!peers.includes(peer)) peers.push(peer);
+    lines.push(`${peers.indexOf(peer)} ${what}`);
+    for (const f of wake) f();
+    wake = [];
+  };
+  const router = await RouterLink.bind(
+    where,
+    {
+      message: (peer, message) => {
+        add(peer, message.kind);
+        if (message.kind === 'refuseMe')
+          router.refuse(peer, { kind: 'refused', message: 'no', protocol: 1, build: null });
+        if (message.kind === 'echo')
+          router.send(peer, { kind: 'echoed', n: message['n'] } as never);
+      },
+      disconnected: (peer) => add(peer, 'gone'),
+      rejected: (peer, error) => add(peer, `rejected: ${error.message}`),
+    },
+    curve,
+  );
+  t.teardown(() => router.close());
+  const until = async (line: string) => {
+    while (!lines.includes(line)) await new Promise<void>((resolve) => wake.push(resolve));
+  };
+  return { router, lines, peers, until };
+}
+
+/** A dealer that counts hellos by itself; `next` waits for a message. */
+function dealer(t: Test, where: string, curve?: CurveKeys) {
+  const messages: AnyMessage[] = [];
+  let numLost = 0;
+  let wake: () => void = () => undefined;
+  const link = new DealerLink(
+    where,
+    { kind: 'hello' },
+    {
+      message: (message) => {
+        messages.push(message);
+        wake();
+      },
+      rejected: () => t.fail('rejected'),
+      disconnected: () => {
+        numLost++;
+        wake();
+      },
+    },
+    curve,
+  );
+  t.teardown(() => link.close());
+  const wait = async (condition: () => boolean) => {
+    while (!condition()) await new Promise<void>((resolve) => (wake = resolve));
+  };
+  const next = async () => {
+    await wait(() => messages.length > 0);
+    return messages.shift()!;
+  };
+  return { link, next, lost: (n: number) => wait(() => numLost >= n) };
+}
 
 t.test('RouterLink answers a peer and notices that it left', async (t) => {
-  const seen: string[] = [];
-  let gone!: (peer: PeerId) => void;
-  const left = new Promise<PeerId>((resolve) => (gone = resolve));
-  const router = await RouterLink.bind(address(), {
-    message: (peer, message) => {
-      seen.push(message.kind);
-      router.send(peer, { kind: 'echo', columns: { a: Int32Array.of(seen.length) } });
-    },
-    disconnected: gone,
-    rejected: () => t.fail('rejected'),
-  });
-  const answers: AnyMessage[] = [];
-  await new Promise<void>((resolve) => {
-    const dealer = new DealerLink(
-      router.address,
-      { kind: 'hello' },
-      {
-        message: (message) => {
-          answers.push(message);
-          if (answers.length === 101) {
-            dealer.close();
-            resolve();
-          }
-        },
-        rejected: () => t.fail('rejected'),
-      },
-    );
-    for (let i = 0; i < 100; i++) dealer.send({ kind: `m${i}` });
-  });
-  t.same(seen.slice(0, 3), ['hello', 'm0', 'm1']);
-  t.same([...(answers[100]!.columns!['a'] as Int32Array)], [101]);
-  t.type(await left, 'string');
+  const { router, lines, until } = await recorder(t, address(t));
+  const { link, next } = dealer(t, router.address);
+  link.send({ kind: 'echo', n: 5 } as never);
+  t.match(await next(), { kind: 'echoed', n: 5 });
+  t.same(lines, ['0 hello', '0 echo']);
+  link.close();
+  await until('0 gone');
   t.equal(router.numPeers, 0);
-  router.close();
+  router.send('00', { kind: 'nobody' });
+});
+
+t.test('messages of many sizes arrive whole and in order', async (t) => {
+  const { router } = await recorder(t, address(t));
+  const { link, next } = dealer(t, router.address);
+  const numbers: unknown[] = [];
+  for (let n = 0; n < 500; n++) {
+    const columns = { a: new Uint8Array((n * 7919) % 70_000) };
+    link.send({ kind: 'echo', n, ...(n % 2 === 0 && { columns }) } as never);
+  }
+  while (numbers.length < 500) numbers.push((await next())['n']);
+  t.same(
+    numbers,
+    Array.from({ length: 500 }, (_, n) => n),
+  );
+});
+
+t.test('a lost connection is a new session: hello first, nothing from before', async (t) => {
+  const where = address(t);
+  const first = await recorder(t, where);
+  const { link, next, lost } = dealer(t, where);
+  link.send({ kind: 'echo', n: 1 } as never);
+  await next();
+  first.router.close();
+  await lost(1);
+  link.send({ kind: 'stale' });
+  const second = await recorder(t, where);
+  await second.until('0 hello');
+  link.send({ kind: 'echo', n: 2 } as never);
+  t.match(await next(), { n: 2 });
+  t.same(second.lines, ['0 hello', '0 echo']);
+});
+
+t.test('a dealer may be there first', async (t) => {
+  const where = address(t);
+  const { link, next } = dealer(t, where);
+  link.send({ kind: 'echo', n: 3 } as never);
+  const { lines } = await recorder(t, where);
+  t.match(await next(), { n: 3 });
+  t.same(lines, ['0 hello', '0 echo']);
+});
+
+t.test('a refused peer is told, and not read again; others are', async (t) => {
+  const { router, lines, until } = await recorder(t, address(t));
+  const bad = dealer(t, router.address);
+  bad.link.send({ kind: 'refuseMe' });
+  bad.link.send({ kind: 'afterwards' });
+  t.match(await bad.next(), { kind: 'refused', message: 'no' });
+  const good = dealer(t, router.address);
+  good.link.send({ kind: 'echo', n: 1 } as never);
+  await good.next();
+  bad.link.close();
+  await until('0 gone');
+  t.notOk(lines.includes('0 afterwards'));
+});
+
+t.test('a stranger whose first message is no hello is rejected unread', async (t) => {
+  const { router, until, lines } = await recorder(t, address(t));
+  const strangers: Uint8Array[][] = [
+    encodeMessage({ kind: 'hello', columns: { a: new Uint8Array(8) } }),
+    encodeMessage({ kind: 'hello', token: 'x'.repeat(maxHelloBytes) } as never),
+    [Uint8Array.of(0xc1)],
+  ];
+  for (const [i, frames] of strangers.entries()) {
+    const socket = new Dealer({ linger: 0 });
+    socket.connect(router.address);
+    await socket.send(frames);
+    await socket.send(encodeMessage({ kind: 'echo' }));
+    const why = i < 2 ? 'the first message is not a hello' : 'msgpack type 0xc1 is not allowed';
+    await until(`${i} rejected: ${why}`);
+    socket.close();
+    await until(`${i} gone`);
+  }
+  t.notOk(lines.some((line) => line.endsWith('echo')));
+});
+
+t.test('over tcp only who knows the server’s key gets in', async (t) => {
+  const keys = curveKeyPair();
+  const { router, lines } = await recorder(t, 'tcp://127.0.0.1:*', { ...keys, serverKey: null });
+  t.match(router.address, /^tcp:\/\/127\.0\.0\.1:\d+$/);
+  const wrong = dealer(t, router.address, {
+    ...curveKeyPair(),
+    serverKey: curveKeyPair().publicKey,
+  });
+  const plain = dealer(t, router.address);
+  wrong.link.send({ kind: 'echo' });
+  plain.link.send({ kind: 'echo' });
+  const right = dealer(t, router.address, { ...curveKeyPair(), serverKey: keys.publicKey });
+  right.link.send({ kind: 'echo', n: 1 } as never);
+  t.match(await right.next(), { n: 1 });
+  right.link.send({ kind: 'echo', n: 2 } as never);
+  t.match(await right.next(), { n: 2 });
+  t.same(lines, ['0 hello', '0 echo', '0 echo']);
+});
+
+t.test('a socket path that is too long is refused by name', async (t) => {
+  const long = `ipc:///tmp/${'x'.repeat(100)}`;
+  const events = {
+    message: () => undefined,
+    disconnected: () => undefined,
+    rejected: () => undefined,
+  };
+  await t.rejects(RouterLink.bind(long, events), /over 100 bytes: \/tmp\/xxx/);
+  t.throws(() => new DealerLink(long, { kind: 'hello' }, events), /over 100 bytes/);
+});
+
+t.test('closing with unsent data does not hold the process', (t) => {
+  const transport = new URL('../../../common/wire/transport.js', import.meta.url).href;
+  const script = `
+    import { DealerLink, RouterLink } from '${transport}';
+    const events = { message() {}, rejected() {}, disconnected() {} };
+    const dealer = new DealerLink('ipc:///tmp/vt-nobody-${process.pid}', { kind: 'hello' }, events);
+    for (let i = 0; i < 100; i++) dealer.send({ kind: 'x', columns: { a: new Uint8Array(1 << 20) } });
+    const router = await RouterLink.bind('ipc:///tmp/vt-close-${process.pid}', events);
+    router.close();
+    dealer.close();`;
+  const run = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    timeout: 60_000,
+    encoding: 'utf8',
+  });
+  t.equal(run.stderr, '');
+  t.equal(run.status, 0);
+  t.end();
 });

@@ -36,7 +36,10 @@ t.test('an ended choice gives back in all, not to its account', async (t) => {
 
 t.test('neither account runs dry while the reader reads everything', async (t) => {
   let seed = 7;
-  const random = (n: number) => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) % n;
+  const random = (n: number) => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((seed / 2 ** 32) * n);
+  };
   const inAll = { left: 500, limit: 500 };
   const accounts = Array.from({ length: 5 }, (_, i) => openAccount(i, 200));
   const left = accounts.map(() => 200);
