@@ -6,7 +6,8 @@ import { DetokenizerServer } from './server.ts';
 
 runProcess<DetokenizerSlice>('detokenizer', async (context) => {
   const { slice, token, generation, log } = context;
-  const text = createTextService(slice);
+  // The calls of foreign frontends go to threads: nobody's text waits for them.
+  const text = createTextService(slice, 0);
   const server = await DetokenizerServer.start({
     slice,
     token,

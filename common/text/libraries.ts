@@ -4,11 +4,7 @@ import * as jinja from '@huggingface/jinja';
 import * as tokenizers from '@huggingface/tokenizers';
 
 export interface HfTokenizer {
-  readonly model: {
-    /** Token by id, added tokens included; there may be holes. */
-    readonly vocab: readonly (string | undefined)[];
-    readonly unk_token_id?: number;
-  };
+  readonly model: { readonly unk_token_id?: number };
   /** Splits what lies between added tokens; null when the tokenizer has no such step. */
   pre_tokenizer: ((text: string, options: unknown) => string[]) | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };

@@ -18,7 +18,7 @@ export type { TextServiceOptions } from './text-calls.ts';
 export type { DecodeOptions, EncodeOptions } from './tokenizer.ts';
 
 /** Input up to this size (characters or ids) is not worth a thread. */
-const maxInlineSize = 4096;
+const defaultMaxInlineSize = 4096;
 /** Ids that decode takes at most in one call. */
 const maxDecodeIds = 1024 * 1024;
 
@@ -37,17 +37,26 @@ export interface TextService {
   close(): Promise<void>;
 }
 
-/** Loads the tokenizer at once; throws StartError naming the file at fault. */
-export function createTextService(options: TextServiceOptions): TextService {
-  return new ThreadedTextService(options);
+/**
+ * Loads the tokenizer at once; throws StartError naming the file at fault. With maxInlineSize 0 every
+ * call goes to a thread, and this one is spared what only encoding needs.
+ */
+export function createTextService(
+  options: TextServiceOptions,
+  maxInlineSize = defaultMaxInlineSize,
+): TextService {
+  return new ThreadedTextService(options, maxInlineSize);
 }
 
 class ThreadedTextService implements TextService {
   private readonly inline: InlineText;
   private readonly pool: TextPool;
+  private readonly maxInlineSize: number;
 
-  constructor(options: TextServiceOptions) {
+  constructor(options: TextServiceOptions, maxInlineSize: number) {
     this.inline = new InlineText(options);
+    this.maxInlineSize = maxInlineSize;
+    if (maxInlineSize > 0) this.inline.tokenizer.prepare();
     this.pool = new TextPool(options);
   }
 
@@ -85,6 +94,6 @@ class ThreadedTextService implements TextService {
 
   private run(call: TextCall): Promise<unknown> | Int32Array | RenderedChat | string {
     const size = sizeOf(call);
-    return size <= maxInlineSize ? runCall(this.inline, call) : this.pool.run(call, size);
+    return size <= this.maxInlineSize ? runCall(this.inline, call) : this.pool.run(call, size);
   }
 }

@@ -1,7 +1,11 @@
 // The table id -> bytes that decoding reads: what each token contributes to the text, with no
 // tokenizer needed any more. Byte-level BPE maps its 256 stand-in characters back; SentencePiece
 // has ▁ for a space and <0xXX> for a byte; an added token is its own text, always.
+import { GrowableColumn } from '../growable-column.ts';
 import { bad, type AddedToken, type Json } from './tokenizer-files.ts';
+import type { ByteSink } from './utf8-decoder.ts';
+
+const maxTokenId = 4 * 1024 * 1024;
 
 export interface TokenBytes {
   /** Ids are 0 .. vocabSize - 1. */
@@ -22,37 +26,60 @@ export function bytesOf(table: TokenBytes, id: number): Uint8Array {
     : table.bytes.subarray(0, 0);
 }
 
-type ToBytes = (token: string) => Uint8Array;
+/** Appends what a token contributes to the text. */
+type WriteToken = (token: string, out: ByteSink) => void;
 
-/** `tokens` are the model's own by id, without added ones where the two differ. */
+/** Throws StartError that names `path`, the tokenizer.json. */
 export function buildTokenBytes(
-  tokens: readonly (string | undefined)[],
+  tokenizer: Json,
   addedTokens: readonly AddedToken[],
-  decoder: unknown,
   path: string,
 ): TokenBytes {
-  const { toBytes, stripFirstSpace } = chooseDecoder(decoder, path);
-  let vocabSize = tokens.length;
-  for (const { id } of addedTokens) vocabSize = Math.max(vocabSize, id + 1);
-  // An id far beyond the vocabulary would make the table huge.
-  if (vocabSize > 4 * 1024 * 1024) throw bad(path, `token id ${vocabSize - 1} is too large`);
-  const added = new Map(addedTokens.map((token) => [token.id, token]));
-  const special = new Uint8Array(vocabSize);
-  const start = new Uint32Array(vocabSize + 1);
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for (let id = 0; id < vocabSize; id++) {
-    const token = added.get(id);
-    if (token?.special) special[id] = 1;
-    const piece = token ? Buffer.from(token.content) : toBytes(tokens[id] ?? '');
-    pieces.push(piece);
-    start[id] = size;
-    size += piece.length;
+  const { write, stripFirstSpace } = chooseDecoder(tokenizer['decoder'], path);
+  const tokens = modelTokens(tokenizer['model'] as Json, path);
+  for (const { id, content } of addedTokens) {
+    checkId(id, path);
+    tokens[id] = content;
   }
-  start[vocabSize] = size;
-  const bytes = new Uint8Array(size);
-  for (let id = 0; id < vocabSize; id++) bytes.set(pieces[id]!, start[id]);
-  return { vocabSize, start, bytes, special, stripFirstSpace };
+  const vocabSize = tokens.length;
+  const special = new Uint8Array(vocabSize);
+  const isAdded = new Uint8Array(vocabSize);
+  for (const token of addedTokens) {
+    isAdded[token.id] = 1;
+    if (token.special) special[token.id] = 1;
+  }
+  const start = new Uint32Array(vocabSize + 1);
+  const bytes = new GrowableColumn(Uint8Array, vocabSize * 8);
+  for (let id = 0; id < vocabSize; id++) {
+    if (isAdded[id] === 1) writeText(tokens[id]!, bytes);
+    else write(tokens[id] ?? '', bytes);
+    start[id + 1] = bytes.length;
+  }
+  return { vocabSize, start, bytes: bytes.view().slice(), special, stripFirstSpace };
+}
+
+/** The model's own tokens by id: BPE has a map, Unigram a list of [token, score]. */
+function modelTokens({ vocab }: Json, path: string): (string | undefined)[] {
+  if (typeof vocab !== 'object' || vocab === null) throw bad(path, 'its model has no vocab');
+  const tokens: (string | undefined)[] = [];
+  if (Array.isArray(vocab))
+    for (const entry of vocab as readonly unknown[]) {
+      const token: unknown = Array.isArray(entry) ? entry[0] : null;
+      if (typeof token !== 'string') throw bad(path, 'its vocab has an entry without a token');
+      tokens.push(token);
+    }
+  else
+    for (const [token, id] of Object.entries(vocab)) {
+      checkId(id, path);
+      tokens[id as number] = token;
+    }
+  return tokens;
+}
+
+/** An id far beyond the vocabulary would make the table huge. */
+function checkId(id: unknown, path: string): void {
+  if (!(Number.isInteger(id) && (id as number) >= 0 && (id as number) <= maxTokenId))
+    throw bad(path, `token id ${String(id)} is not between 0 and ${maxTokenId}`);
 }
 
 /** UTF-16 units of the longest token: text longer than n of these cannot be n tokens. */
@@ -72,11 +99,11 @@ export function longestToken({ vocabSize, start, bytes }: TokenBytes): number {
 function chooseDecoder(
   decoder: unknown,
   path: string,
-): { toBytes: ToBytes; stripFirstSpace: boolean } {
+): { write: WriteToken; stripFirstSpace: boolean } {
   const steps = flatten(decoder);
   const names = steps.map((step) => String(step['type']));
   if (names.length === 1 && names[0] === 'ByteLevel')
-    return { toBytes: byteLevelBytes, stripFirstSpace: false };
+    return { write: writeByteLevel, stripFirstSpace: false };
   let space: string | null = null;
   let byteFallback = false;
   let stripFirstSpace = false;
@@ -102,8 +129,11 @@ function chooseDecoder(
     );
   const mark = space;
   return {
-    toBytes: (token) =>
-      (byteFallback ? fallbackByte(token) : null) ?? Buffer.from(token.replaceAll(mark, ' ')),
+    write: (token, out) => {
+      const byte = byteFallback ? fallbackByte(token) : -1;
+      if (byte >= 0) out.push(byte);
+      else writeText(token.replaceAll(mark, ' '), out);
+    },
     stripFirstSpace,
   };
 }
@@ -116,26 +146,35 @@ function flatten(decoder: unknown): Json[] {
     : [decoder as Json];
 }
 
-function fallbackByte(token: string): Uint8Array | null {
+/** Value of <0xXX>, -1 for other tokens. */
+function fallbackByte(token: string): number {
   const match = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
-  return match && Uint8Array.of(parseInt(match[1]!, 16));
+  return match ? parseInt(match[1]!, 16) : -1;
 }
 
-/** The printable bytes stand for themselves, the other 68 for U+0100 and up, in order. */
-const byteOfChar = new Map<string, number>();
+function writeText(text: string, out: ByteSink): void {
+  const bytes = Buffer.from(text, 'utf8');
+  out.append(bytes, 0, bytes.length);
+}
+
+/** Byte by character code: printable bytes stand for themselves, the other 68 for U+0100 and up. */
+const byteOfCode = new Int16Array(0x200).fill(-1);
 for (let byte = 0, next = 0x100; byte < 256; byte++) {
   const printable =
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-  byteOfChar.set(String.fromCodePoint(printable ? byte : next++), byte);
+  byteOfCode[printable ? byte : next++] = byte;
 }
 
 /** A token with a character that stands for no byte is plain text. */
-function byteLevelBytes(token: string): Uint8Array {
-  const bytes: number[] = [];
-  for (const char of token) {
-    const byte = byteOfChar.get(char);
-    if (byte === undefined) return Buffer.from(token);
-    bytes.push(byte);
+function writeByteLevel(token: string, out: ByteSink): void {
+  const before = out.length;
+  for (let i = 0; i < token.length; i++) {
+    const byte = byteOfCode[token.charCodeAt(i)] ?? -1;
+    if (byte < 0) {
+      out.truncate(before);
+      writeText(token, out);
+      return;
+    }
+    out.push(byte);
   }
-  return Uint8Array.from(bytes);
 }

@@ -1,11 +1,11 @@
-// The tokenizer of a model folder: text to ids by @huggingface/tokenizers, ids to text by the table
-// of token bytes. A user's text never becomes a special token unless the caller allows it.
+// The tokenizer of a model folder: text to ids by the encoder, ids to text by the table of token
+// bytes. A user's text never becomes a special token unless the caller allows it.
 import { RequestError } from '../errors.ts';
 import { GrowableColumn } from '../growable-column.ts';
-import { Tokenizer as HfTokenizerClass, type HfTokenizer } from './libraries.ts';
+import { Encoder } from './encoder.ts';
 import { SpecialGuard } from './special-guard.ts';
 import { buildTokenBytes, bytesOf, longestToken, type TokenBytes } from './token-bytes.ts';
-import { bad, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
 import { Utf8Decoder } from './utf8-decoder.ts';
 
 export interface EncodeOptions {
@@ -23,14 +23,9 @@ export class Tokenizer {
   readonly files: TokenizerFiles;
   readonly table: TokenBytes;
   readonly guard: SpecialGuard;
-  private readonly hf: HfTokenizer;
-  /** The same tokenizer, that takes `breaker` out of each piece after the splitting. */
-  private readonly guarded: HfTokenizer;
-  private breaker = '';
   private readonly maxCharacters: number;
   private readonly maxModelLen: number;
-  private readonly prefixIds: readonly number[];
-  private readonly suffixIds: readonly number[];
+  private encoder: Encoder | null = null;
 
   /** Throws StartError naming the file at fault. maxModelLen bounds how long a text may be. */
   static load(path: string, maxModelLen: number): Tokenizer {
@@ -39,23 +34,19 @@ export class Tokenizer {
 
   private constructor(files: TokenizerFiles, maxModelLen: number) {
     this.files = files;
-    const { tokenizer, config, addedTokens, path } = files;
-    try {
-      this.hf = new HfTokenizerClass(tokenizer, config);
-    } catch (error) {
-      throw bad(`${path}/tokenizer.json`, `not a tokenizer (${(error as Error).message})`);
-    }
-    this.table = buildTokenBytes(
-      this.hf.model.vocab,
-      addedTokens,
-      tokenizer['decoder'],
-      `${path}/tokenizer.json`,
-    );
+    const { tokenizer, addedTokens, path } = files;
+    this.table = buildTokenBytes(tokenizer, addedTokens, `${path}/tokenizer.json`);
     this.guard = new SpecialGuard(addedTokens.filter((t) => t.special).map((t) => t.content));
-    this.guarded = this.makeGuarded();
     this.maxModelLen = maxModelLen;
     this.maxCharacters = maxModelLen * longestToken(this.table);
-    [this.prefixIds, this.suffixIds] = this.findFrame();
+  }
+
+  /**
+   * Builds what encoding needs, which is the costly half: a process that only decodes does without.
+   * Otherwise the first encode does it. Throws StartError.
+   */
+  prepare(): Encoder {
+    return (this.encoder ??= new Encoder(this.files));
   }
 
   get vocabSize(): number {
@@ -64,7 +55,7 @@ export class Tokenizer {
 
   idOf(token: string): number | null {
     const added = this.files.addedTokens.find((t) => t.content === token);
-    return added?.id ?? this.hf.token_to_id(token) ?? null;
+    return added?.id ?? this.prepare().idOf(token);
   }
 
   /**
@@ -82,7 +73,8 @@ export class Tokenizer {
       allowSpecial,
     );
     if (!addSpecialTokens) return Int32Array.from(ids);
-    return Int32Array.from([...this.prefixIds, ...ids, ...this.suffixIds]);
+    const { prefixIds, suffixIds } = this.prepare();
+    return Int32Array.from([...prefixIds, ...ids, ...suffixIds]);
   }
 
   /**
@@ -128,49 +120,16 @@ export class Tokenizer {
   /** Ids without a frame. No more special ids come out than the text spells out (or none at all). */
   private encodeGuarded(text: string, breaker: string, allowSpecial: boolean): number[] {
     if (text === '') return [];
-    this.breaker = breaker;
-    const hf = breaker === '' ? this.hf : this.guarded;
-    const { ids } = hf.encode(text, { add_special_tokens: false });
+    const encoder = this.prepare();
+    const ids = encoder.encode(text, breaker);
     if (allowSpecial) return ids;
     // A normalizer could make a special token out of what was none: refused rather than let through.
-    const unknown = this.hf.model.unk_token_id ?? -1;
     let numSpecial = 0;
-    for (const id of ids) if (this.table.special[id] === 1 && id !== unknown) numSpecial++;
+    for (const id of ids)
+      if (this.table.special[id] === 1 && id !== encoder.unknownId) numSpecial++;
     if (numSpecial > 0 && numSpecial > this.guard.count(text))
       throw new RequestError('bad_request', 'the text turns into a special token');
     return ids;
-  }
-
-  private makeGuarded(): HfTokenizer {
-    const guarded = Object.create(this.hf) as HfTokenizer;
-    const preTokenize = this.hf.pre_tokenizer;
-    guarded.pre_tokenizer = (text, options) => {
-      const whole = text.replaceAll(this.breaker, '');
-      return preTokenize === null ? [whole] : preTokenize(whole, options);
-    };
-    return guarded;
-  }
-
-  /**
-   * What goes before and after a text. add_bos_token or add_eos_token in tokenizer_config.json
-   * decides where it is there; otherwise the post-processor of tokenizer.json does.
-   */
-  private findFrame(): [number[], number[]] {
-    const { config, namedTokens } = this.files;
-    if ('add_bos_token' in config || 'add_eos_token' in config) {
-      const named = (kind: 'bos' | 'eos') => {
-        const token = namedTokens[`${kind}_token`];
-        const id = token === undefined ? null : this.idOf(token);
-        return config[`add_${kind}_token`] === true && id !== null ? [id] : [];
-      };
-      return [named('bos'), named('eos')];
-    }
-    const bare = this.hf.encode('a', { add_special_tokens: false }).ids;
-    const framed = this.hf.encode('a', { add_special_tokens: true }).ids;
-    for (let at = 0; at + bare.length <= framed.length; at++)
-      if (bare.every((id, i) => framed[at + i] === id))
-        return [framed.slice(0, at), framed.slice(at + bare.length)];
-    throw bad(`${this.files.path}/tokenizer.json`, 'its post_processor changes the text');
   }
 }
 

@@ -44,22 +44,22 @@ export function smallTable(): TokenBytes {
   );
   const words = letters.flatMap((x) => [x.replaceAll(' ', '▁'), `▁${x}`]);
   const tokens = [...bytes, ...words];
+  const decoder = {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+      { type: 'ByteFallback' },
+      { type: 'Fuse' },
+      { type: 'Strip', content: ' ', start: 1, stop: 0 },
+    ],
+  };
   return buildTokenBytes(
-    tokens,
+    { decoder, model: { vocab: tokens.map((token) => [token, 0]) } },
     [
       { id: tokens.length, content: '<s>', special: true },
       { id: tokens.length + 1, content: '</s>', special: true },
       { id: tokens.length + 2, content: '<tool>', special: false },
     ],
-    {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        { type: 'Strip', content: ' ', start: 1, stop: 0 },
-      ],
-    },
     'small',
   );
 }

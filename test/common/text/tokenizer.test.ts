@@ -138,7 +138,11 @@ t.test('a folder without a usable tokenizer is an error that names the file', (t
     [{ 'tokenizer.json': [] }, /tokenizer\.json: it is not a JSON object/],
     [{ 'tokenizer.json': { added_tokens: [] } }, /tokenizer\.json: it has no model/],
     [{ 'tokenizer.json': { ...good, added_tokens: [{ id: -1, content: 'x' }] } }, /no valid id/],
-    [{ 'tokenizer.json': { ...good, added_tokens: [{ id: 1e8, content: 'x' }] } }, /too large/],
+    [
+      { 'tokenizer.json': { ...good, added_tokens: [{ id: 1e8, content: 'x' }] } },
+      /token id 100000000 is not/,
+    ],
+    [{ 'tokenizer.json': { ...good, model: { type: 'Unigram', vocab: [1] } } }, /without a token/],
     [{ 'tokenizer.json': { ...good, decoder: { type: 'WordPiece' } } }, /WordPiece.*not supported/],
     [{ 'tokenizer.json': { ...good, decoder: null } }, /decoder null is not supported/],
     [{ 'tokenizer.json': { ...good, model: { type: 'WordLevel', vocab: {} } } }, /"WordLevel"/],
@@ -146,7 +150,7 @@ t.test('a folder without a usable tokenizer is an error that names the file', (t
     [{ 'tokenizer.json': good, 'tokenizer_config.json': '[' }, /tokenizer_config\.json/],
   ];
   for (const [files, message] of cases)
-    t.throws(() => Tokenizer.load(folder(files), 100), {
+    t.throws(() => Tokenizer.load(folder(files), 100).prepare(), {
       name: 'StartError',
       exitCode: 65,
       message,

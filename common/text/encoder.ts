@@ -1,0 +1,71 @@
+// Text to ids by @huggingface/tokenizers: the costly half of a tokenizer, in time to build and in
+// memory. Knows which ids frame a text, and how to take a breaker out of text (special-guard.ts).
+import { Tokenizer as HfTokenizerClass, type HfTokenizer } from './libraries.ts';
+import { bad, type TokenizerFiles } from './tokenizer-files.ts';
+
+export class Encoder {
+  /** What Hugging Face puts before and after a text with add_special_tokens. */
+  readonly prefixIds: readonly number[];
+  readonly suffixIds: readonly number[];
+  /** The id of what the vocabulary cannot express, -1 when there is none. */
+  readonly unknownId: number;
+  private readonly hf: HfTokenizer;
+  /** The same tokenizer, that takes `breaker` out of each piece after the splitting. */
+  private readonly guarded: HfTokenizer;
+  private breaker = '';
+
+  /** Throws StartError naming tokenizer.json. */
+  constructor(files: TokenizerFiles) {
+    const path = `${files.path}/tokenizer.json`;
+    try {
+      this.hf = new HfTokenizerClass(files.tokenizer, files.config);
+    } catch (error) {
+      throw bad(path, `not a tokenizer (${(error as Error).message})`);
+    }
+    this.unknownId = this.hf.model.unk_token_id ?? -1;
+    this.guarded = this.makeGuarded();
+    [this.prefixIds, this.suffixIds] = this.findFrame(files, path);
+  }
+
+  idOf(token: string): number | null {
+    return this.hf.token_to_id(token) ?? null;
+  }
+
+  /** Ids without a frame; '' = no breaker. */
+  encode(text: string, breaker: string): number[] {
+    this.breaker = breaker;
+    const hf = breaker === '' ? this.hf : this.guarded;
+    return hf.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  private makeGuarded(): HfTokenizer {
+    const guarded = Object.create(this.hf) as HfTokenizer;
+    const preTokenize = this.hf.pre_tokenizer;
+    guarded.pre_tokenizer = (text, options) => {
+      const whole = text.replaceAll(this.breaker, '');
+      return preTokenize === null ? [whole] : preTokenize(whole, options);
+    };
+    return guarded;
+  }
+
+  /**
+   * add_bos_token or add_eos_token in tokenizer_config.json decides where it is there; otherwise
+   * the post-processor of tokenizer.json does.
+   */
+  private findFrame({ config, namedTokens }: TokenizerFiles, path: string): [number[], number[]] {
+    if ('add_bos_token' in config || 'add_eos_token' in config) {
+      const named = (kind: 'bos' | 'eos') => {
+        const token = namedTokens[`${kind}_token`];
+        const id = token === undefined ? null : this.idOf(token);
+        return config[`add_${kind}_token`] === true && id !== null ? [id] : [];
+      };
+      return [named('bos'), named('eos')];
+    }
+    const bare = this.hf.encode('a', { add_special_tokens: false }).ids;
+    const framed = this.hf.encode('a', { add_special_tokens: true }).ids;
+    for (let at = 0; at + bare.length <= framed.length; at++)
+      if (bare.every((id, i) => framed[at + i] === id))
+        return [framed.slice(0, at), framed.slice(at + bare.length)];
+    throw bad(path, 'its post_processor changes the text');
+  }
+}
