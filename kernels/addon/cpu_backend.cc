@@ -100,15 +100,18 @@ class CpuBackendObject : public Napi::ObjectWrap<CpuBackendObject> {
         },
         this);
     reports_.Unref(info.Env());
-    info.Env().AddCleanupHook(
-        [](CpuBackendObject* self) {
-          self->env_is_ending_ = true;
-          self->stop();
-        },
-        this);
+    napi_add_env_cleanup_hook(info.Env(), end_of_env, this);
   }
 
+  ~CpuBackendObject() override { napi_remove_env_cleanup_hook(Env(), end_of_env, this); }
+
  private:
+  /// The thread must be gone before the environment is.
+  static void end_of_env(void* object) {
+    auto* self = static_cast<CpuBackendObject*>(object);
+    self->env_is_ending_ = true;
+    self->stop();
+  }
   static void call_report(Napi::Env env, Napi::Function callback, CpuBackendObject* self,
                           StepReport* data);
   using Reports = Napi::TypedThreadSafeFunction<CpuBackendObject, StepReport, call_report>;

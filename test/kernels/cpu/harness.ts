@@ -89,14 +89,16 @@ export function packStep(columns: StepInputColumns): { body: Uint8Array; table: 
 /** A loaded backend whose steps are promises. */
 export class Harness {
   readonly backend: CpuBackend;
+  readonly #program: Program;
   #step = 0;
   readonly #waiting: {
     resolve: (result: StepResult) => void;
     reject: (error: Error) => void;
   }[] = [];
 
-  constructor(backend: CpuBackend) {
+  constructor(backend: CpuBackend, program: Program) {
     this.backend = backend;
+    this.#program = program;
     backend.onStep = (result) => this.#waiting.shift()?.resolve(result);
     backend.onError = (error) => {
       for (const { reject } of this.#waiting.splice(0)) reject(error);
@@ -106,7 +108,15 @@ export class Harness {
   static async load(load: BackendLoad, variant: CpuVariant = ''): Promise<Harness> {
     const backend = new CpuBackend(variant);
     await backend.load(load);
-    return new Harness(backend);
+    return new Harness(backend, load.program);
+  }
+
+  /** Index of the buffer that `sample` reads. */
+  get logitsBuffer(): number {
+    const op = this.#program.ops.find((o) => o.op === 'sample');
+    const logits = op?.args['logits'];
+    if (!logits || !('buffer' in logits)) throw new Error('no sample op');
+    return logits.buffer;
   }
 
   submit(columns: StepInputColumns): Promise<StepResult> {
