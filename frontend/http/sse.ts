@@ -58,8 +58,9 @@ export class SseStream {
   fail(errorJson: string): void {
     this.stopTimer();
     if (this.raw.destroyed) return;
-    this.raw.shouldKeepAlive = false;
-    this.raw.end(event(errorJson), () => this.raw.socket?.destroySoon());
+    // An answer that has ended has no socket any more.
+    const { socket } = this.raw;
+    this.raw.end(event(errorJson), () => socket?.destroySoon());
   }
 
   /** Gives up on a reader that takes nothing. */

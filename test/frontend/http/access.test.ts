@@ -56,6 +56,14 @@ t.test('with keys every route but the probes needs one', async (t) => {
   t.equal((await get(server, '/v1/models', {}, 'OPTIONS')).status, 204, 'OPTIONS is open');
 });
 
+t.test('an empty key is no key', async (t) => {
+  const { url } = await startServer(t, { apiKeys: [''] });
+  for (const authorization of ['', 'Bearer', 'Bearer ']) {
+    const response = await fetch(`${url}/v1/models`, { headers: { authorization } });
+    t.equal(response.status, 401);
+  }
+});
+
 t.test('a loopback server refuses foreign Host headers', async (t) => {
   const server = await startServer(t);
   for (const host of ['localhost', 'localhost:8000', '127.0.0.1:1', '127.3.2.1', '[::1]:8000']) {

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { RequestError } from '../../../common/errors.ts';
 import { readEvents, startServer } from './fakes.ts';
+import { RawClient } from './raw-client.ts';
 
 const path = '/v1/completions';
 
@@ -193,13 +194,16 @@ t.test('an error before the first byte has a status', async (t) => {
 });
 
 t.test('an error after the first byte is one event, and the connection closes', async (t) => {
-  const { client, post } = await startServer(t);
+  const { client, port } = await startServer(t);
   client.script = (submission) => {
     submission.say('par');
     submission.fail(new RequestError('worker_lost', 'the worker is gone'));
     submission.say('never shown');
   };
-  const text = await (await post(path, { prompt: 'a', stream: true })).text();
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a', stream: true });
+  await raw.closed();
+  const text = raw.text.slice(raw.text.indexOf('data: ')).replaceAll(/\r\n[0-9a-f]*(\r\n)*/g, '');
   const events = text.split('\n\n').filter((event) => event !== '');
   t.equal(events.length, 2);
   t.match(JSON.parse(events[1]!.slice('data: '.length)), {
@@ -216,4 +220,38 @@ t.test('one choice that fails ends the whole answer', async (t) => {
   const response = await post(path, { prompt: 'a', n: 2 });
   t.equal(response.status, 503);
   t.equal(response.headers.get('retry-after'), '1');
+});
+
+t.test('outputs that come before the acceptance are credited after it', async (t) => {
+  const { client, post } = await startServer(t);
+  let accept = () => undefined as unknown;
+  client.acceptance = new Promise((resolve) => (accept = resolve));
+  const submitted = client.nextSubmission();
+  client.script = (submission) => submission.say('early');
+  const streaming = post(path, { prompt: 'a', stream: true });
+  const submission = await submitted;
+  const response = await streaming;
+  t.equal(response.status, 200);
+  t.same(submission.consumed, []);
+  accept();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(submission.consumed, [{ index: 0, bytes: 5 }]);
+  submission.say('', { finishReason: 'stop' });
+  t.match(await response.text(), /early.*\[DONE\]/s);
+});
+
+t.test('what follows the end of a choice is dropped', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = (submission) => {
+    submission.say('end', { finishReason: 'stop' }, 0);
+    submission.say(' and more', { finishReason: 'length' }, 0);
+    submission.say('other', { finishReason: 'stop' }, 1);
+  };
+  t.match(await (await post(path, { prompt: 'a', n: 2 })).json(), {
+    choices: [
+      { text: 'end', finish_reason: 'stop' },
+      { text: 'other', finish_reason: 'stop' },
+    ],
+    usage: { completion_tokens: 8 },
+  });
 });

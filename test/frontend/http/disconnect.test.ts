@@ -116,3 +116,20 @@ t.test('a finished request is not aborted by the close of its connection', async
   await server.idle();
   t.equal(client.submissions[0]!.aborted, false);
 });
+
+t.test('gone before the engine has taken the request: it is ended when it is taken', async (t) => {
+  const { client, port, server } = await startServer(t);
+  let accept = () => undefined as unknown;
+  client.acceptance = new Promise((resolve) => (accept = resolve));
+  client.script = () => undefined;
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a' });
+  const submission = await submitted;
+  raw.leave();
+  await server.idle();
+  t.equal(submission.aborted, false, 'there is no handle yet');
+  accept();
+  await submission.untilAborted();
+  t.equal(submission.aborted, true);
+});

@@ -164,6 +164,8 @@ export class FakeClient implements EngineClientLike {
       submission.say('lo', { finishReason: 'stop' }, index);
     }
   };
+  /** Holds back the engine's word that it has taken a request; outputs may come before it. */
+  acceptance: Promise<void> = Promise.resolve();
   /** Thrown by submit where set. */
   refusal: ((request: GenerateRequest) => RequestError | null) | null = null;
   readonly info: EngineWelcome = {
@@ -198,6 +200,7 @@ export class FakeClient implements EngineClientLike {
       this.waiting.shift()?.(submission);
       this.script(submission);
     });
+    await this.acceptance;
     return submission.handle();
   }
 
