@@ -86,11 +86,12 @@ function makePlan(
   return {
     token: randomBytes(32).toString('hex'),
     controlAddress: endpoints.control,
+    // The one that takes longest to load comes first.
     processes: [
-      { role: 'engine', index: 0 },
+      ...(listening ? [{ role: 'frontend', index: 0 } as const] : []),
       { role: 'worker', index: 0 },
       { role: 'detokenizer', index: 0 },
-      ...(listening ? [{ role: 'frontend', index: 0 } as const] : []),
+      { role: 'engine', index: 0 },
     ],
     shutdownTimeoutMs: Math.round(config.flags.shutdownTimeout * 1000),
     command: (role) => ['--enable-source-maps', entryPoint(role)],

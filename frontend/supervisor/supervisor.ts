@@ -100,6 +100,7 @@ export class Supervisor {
     });
     supervisor = new Supervisor(plan, events, log, link);
     for (const { role, index } of plan.processes) supervisor.spawn({ role, index, generation: 0 });
+    log.debug({ atMs: Math.round(performance.now()) }, 'every process is spawned');
     return supervisor;
   }
 
@@ -128,6 +129,7 @@ export class Supervisor {
       case 'ready':
         child.info = message.info;
         child.state = 'ready';
+        this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} is ready`);
         this.becameReady(child);
         break;
       case 'drained':
@@ -157,6 +159,7 @@ export class Supervisor {
     const child = this.children.get(keyOf(hello as ChildId));
     if (child?.generation !== hello.generation || child.pid !== hello.pid) return;
     child.peer = peer;
+    this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} says hello`);
     this.configure(child);
   }
 
