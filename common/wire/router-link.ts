@@ -67,7 +67,8 @@ export class RouterLink {
       throw error;
     }
     const link = new RouterLink(socket.lastEndpoint ?? address, socket);
-    void link.receive(events);
+    // A peer may have been waiting: its hello must not come before the caller has this link.
+    setImmediate(() => void link.receive(events));
     return link;
   }
 

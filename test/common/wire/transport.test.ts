@@ -219,3 +219,31 @@ t.test('closing with unsent data does not hold the process', (t) => {
   t.equal(run.status, 0);
   t.end();
 });
+
+t.test('RouterLink hands on nothing before bind has returned', async (t) => {
+  for (let i = 0; i < 3; i++) {
+    const where = address(t);
+    const events = { message: () => undefined, rejected: () => undefined };
+    const dealer = new DealerLink(where, { kind: 'hello' }, events);
+    let router: RouterLink | null = null;
+    await new Promise<void>((resolve) => {
+      const bound = RouterLink.bind(where, {
+        message: () => {
+          t.not(router, null);
+          resolve();
+        },
+        disconnected: () => undefined,
+        rejected: () => undefined,
+      });
+      // This thread is busy while zeromq's own binds, connects and receives.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+      // As late as an await of an await has it.
+      void bound.then(async (link) => {
+        await Promise.resolve();
+        router = link;
+      });
+    });
+    dealer.close();
+    (router as RouterLink | null)?.close();
+  }
+});
