@@ -2,18 +2,20 @@
 import type { WorkerSlice } from '../common/config.ts';
 import { exitCodes, StartError } from '../common/errors.ts';
 import type { Backend } from '../kernels/backend.ts';
+import { createCpuBackend } from '../kernels/cpu-backend.ts';
 import { ReferenceBackend } from '../kernels/reference/reference-backend.ts';
 
 /** Throws StartError for a device that is not built. */
-export function createBackend(device: WorkerSlice['device']): Promise<Backend> {
+export async function createBackend(device: WorkerSlice['device']): Promise<Backend> {
   switch (device) {
     case 'reference':
-      return Promise.resolve(new ReferenceBackend());
+      return new ReferenceBackend();
     case 'cpu':
+      return await createCpuBackend();
     case 'cuda':
       throw new StartError(
         exitCodes.badFlag,
-        `--device ${device} is not built yet; supported: reference`,
+        '--device cuda is not built yet; supported: cpu, reference',
       );
   }
 }
