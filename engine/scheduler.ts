@@ -36,7 +36,7 @@ export class Scheduler {
   readonly stats = { numPreemptions: 0, prefixCacheQueries: 0, prefixCacheHits: 0 };
   onPreempt: ((request: Request) => void) | null = null;
   onFirstRun: ((request: Request) => void) | null = null;
-  private readonly rows: IdLists;
+  readonly rows: IdLists;
   private readonly generation: number;
   private readonly writer: StepInputWriter;
   /** Last step that was sent, and last one that has retired. */
