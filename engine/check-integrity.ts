@@ -26,6 +26,7 @@ export function checkIntegrity(scheduler: Scheduler): void {
   }
   for (const request of waiting) {
     if (request.numBlocks > 0 || request.row >= 0) throw new Error('a waiting request has blocks');
+    if (request.numComputedTokens > 0) throw new Error('a waiting request has computed tokens');
     if (request.numPlaceholders !== (flags.get(request) ?? 0))
       throw new Error('placeholders of a waiting request');
   }

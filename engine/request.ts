@@ -53,8 +53,8 @@ export class Request {
   row = -1;
   /** Last step that scheduled it; 0 = none. */
   lastStep = 0;
-  /** Every prompt token is computed or on its way: siblings may look its blocks up. */
-  promptScheduled = false;
+  /** Step that completes the prompt, 0 before: siblings may look its blocks up in a later one. */
+  promptStep = 0;
   /** The detokenizer has been told of it. */
   announced = false;
   /** Next prompt position whose logprobs are to be sent; numPromptTokens = none (any more). */

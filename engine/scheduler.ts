@@ -183,8 +183,7 @@ export class Scheduler {
       if (this.running.length === this.config.maxNumSeqs || this.rows.numFree === 0) return;
       // A preempted request waits for its steps; nobody overtakes it and takes its blocks.
       if (request.lastStep > this.retired) return;
-      const { leader } = request;
-      if (leader && leader.state !== 'ended' && !leader.promptScheduled) continue;
+      if (waitsForSibling(request, step)) continue;
       if (!this.fits(request)) return;
       budget -= this.admit(record, step, request, budget);
     }
@@ -239,7 +238,7 @@ export class Scheduler {
     }
     if (start < request.numPromptTokens) {
       if (request.wantsPromptLogprobs) flags |= stepFlags.promptLogprobs;
-      if (request.numComputedTokens >= request.numPromptTokens) request.promptScheduled = true;
+      if (request.numComputedTokens >= request.numPromptTokens) request.promptStep ||= step;
     }
     this.writer.newBlocks(request, firstNewBlock);
     this.writer.row(request, start, count, flags);
@@ -268,4 +267,10 @@ export class Scheduler {
       running[i] = running[i + 1]!;
     running.pop();
   }
+}
+
+/** The first child's blocks can be hit by a later step than the one that completes its prompt. */
+function waitsForSibling({ leader }: Request, step: number): boolean {
+  if (leader === null || leader.state === 'ended') return false;
+  return leader.promptStep === 0 || leader.promptStep === step;
 }

@@ -183,6 +183,7 @@ export class FakeModel {
   private write(index: number, row: Row, start: number, count: number): void {
     // Like the device: a row that it saw finish writes nothing more.
     if (row.finished) return;
+    if (count < 1) throw new Error(`row ${index} has no token to run`);
     if (row.numComputed >= 0 && row.numComputed !== start)
       throw new Error(`row ${index} goes on at ${start}, not at ${row.numComputed}`);
     if (start + count > row.tokens.length)
