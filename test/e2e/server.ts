@@ -20,7 +20,7 @@ export interface Exit {
 
 export class Server {
   /** Fields of the ready line. */
-  ready: Readonly<Record<string, string>> = {};
+  readonly ready: Record<string, string> = {};
   stdout = '';
   stderr = '';
   readonly exited: Promise<Exit>;
@@ -28,13 +28,11 @@ export class Server {
   readonly runParent: string;
   private readonly process: ChildProcess;
 
-  /** `command` in place of node and its entry point: another way to start the same thing. */
-  constructor(argv: readonly string[], command = [process.execPath, entry], env = {}) {
+  constructor([program = '', ...args]: readonly string[]) {
     this.runParent = mkdtempSync(join(tmpdir(), 'vt-e2e-'));
-    const [program = '', ...args] = [...command, ...argv];
     this.process = spawn(program, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, XDG_RUNTIME_DIR: this.runParent, VLLM_API_KEY: '', ...env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, XDG_RUNTIME_DIR: this.runParent, VLLM_API_KEY: '' },
     });
     this.process.stdout!.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     this.process.stderr!.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
@@ -55,16 +53,17 @@ export class Server {
     this.process.kill(signal);
   }
 
+  /** Presses keys, where the command is a terminal. */
+  type(keys: string): void {
+    this.process.stdin!.write(keys);
+  }
+
   /** Waits for the ready line. Throws with all that it said if it ends instead. */
   async waitReady(): Promise<void> {
     await this.waitFor(() => this.stdout.includes('try: ') || this.stdout.includes('url=none'));
     const line = this.stdout.split('\n').find((text) => text.startsWith('vllm-ts ready '));
-    this.ready = Object.fromEntries(
-      (line ?? '')
-        .split(' ')
-        .slice(2)
-        .map((field) => field.split(/=(.*)/s) as [string, string]),
-    );
+    for (const [, key = '', value = ''] of line!.matchAll(/(\w+)=("[^"]*"|\S+)/g))
+      this.ready[key] = value.replaceAll('"', '');
   }
 
   async waitFor(condition: () => boolean): Promise<void> {
@@ -101,9 +100,19 @@ export async function startServer(t: Test, argv: readonly string[] = []): Promis
   return server;
 }
 
-/** Starts a server; when the test ends it is killed, and it must leave no process. */
-export function runServer(t: Test, argv: readonly string[], command?: string[], env = {}): Server {
-  const server = new Server(['serve', ...argv], command, env);
+export function runServer(t: Test, argv: readonly string[]): Server {
+  return runCommand(t, [...serveCommand, ...argv]);
+}
+
+/** Another device than the default one, for trying these tests on it. */
+const device = process.env['VLLM_TS_E2E_DEVICE'];
+const deviceFlags = device === undefined ? [] : ['--device', device];
+
+export const serveCommand: readonly string[] = [process.execPath, entry, 'serve', ...deviceFlags];
+
+/** Starts a server by any command; when the test ends it is killed, and must leave no process. */
+export function runCommand(t: Test, command: readonly string[]): Server {
+  const server = new Server(command);
   t.teardown(async () => {
     const pids = [server.pid, ...descendants(server.pid)];
     server.kill('SIGKILL');

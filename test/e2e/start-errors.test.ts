@@ -4,7 +4,9 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { runServer } from './server.ts';
+import { limitMs, runServer } from './server.ts';
+
+t.setTimeout(10 * limitMs);
 
 const cases: readonly (readonly [argv: string[], code: number, line: RegExp])[] = [
   [['--prot', '1'], 64, /^vllm-ts: unknown flag --prot. Did you mean --port\?\n$/],
