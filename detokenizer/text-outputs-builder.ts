@@ -58,8 +58,8 @@ export class TextOutputsBuilder {
     c.textStart.push(c.text.length);
     c.tokenStart.push(c.tokenIds.length);
     c.requestId.push(request.info.requestId);
-    c.text.append(request.text.view(), 0, numTextBytes);
-    appendAll(c.tokenIds, request.tokenIds);
+    c.text.appendFrom(request.text, numTextBytes);
+    c.tokenIds.appendFrom(request.tokenIds);
     c.finishReason.push(request.finish);
     c.stopTokenId.push(request.stopTokenId);
     c.stopStringIndex.push(request.stopStringIndex);
@@ -67,18 +67,18 @@ export class TextOutputsBuilder {
     c.numCachedTokens.push(request.numCachedTokens);
     c.numOutputTokens.push(request.numOutputTokens);
     // One count per id, also where a request wants ids only.
-    if (request.logprobs.count.length > 0) appendAll(c.logprobCount, request.logprobs.count);
+    if (request.logprobs.count.length > 0) c.logprobCount.appendFrom(request.logprobs.count);
     else for (let i = 0; i < request.tokenIds.length; i++) c.logprobCount.push(0);
-    appendAll(c.logprobIds, request.logprobs.ids);
-    appendAll(c.logprobs, request.logprobs.logprobs);
-    appendAll(c.logprobRanks, request.logprobs.ranks);
+    c.logprobIds.appendFrom(request.logprobs.ids);
+    c.logprobs.appendFrom(request.logprobs.logprobs);
+    c.logprobRanks.appendFrom(request.logprobs.ranks);
     this.addTexts(request.logprobs, c.logprobTextStart, c.logprobText);
     for (let i = 0; i < request.promptPositions.length; i++) c.promptLogprobRow.push(row);
-    appendAll(c.promptLogprobPosition, request.promptPositions);
-    appendAll(c.promptLogprobCount, request.promptLogprobs.count);
-    appendAll(c.promptLogprobIds, request.promptLogprobs.ids);
-    appendAll(c.promptLogprobs, request.promptLogprobs.logprobs);
-    appendAll(c.promptLogprobRanks, request.promptLogprobs.ranks);
+    c.promptLogprobPosition.appendFrom(request.promptPositions);
+    c.promptLogprobCount.appendFrom(request.promptLogprobs.count);
+    c.promptLogprobIds.appendFrom(request.promptLogprobs.ids);
+    c.promptLogprobs.appendFrom(request.promptLogprobs.logprobs);
+    c.promptLogprobRanks.appendFrom(request.promptLogprobs.ranks);
     this.addTexts(request.promptLogprobs, c.promptLogprobTextStart, c.promptLogprobText);
     if (request.error) this.errors.push({ row, error: request.error });
   }
@@ -113,11 +113,4 @@ export class TextOutputsBuilder {
       if (id >= 0 && id < vocabSize) text.append(bytes, start[id]!, start[id + 1]!);
     }
   }
-}
-
-function appendAll<T extends Uint8Array | Int32Array | Uint32Array | Float32Array>(
-  to: GrowableColumn<T>,
-  from: GrowableColumn<T>,
-): void {
-  to.append(from.view(), 0, from.length);
 }

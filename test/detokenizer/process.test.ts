@@ -178,6 +178,31 @@ t.test('the detokenizer process', async (t) => {
     t.equal(textOf(asText(await good.next('textOutputs'))), 'still here');
   });
 
+  await t.test('credit decides when text goes; a reader without any holds up nobody', async (t) => {
+    const slow = await process_.attached(engine, 40, 3);
+    const quick = await process_.attached(engine, 41);
+    const both = (text: string): Row[] =>
+      [40, 41].map((frontendId) => ({ frontendId, requestId: 1, tokenIds: ids(text) }));
+    engine.send(step(50, [newRequest(40, 1), newRequest(41, 1)], both('once')));
+    engine.send(step(51, [], both(' upon')));
+    engine.send(step(52, [], both(' a')));
+    for (const text of ['once', ' upon', ' a'])
+      t.equal(textOf(asText(await quick.next('textOutputs'))), text);
+    await ack(engine, 52);
+    t.equal(textOf(asText(await slow.next('textOutputs'))), 'once');
+    t.same(slow.heard, []);
+    const columns = { requestId: Uint32Array.of(1), bytes: Uint32Array.of(8) };
+    slow.send({ kind: 'credit', bytes: 8, columns });
+    t.equal(textOf(asText(await slow.next('textOutputs'))), ' upon a', 'merged');
+    const much = Array<number>(200_000).fill(ids(' upon')[0]!);
+    engine.send(step(53, [], [{ frontendId: 40, requestId: 1, tokenIds: much }]));
+    const ended = asText(await slow.next('textOutputs'));
+    t.match(ended.errors, [{ row: 0, error: { code: 'slow_reader' } }]);
+    t.same([...ended.columns.finishReason], [finishReasons.indexOf('error')]);
+    const stop = await engine.next('stopRequest');
+    t.equal(Number(stop.columns!['frontendId']![0]), 40);
+  });
+
   await t.test(
     'a frontend that left is forgotten, and the engine’s death is passed on',
     async (t) => {
