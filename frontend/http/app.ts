@@ -55,7 +55,8 @@ export function createApp(context: HttpContext): FastifyInstance {
     const startMs = performance.now();
     reply.raw.once('close', () => {
       const handler = request.routeOptions.url ?? 'none';
-      const status = reply.raw.statusCode;
+      // 499, as proxies log it: the client left before the answer was complete.
+      const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;
       context.metrics.answered(request.method, handler, status, performance.now() - startMs);
     });
     next();

@@ -1,7 +1,7 @@
 // Answers of /v1/chat/completions: whole, or as chunks of a stream.
 import type { RequestOutput } from '../engine-client-types.ts';
 import type { Envelope } from './ids.ts';
-import { chatLogprobs, promptLogprobs } from './logprobs.ts';
+import { chatLogprobs, promptLogprobs, type ChatLogprobs } from './logprobs.ts';
 import { event } from './sse.ts';
 import type { StreamFormat } from './stream-response.ts';
 import { UsageCounter, type Usage } from './usage.ts';
@@ -64,9 +64,15 @@ export class ChatStream implements StreamFormat {
       : '';
     const all = Array.from({ length: n }, (_, choice) => choice);
     const roles = all.map((choice) =>
-      this.chunk(choice, { delta: { role, content: '' } }, choice === 0 ? prompt : ''),
+      this.chunk(
+        choice,
+        { delta: { role, content: '' }, ...unfinished },
+        choice === 0 ? prompt : '',
+      ),
     );
-    const echoes = all.map((choice) => this.chunk(choice, { delta: { content: echo } }));
+    const echoes = all.map((choice) =>
+      this.chunk(choice, { delta: { content: echo }, ...unfinished }),
+    );
     return roles.join('') + (echo === '' ? '' : echoes.join(''));
   }
 
@@ -88,13 +94,23 @@ export class ChatStream implements StreamFormat {
     return event(`${this.start},"choices":[]${usageField(this.counter.usage())}}`);
   }
 
-  private chunk(index: number, choice: object, extra = ''): string {
-    const body = JSON.stringify({ index, logprobs: null, finish_reason: null, ...choice });
+  private chunk(index: number, choice: ChunkChoice, extra = ''): string {
+    const body = JSON.stringify({ index, ...choice });
     const { continuousUsage, n } = this.options;
     const tail = continuousUsage ? usageField(this.counter.usageOf(index, n)) : '';
     return event(`${this.start},"choices":[${body}]${extra}${tail}}`);
   }
 }
+
+interface ChunkChoice {
+  readonly delta: { readonly role?: string; readonly content: string };
+  readonly logprobs: ChatLogprobs | null;
+  readonly finish_reason: string | null;
+  readonly stop_reason?: string | number | null;
+  readonly token_ids?: number[];
+}
+
+const unfinished = { logprobs: null, finish_reason: null };
 
 function head({ envelope }: ChatOptions, object: string) {
   return { id: envelope.id, object, created: envelope.created, model: envelope.model };

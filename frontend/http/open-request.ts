@@ -5,6 +5,7 @@ import type { EngineClientLike } from './backend.ts';
 import type { HttpContext } from './context.ts';
 import type { Generation } from './generation.ts';
 import { ClientGone } from './http-errors.ts';
+import { onSocketClose } from './socket-close.ts';
 
 export class OpenRequest {
   private generation: Generation | null = null;
@@ -13,12 +14,14 @@ export class OpenRequest {
   constructor(context: HttpContext, reply: FastifyReply) {
     context.open.add(this);
     const closed = () => {
+      forget();
       context.open.delete(this);
       this.fail(new ClientGone());
       context.ended();
     };
-    // Emitted once, after the last byte as well as when the connection breaks.
-    if (reply.raw.destroyed) closed();
+    const forget = onSocketClose(reply.request.raw.socket, closed);
+    // After the last byte as well as when the connection breaks.
+    if (reply.raw.destroyed || reply.request.raw.socket.destroyed) closed();
     else reply.raw.once('close', closed);
   }
 

@@ -9,7 +9,7 @@ for (const stream of [false, true]) {
   const form = stream ? 'a stream' : 'a whole answer';
 
   t.test(`${form}: before the first output`, async (t) => {
-    const { client, port, server } = await startServer(t);
+    const { client, port, server, url } = await startServer(t);
     client.script = () => undefined;
     const submitted = client.nextSubmission();
     const raw = await RawClient.open(port);
@@ -21,6 +21,9 @@ for (const stream of [false, true]) {
     submission.say('late', { finishReason: 'abort' });
     await server.idle();
     t.equal(server.numOpen, 0);
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    t.match(metrics, /^vllm:request_success_total\{.*finished_reason="abort"\} 1$/m);
+    t.match(metrics, /^http_requests_total\{.*status="4xx",handler="\/v1\/completions"\} 1$/m);
   });
 
   t.test(`${form}: half-closed is gone as well`, async (t) => {
@@ -132,4 +135,18 @@ t.test('gone before the engine has taken the request: it is ended when it is tak
   accept();
   await submission.untilAborted();
   t.equal(submission.aborted, true);
+});
+
+t.test('pipelined requests are ended too', async (t) => {
+  const { client, port, server } = await startServer(t);
+  client.script = () => undefined;
+  const [first, second] = [client.nextSubmission(), client.nextSubmission()];
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a' });
+  raw.post(path, { prompt: 'b', stream: true });
+  const submissions = await Promise.all([first, second]);
+  raw.leave();
+  await Promise.all(submissions.map((submission) => submission.untilAborted()));
+  await server.idle();
+  t.ok(submissions.every((submission) => submission.aborted));
 });
