@@ -1,5 +1,6 @@
 // One request's way from tokens to text: streaming decode, stop strings, and what has not been sent
-// yet, in columns. Knows nothing of frontends, credit or sockets.
+// yet, in columns. Knows nothing of frontends, credit or sockets. (spacesBetweenSpecialTokens changes
+// nothing: no decoder that token-bytes.ts takes puts a space between tokens.)
 import { GrowableColumn } from '../common/growable-column.ts';
 import { bytesOf, type TokenBytes } from '../common/text/token-bytes.ts';
 import { Utf8Decoder } from '../common/text/utf8-decoder.ts';

@@ -203,6 +203,19 @@ t.test('the detokenizer process', async (t) => {
     t.equal(Number(stop.columns!['frontendId']![0]), 40);
   });
 
+  await t.test('what another engine left in the socket is dropped', async (t) => {
+    const peer = await process_.attached(engine, 50);
+    const old = step(98, [newRequest(50, 1)], [{ frontendId: 50, requestId: 1, tokenIds: [5] }]);
+    engine.send({ ...old, generation: 0 });
+    engine.send(step(99, [], []));
+    await ack(engine, 99);
+    t.notOk(
+      engine.heard.some((m) => m['step'] === 98),
+      'neither handled nor acknowledged',
+    );
+    t.same(peer.heard, []);
+  });
+
   await t.test(
     'a frontend that left is forgotten, and the engine’s death is passed on',
     async (t) => {
