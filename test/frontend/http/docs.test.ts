@@ -32,7 +32,7 @@ t.test('metrics', async (t) => {
   const { url } = await startServer(t);
   const text = await (await fetch(`${url}/metrics`)).text();
   const served = [...text.matchAll(/^# TYPE (\S+)/gm)].map((match) => match[1]!);
-  const documented = [...page.slice(page.indexOf('## Metrics')).matchAll(/`([a-z_:]+)`/g)].map(
+  const documented = [...page.slice(page.indexOf('## Metrics')).matchAll(/`([a-z0-9_:]+)`/g)].map(
     (m) => m[1]!,
   );
   t.same(served.filter((name) => !name.startsWith('process_')).sort(), documented.sort());
