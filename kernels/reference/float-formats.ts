@@ -58,7 +58,10 @@ export function widen(dtype: Dtype, bytes: Uint8Array): Float32Array {
 /** Numbers to stored elements. */
 export function narrow(dtype: Dtype, values: Float32Array): Float32Array | Uint16Array {
   if (dtype === 'f32') return values;
-  return Uint16Array.from(values, dtype === 'bf16' ? numberToBf16 : numberToF16);
+  const convert = dtype === 'bf16' ? numberToBf16 : numberToF16;
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = convert(values[i]!);
+  return bits;
 }
 
 /** Rounds in place to what `dtype` can hold. */

@@ -5,7 +5,7 @@ import type { WeightPart } from '../../kernels/backend.ts';
 import type { Program, WeightSpec } from '../../kernels/program.ts';
 import { narrow } from '../../kernels/reference/float-formats.ts';
 
-/** Prime, so that rows of common sizes start all over it. */
+/** Prime, so that weights longer than it do not repeat in step with their rows. */
 const poolLength = 1_048_573;
 
 export function dummyWeights(program: Program, seed: number): WeightPart[][] {
@@ -27,20 +27,14 @@ function dummyPart(
   const count = numRows * numColumns;
   // Uniform in +-sqrt(3 / K) keeps the scale of activations; one-dimensional weights are 1.
   const scale = isNorm ? 0 : Math.sqrt(3 / numColumns);
-  const source = narrow(
-    weight.dtype,
-    pool.map((x) => x * scale + (isNorm ? 1 : 0)),
-  );
+  const start = Math.floor(next() * (poolLength - Math.min(count, poolLength)));
+  const values = pool.slice(start, start + count).map((x) => x * scale + (isNorm ? 1 : 0));
+  const source = narrow(weight.dtype, values);
   const data = new Uint8Array(count * source.BYTES_PER_ELEMENT);
   const target =
     source instanceof Uint16Array ? new Uint16Array(data.buffer) : new Float32Array(data.buffer);
-  let from = Math.floor(next() * poolLength);
-  for (let to = 0; to < count;) {
-    const length = Math.min(count - to, poolLength - from);
-    target.set(source.subarray(from, from + length), to);
-    to += length;
-    from = 0;
-  }
+  for (let to = 0; to < count; to += source.length)
+    target.set(source.subarray(0, Math.min(source.length, count - to)), to);
   return { dtype: weight.dtype, numRows, numColumns, data };
 }
 

@@ -1,0 +1,104 @@
+// Memory and threads: what is decided when the operator says nothing, and what is refused.
+import t from 'tap';
+import { defaultNumThreads } from '../../worker/cpu-limits.ts';
+import { numKvBlocks, type KvSizeRequest } from '../../worker/kv-size.ts';
+import { inverseFrequencies } from '../../worker/layers/rope.ts';
+import { readFileSync } from 'node:fs';
+
+const request: KvSizeRequest = {
+  blockBytes: 1 << 20,
+  blockSize: 16,
+  maxNumSeqs: 1000,
+  maxModelLen: 160,
+  kvCacheMemoryBytes: null,
+  availableBytes: 64 * 2 ** 30,
+};
+
+t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can fill', (t) => {
+  t.equal(numKvBlocks(request), 4096);
+  t.equal(numKvBlocks({ ...request, availableBytes: 1000 * 2 ** 20 }), 400);
+  t.equal(numKvBlocks({ ...request, maxNumSeqs: 20 }), 201, 'and the null block');
+  t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 6 * 2 ** 30 }), 6144);
+  t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 }), 11);
+  t.end();
+});
+
+t.test('less than one request is refused with both numbers and both flags', (t) => {
+  const error = t.throws(() => numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 - 1 }));
+  t.match(error, {
+    exitCode: 64,
+    message:
+      /has 11534335 bytes, but one request of 160 tokens needs 11534336: raise --kv-cache-memory-bytes or lower --max-model-len/,
+  });
+  t.end();
+});
+
+function threads(files: Readonly<Record<string, string>>): number {
+  return defaultNumThreads((path) => files[path] ?? null);
+}
+
+function machine(allowed: string, siblings: Readonly<Record<number, string>>) {
+  const files: Record<string, string> = { '/proc/self/status': `Cpus_allowed_list:\t${allowed}\n` };
+  for (const [cpu, list] of Object.entries(siblings))
+    files[`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`] = `${list}\n`;
+  return files;
+}
+
+t.test('threads are physical cores of the affinity mask', (t) => {
+  const siblings = {
+    0: '0,4',
+    1: '1,5',
+    2: '2,6',
+    3: '3,7',
+    4: '0,4',
+    5: '1,5',
+    6: '2,6',
+    7: '3,7',
+  };
+  t.equal(threads(machine('0-7', siblings)), 4);
+  t.equal(threads(machine('0-1,4', siblings)), 2);
+  t.equal(threads(machine('5', siblings)), 1);
+  t.equal(threads(machine('0-2', {})), 3, 'without topology every CPU is a core');
+  t.end();
+});
+
+t.test('threads stay within the quota of the cgroup and its parents', (t) => {
+  const files = machine('0-7', {});
+  const group = { ...files, '/proc/self/cgroup': '0::/a/b\n' };
+  t.equal(threads({ ...group, '/sys/fs/cgroup/a/b/cpu.max': '250000 100000\n' }), 2);
+  t.equal(threads({ ...group, '/sys/fs/cgroup/a/b/cpu.max': 'max 100000\n' }), 8);
+  t.equal(threads({ ...group, '/sys/fs/cgroup/a/cpu.max': '300000 100000\n' }), 3);
+  t.equal(threads({ ...group, '/sys/fs/cgroup/cpu.max': '50000 100000\n' }), 1, 'at least one');
+  const legacy = {
+    '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '400000\n',
+    '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n',
+  };
+  t.equal(threads({ ...files, ...legacy }), 4);
+  t.equal(threads({ ...files, ...legacy, '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1' }), 8);
+  t.end();
+});
+
+t.test('rope scaling gives the frequencies of transformers', (t) => {
+  const golden = JSON.parse(readFileSync('test/fixtures/ops/rope-scaling.json', 'utf8')) as Record<
+    string,
+    number[]
+  >;
+  const none = { originalMaxPositionEmbeddings: 8192, lowFreqFactor: 1, highFreqFactor: 4 };
+  const frequencies = {
+    linear: inverseFrequencies({
+      headDim: 128,
+      ropeTheta: 1e4,
+      ropeScaling: { type: 'linear', factor: 4, ...none },
+    }),
+    llama3: inverseFrequencies({
+      headDim: 128,
+      ropeTheta: 5e5,
+      ropeScaling: { type: 'llama3', factor: 8, ...none },
+    }),
+  };
+  for (const [name, actual] of Object.entries(frequencies)) {
+    const errors = golden[name]!.map((x, i) => Math.abs(actual[i]! / x - 1));
+    t.ok(Math.max(...errors) < 1e-6, `${name}: ${Math.max(...errors)}`);
+  }
+  t.end();
+});
