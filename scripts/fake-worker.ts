@@ -1,0 +1,104 @@
+// A worker process without a model, on real time: same wire, same rows and blocks, tokens from
+// FakeModel. Set in its environment: VLLM_TS_FAKE_STEP_US (what a step takes, default 3000) and
+// VLLM_TS_FAKE_FAIL_AT (step at which it reports a failure), VLLM_TS_FAKE_HANG_AT (step at which it
+// stands still for ever).
+//
+// It reports when each step began and ended on the device's own clock, so that gaps between them are
+// the time in which the device had to wait for the engine.
+import { Worker } from 'node:worker_threads';
+import type { WorkerSlice } from '../common/config.ts';
+import { runProcess, type ProcessContext, type RunningProcess } from '../common/process.ts';
+import { makeHello } from '../common/wire/handshake.ts';
+import type { StepInput, WorkerToEngine } from '../common/wire/messages.ts';
+import { receive } from '../common/wire/receive.ts';
+import { DealerLink } from '../common/wire/transport.ts';
+import { FakeModel } from './fake-model.ts';
+
+const heartbeatMs = 500;
+const numberFrom = (name: string, value: number) => Number(process.env[name] ?? value);
+
+// The device: sleeps exactly (Atomics.wait), unlike timers of the event loop. It holds no socket.
+const deviceSource = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { signal, stepMs } = workerData;
+const never = new Int32Array(new SharedArrayBuffer(4));
+const now = () => Number(process.hrtime.bigint()) / 1000;
+let endUs = 0;
+for (let done = 0; ; done++) {
+  while (Atomics.load(signal, 0) <= done) Atomics.wait(signal, 0, done);
+  const startUs = Math.max(endUs, now());
+  endUs = startUs + stepMs * 1000;
+  const left = (endUs - now()) / 1000;
+  if (left > 0) Atomics.wait(never, 0, 0, left);
+  parentPort.postMessage({ startUs, endUs });
+}`;
+
+async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProcess> {
+  const { slice, generation, token } = context;
+  const { rank, maxNumSeqs, maxModelLen, blockSize } = slice;
+  const { vocabSize } = slice.model;
+  const numBlocks = 1 + maxNumSeqs * Math.ceil(maxModelLen / blockSize);
+  const failAt = numberFrom('VLLM_TS_FAKE_FAIL_AT', 0);
+  const hangAt = numberFrom('VLLM_TS_FAKE_HANG_AT', 0);
+  const model = new FakeModel({
+    maxNumSeqs,
+    maxModelLen,
+    numBlocks,
+    blockSize,
+    vocabSize,
+    readHistory: false,
+  });
+  const signal = new Int32Array(new SharedArrayBuffer(4));
+  const stepMs = numberFrom('VLLM_TS_FAKE_STEP_US', 3000) / 1000;
+  const device = new Worker(deviceSource, { eval: true, workerData: { signal, stepMs } });
+
+  function submit(message: StepInput): void {
+    if (generation === 0 && failAt > 0 && message.step === failAt) {
+      send({ kind: 'workerFailed', rank, step: failAt, op: 'fake', message: 'told to fail' });
+      return;
+    }
+    model.submit(message);
+    if (generation === 0 && hangAt > 0 && message.step >= hangAt) return;
+    Atomics.add(signal, 0, 1);
+    Atomics.notify(signal, 0);
+  }
+
+  device.on('message', ({ startUs, endUs }: { startUs: number; endUs: number }) => {
+    send({ kind: 'stepOutput', generation, rank, startUs, endUs, ...model.execute() });
+  });
+
+  const info = {
+    device: 'fake',
+    dtype: 'f32',
+    kvCacheDtype: 'f32',
+    numBlocks,
+    blockBytes: 1,
+    vocabSize,
+    memory: { kvCache: numBlocks },
+  };
+  const link = new DealerLink(slice.engineAddress, makeHello('worker', rank, generation, token), {
+    message: (raw) => {
+      const message = receive('engineToWorker', raw);
+      if (message.kind === 'stepInput') submit(message);
+      else if (message.kind === 'welcome') send({ kind: 'workerReady', rank, generation, ...info });
+      else context.fatal(new Error(message.message));
+    },
+    rejected: (error) => context.fatal(error),
+  });
+  const send = (message: WorkerToEngine) => link.send(message);
+  const ticker = setInterval(() => {
+    const step = model.inFlight[0]?.step;
+    if (step !== undefined) send({ kind: 'heartbeat', rank, step, opIndex: 0 });
+  }, heartbeatMs);
+  await new Promise((resolve) => device.once('online', resolve));
+  return {
+    info,
+    stop: async () => {
+      clearInterval(ticker);
+      link.close();
+      await device.terminate();
+    },
+  };
+}
+
+runProcess<WorkerSlice>('worker', start);
