@@ -8,15 +8,17 @@ import { join } from 'node:path';
 import type { SchedulerConfig } from '../common/config.ts';
 import { packageRoot } from '../common/package-root.ts';
 import { processEnv } from '../common/process.ts';
-import type { WireMessage } from '../common/wire/codec.ts';
 import { makeHello } from '../common/wire/handshake.ts';
 import type {
+  DetokenizerToEngine,
   EngineToDetokenizer,
   EngineToFrontend,
   EngineWelcome,
+  FrontendToEngine,
   ProcessToSupervisor,
   Ready,
   ReplacePeer,
+  SupervisorToProcess,
   TokenOutputs,
 } from '../common/wire/messages.ts';
 import { receive } from '../common/wire/receive.ts';
@@ -81,7 +83,7 @@ export class HarnessFrontend {
     });
   }
 
-  send(message: WireMessage): void {
+  send(message: FrontendToEngine): void {
     this.link.send(message);
   }
 
@@ -166,7 +168,7 @@ export class EngineHarness {
     this.tell('engine 0', { kind: 'peerReady', ...peer, generation, addresses });
   }
 
-  toEngine(message: WireMessage): void {
+  toEngine(message: DetokenizerToEngine): void {
     if (this.enginePeer !== null) this.detokenizer.send(this.enginePeer, message);
   }
 
@@ -229,14 +231,14 @@ export class EngineHarness {
   private detokenize(peer: PeerId, message: EngineToDetokenizer): void {
     if (message.kind === 'hello') {
       this.enginePeer = peer;
-      this.toEngine({ kind: 'welcome', protocol: message.protocol, generation: 0 } as WireMessage);
+      this.toEngine({ kind: 'welcome', protocol: message.protocol, generation: 0 });
       return;
     }
     this.detokenizerMessages.push(message);
     if (message.kind === 'tokenOutputs') {
       this.outputs.push(message);
       this.onOutputs?.(message);
-      if (this.acknowledge) this.toEngine({ kind: 'ack', step: message.step } as WireMessage);
+      if (this.acknowledge) this.toEngine({ kind: 'ack', step: message.step });
     }
     this.waiter.wake();
   }
@@ -257,7 +259,7 @@ export class EngineHarness {
     this.children.set(`${role} ${generation}`, child);
   }
 
-  private tell(name: string, message: WireMessage): void {
+  private tell(name: string, message: SupervisorToProcess): void {
     const peer = this.peers.get(name);
     if (peer !== undefined) this.control.send(peer, message);
   }

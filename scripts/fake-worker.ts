@@ -25,8 +25,12 @@ const never = new Int32Array(new SharedArrayBuffer(4));
 const now = () => Number(process.hrtime.bigint()) / 1000;
 let endUs = 0;
 for (let done = 0; ; done++) {
-  while (Atomics.load(signal, 0) <= done) Atomics.wait(signal, 0, done);
-  const startUs = Math.max(endUs, now());
+  // A step that is there already follows at once, however late this thread woke up.
+  let startUs = endUs;
+  while (Atomics.load(signal, 0) <= done) {
+    Atomics.wait(signal, 0, done);
+    startUs = now();
+  }
   endUs = startUs + stepMs * 1000;
   const left = (endUs - now()) / 1000;
   if (left > 0) Atomics.wait(never, 0, 0, left);

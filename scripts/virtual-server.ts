@@ -142,8 +142,15 @@ export class VirtualServer {
   }
 
   at(atUs: number, call: () => void): void {
-    this.timers.push({ atUs, call });
-    this.timers.sort((a, b) => b.atUs - a.atUs);
+    // Latest first; those of the same time in the order in which they were asked for.
+    let low = 0;
+    let high = this.timers.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.timers[middle]!.atUs > atUs) low = middle + 1;
+      else high = middle;
+    }
+    this.timers.splice(low, 0, { atUs, call });
   }
 
   /** The worker fails in the step that it executes, or dies while idle. */
