@@ -61,6 +61,12 @@ export function createApp(context: HttpContext): FastifyInstance {
     });
     next();
   });
+  // Whole answers: a client that does not read one cannot keep it. Ends with the answer, when Node
+  // sets the time for keep-alive; streams have a timer of their own (sse.ts).
+  app.addHook('onSend', (_request, reply, _payload, next) => {
+    reply.raw.socket?.setTimeout(context.writeStallMs);
+    next();
+  });
   addAccessChecks(app, context);
   addRoutes(app, context);
   return app;

@@ -58,6 +58,21 @@ t.test('a reader that stalls is given up', async (t) => {
   t.notMatch(raw.text, /\[DONE\]/);
 });
 
+t.test('a whole answer that nobody reads is given up', async (t) => {
+  const { client, port, server } = await startServer(t, {}, { writeStallMs: 50 });
+  const large = piece.repeat(1024);
+  client.script = (submission) => submission.say(large, { finishReason: 'stop' });
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.socket.pause();
+  raw.post(path, { prompt: 'a' });
+  await submitted;
+  await server.idle();
+  raw.socket.resume();
+  await raw.closed();
+  t.ok(raw.text.length < large.length, 'it did not arrive');
+});
+
 t.test('slow_reader from below closes a full socket', async (t) => {
   const { client, port, server, post } = await startServer(t);
   client.script = () => undefined;
