@@ -7,7 +7,7 @@ const KernelTable& select_kernels(const std::string& name) {
 #ifdef VT_HAVE_AVX512
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && name == "avx512") return avx512::kernels();
+  if (has_avx512 && (name.empty() || name == "avx512")) return avx512::kernels();
 #endif
 #ifdef VT_HAVE_AVX2
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

@@ -116,14 +116,18 @@ const long: readonly Case[] = [
 ];
 
 for (const variant of ['', 'portable'] as const)
-  t.test(`attention ${variant || 'best'} is within rounding of float64`, async (t) => {
-    for (const c of [...small, ...(variant === '' ? long : long.slice(0, 2))]) {
-      const error = await check(c, variant);
-      t.ok(error < 1e-11, `${JSON.stringify(c)}: ${error}`);
-    }
-  });
+  t.test(
+    `attention ${variant || 'best'} is within rounding of float64`,
+    { timeout: 600_000 },
+    async (t) => {
+      for (const c of [...small, ...(variant === '' ? long : long.slice(0, 2))]) {
+        const error = await check(c, variant);
+        t.ok(error < 1e-11, `${JSON.stringify(c)}: ${error}`);
+      }
+    },
+  );
 
-t.test('attention has the same bits on any number of threads', async (t) => {
+t.test('attention has the same bits on any number of threads', { timeout: 600_000 }, async (t) => {
   const c: Case = { lengths: [700, 5], heads: 6, kvHeads: 2, dim: 32 };
   const [one, two, five] = await Promise.all(
     [1, 2, 5].map(async (numThreads) => (await attention({ ...c, numThreads }, '')).out),

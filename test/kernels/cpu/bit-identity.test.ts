@@ -81,7 +81,7 @@ function generate(count: number, watched: number, chunk: number, numGenerated = 
 
 for (const variant of ['', 'portable'] as const satisfies CpuVariant[]) {
   const name = variant || 'best';
-  t.test(`logits keep their bits (${name})`, async (t) => {
+  t.test(`logits keep their bits (${name})`, { timeout: 600_000 }, async (t) => {
     const options: ModelOptions = { variant, maxNumTokens: 4096 };
     const alone = await run(options, generate(1, 0, 1000));
     t.equal(new Set(alone).size, 4, 'the four steps differ from each other');

@@ -60,12 +60,13 @@ async function checkRow(t: Test, folder: string, row: GoldenRow, variant: CpuVar
 }
 
 for (const { folder, golden } of models) {
-  t.test(`greedy tokens and logprobs of ${folder}`, async (t) => {
+  t.test(`greedy tokens and logprobs of ${folder}`, { timeout: 600_000 }, async (t) => {
     if (!existsSync(folder)) t.fail(`${folder} is missing`);
     const { rows } = JSON.parse(readFileSync(golden, 'utf8')) as { rows: GoldenRow[] };
     for (const row of rows.slice(0, folder === 'models/demo' ? 8 : 2))
       await checkRow(t, folder, row, '');
-    for (const variant of ['portable', 'avx2'] as const)
-      await checkRow(t, folder, rows[0]!, variant);
+    if (folder === 'models/demo')
+      for (const variant of ['portable', 'avx2'] as const)
+        await checkRow(t, folder, rows[0]!, variant);
   });
 }

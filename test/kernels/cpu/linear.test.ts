@@ -86,19 +86,23 @@ for (const variant of variants)
     });
 
 for (const variant of variants)
-  t.test(`linear ${variant || 'best'}: a row has the same bits in every batch`, async (t) => {
-    const n = 200;
-    const k = 300;
-    const all = randomValues(300 * k, 7);
-    const alone = await linear({ m: 1, n, k }, 'bf16', variant, { x: all.slice(0, k) });
-    for (const m of [...rowCounts, 23, 24, 25, 47, 48, 49, 220, 300]) {
-      const { out } = await linear({ m, n, k }, 'bf16', variant, {
-        x: all.slice(0, m * k),
-        numThreads: (m % 4) + 1,
-      });
-      t.ok(Buffer.from(out.buffer, 0, n * 4).equals(Buffer.from(alone.out.buffer)), `m = ${m}`);
-    }
-  });
+  t.test(
+    `linear ${variant || 'best'}: a row has the same bits in every batch`,
+    { timeout: 600_000 },
+    async (t) => {
+      const n = 200;
+      const k = 300;
+      const all = randomValues(300 * k, 7);
+      const alone = await linear({ m: 1, n, k }, 'bf16', variant, { x: all.slice(0, k) });
+      for (const m of [...rowCounts, 23, 24, 25, 47, 48, 49, 220, 300]) {
+        const { out } = await linear({ m, n, k }, 'bf16', variant, {
+          x: all.slice(0, m * k),
+          numThreads: (m % 4) + 1,
+        });
+        t.ok(Buffer.from(out.buffer, 0, n * 4).equals(Buffer.from(alone.out.buffer)), `m = ${m}`);
+      }
+    },
+  );
 
 t.test('embedding reads rows back exactly as they were packed', async (t) => {
   for (const variant of variants)

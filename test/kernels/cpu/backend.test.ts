@@ -1,0 +1,225 @@
+// The backend's face: bad steps, steps in flight, prompt logprobs, position, memory, close.
+import t, { type Test } from 'tap';
+import { KernelError } from '../../../common/errors.ts';
+import { stepFlags, type StepInputColumns } from '../../../common/wire/step.ts';
+import { CpuBackend } from '../../../kernels/cpu-backend.ts';
+import {
+  blocksFor,
+  defaultLoad,
+  Harness,
+  loadModel,
+  packStep,
+  stepColumns,
+  type NewRow,
+} from './harness.ts';
+import { arg, makeProgram } from './one-op.ts';
+
+const sampleOnly = makeProgram(
+  {
+    ops: [{ op: 'sample', args: { logits: arg.buffer(0) }, attrs: {} }],
+    buffers: [{ columns: 100, logits: true }],
+    rows: [],
+    vocabSize: 100,
+    kv: { numLayers: 1, numKvHeads: 1, headDim: 16, dtype: 'f32' },
+  },
+  64,
+);
+
+const load = (extra: Partial<typeof defaultLoad> = {}) =>
+  Harness.load({ ...defaultLoad, ...extra, program: sampleOnly, weights: [] });
+
+const row: NewRow = {
+  row: 1,
+  tokens: [1, 2, 3, 4],
+  params: { temperature: 0, badWords: [[5, 6]], logitBias: { ids: [1], values: [1] } },
+  stopIds: [9],
+  blocks: [1],
+};
+const scheduled = [{ row: 1, start: 0, count: 4, flags: stepFlags.sample }];
+
+/** [column at fault, what is wrong with it] */
+type Change = Partial<Record<keyof StepInputColumns, readonly number[]>>;
+const badSteps: readonly [RegExp, Change][] = [
+  [/newRow: row -1 of 40/, { newRow: [-1] }],
+  [/newRow: row 40 of 40/, { newRow: [40] }],
+  [/newNumTokens has 0 elements/, { newNumTokens: [] }],
+  [/newNumTokens: 0 tokens/, { newNumTokens: [0] }],
+  [/newNumTokens: 513 tokens/, { newNumTokens: [513] }],
+  [/newTokenIds is shorter/, { newTokenIds: [1, 2, 3] }],
+  [/newTokenIds has 1 elements too many/, { newTokenIds: [1, 2, 3, 4, 5] }],
+  [/newTokenIds: id 100 of 100/, { newTokenIds: [1, 2, 3, 100] }],
+  [/newTokenIds: id -1 of 100/, { newTokenIds: [1, 2, 3, -1] }],
+  [/newNumPromptTokens: 5 of 4/, { newNumPromptTokens: [5] }],
+  [/newTemperature is not finite/, { newTemperature: [NaN] }],
+  [/newTemperature is negative/, { newTemperature: [-1] }],
+  [/newRepetitionPenalty is not positive/, { newRepetitionPenalty: [0] }],
+  [/newNumLogprobs is above 20/, { newNumLogprobs: [21] }],
+  [/newNumStopIds is negative/, { newNumStopIds: [-1] }],
+  [/stopIds is shorter/, { newNumStopIds: [1000000000] }],
+  [/badWordLength: a word of 0 ids/, { badWordLength: [0] }],
+  [/badWordIds is shorter/, { badWordLength: [3] }],
+  [/blockRow, blockIndex and blockId differ/, { blockId: [] }],
+  [/blockRow: row 40 of 40/, { blockRow: [40] }],
+  [/blockRow: row 2 is empty/, { blockRow: [2] }],
+  [/blockIndex: entry 32 of 32/, { blockIndex: [32] }],
+  [/blockId: block 64 of 64/, { blockId: [64] }],
+  [/blockId: row 1 has no block 0/, { blockId: [0] }],
+  [/row, start, count and flags differ/, { flags: [] }],
+  [/column row: row 40 of 40/, { row: [40] }],
+  [/column row: row 3 is empty/, { row: [3] }],
+  [/count: 0 tokens/, { count: [0] }],
+  [/count: tokens to 5, row 1 knows 4/, { count: [5] }],
+  [/start: 4 tokens from position -1/, { start: [-1] }],
+  [/start: 4 tokens from position 509/, { start: [509] }],
+  [/flags: row 1 samples at 3, it knows 4/, { count: [3] }],
+];
+
+async function rejects(t: Test, message: RegExp, columns: StepInputColumns): Promise<void> {
+  const model = await load();
+  await t.rejects(model.submit(columns), { name: 'KernelError', step: 0, message });
+  // Nothing more is taken after a failure.
+  t.throws(() => void model.submit(columns), { name: 'KernelError', message: /has failed/ });
+  await model.close();
+}
+
+t.test('a bad value in a step is a KernelError that names its column', async (t) => {
+  for (const [message, change] of badSteps) {
+    const columns: Record<string, unknown> = { ...stepColumns([row], scheduled) };
+    for (const [name, values] of Object.entries(change)) {
+      const Type = (columns[name] as Int32Array).constructor as Int32ArrayConstructor;
+      columns[name] = Type.from(values);
+    }
+    await rejects(t, message, columns as unknown as StepInputColumns);
+  }
+  const twice = [...scheduled, ...scheduled];
+  await rejects(t, /column row: row 1 twice/, stepColumns([row], twice));
+});
+
+t.test('a column table that leaves the body throws at submit', async (t) => {
+  const model = await load();
+  t.teardown(() => model.close());
+  const { body, table } = packStep(stepColumns([row], scheduled));
+  const submit = (change: (table: Int32Array) => Int32Array) => () =>
+    model.backend.submit(0, 4, body, change(table.slice()));
+  const set = (index: number, value: number) =>
+    submit((copy) => copy.fill(value, index, index + 1));
+  t.throws(set(0, body.length), { name: 'KernelError', message: /newRow lies outside/ });
+  t.throws(set(0, -8), { message: /newRow lies outside/ });
+  t.throws(set(0, 4), { message: /newRow lies outside/ });
+  t.throws(set(1, 2 ** 31 - 1), { message: /newRow lies outside/ });
+  t.throws(set(7, -1), { message: /newTokenIds lies outside/ });
+  t.throws(
+    submit((copy) => copy.subarray(2)),
+    { message: /column table has/ },
+  );
+  const result = await model.step([row], scheduled);
+  t.equal(result.step, 0, 'a step that was refused leaves no trace');
+});
+
+t.test('depth + 1 steps may be in flight, and they report in order', async (t) => {
+  const model = await loadModel('models/demo', { load: { asyncDepth: 3 } });
+  t.teardown(() => model.close());
+  const prompt = Array.from({ length: 200 }, (_, i) => i + 300);
+  const first = model.step(
+    [{ row: 0, tokens: prompt, params: { temperature: 0 }, blocks: blocksFor(260) }],
+    [{ row: 0, start: 0, count: 200, flags: stepFlags.sample }],
+  );
+  const next = (i: number) =>
+    model.step([], [{ row: 0, start: 200 + i, count: 1, flags: stepFlags.sample }]);
+  const steps = [first, next(0), next(1), next(2)];
+  t.throws(() => void next(3), { name: 'KernelError', message: /more than 4 steps in flight/ });
+  const results = await Promise.all(steps);
+  t.same(
+    results.map((r) => r.step),
+    [0, 1, 2, 3],
+  );
+  for (const { startUs, endUs } of results) t.ok(endUs >= startUs);
+  t.equal(model.backend.position().step, 3);
+  // The same tokens one step at a time.
+  const alone = await model.decode(0, 204, 4);
+  t.equal(alone.length, 4);
+});
+
+t.test('prompt logprobs are those of the logits, in chunks and in slices', async (t) => {
+  const prompt = Array.from({ length: 30 }, (_, i) => (i * 91) % 8192);
+  const params = { temperature: 0, promptLogprobs: 3, logprobs: 1 };
+  const flags = stepFlags.promptLogprobs;
+  const run = async (chunks: number[], maxNumLogits: number) => {
+    const model = await loadModel('models/demo', { maxNumLogits });
+    const rows: NewRow[] = [{ row: 2, tokens: prompt, params, blocks: blocksFor(48) }];
+    const seen: [number, number, number, number[]][] = [];
+    let start = 0;
+    for (const count of chunks) {
+      const last = start + count === prompt.length;
+      const { columns, numTop } = await model.step(start === 0 ? rows : [], [
+        { row: 2, start, count, flags: flags | (last ? stepFlags.sample : 0) },
+      ]);
+      columns.promptLogprobPosition.forEach((position, i) => {
+        const top = columns.promptTopIds.slice(i * numTop, i * numTop + 3);
+        seen.push([position, columns.promptLogprob[i]!, columns.promptLogprobRank[i]!, [...top]]);
+      });
+      t.same([...columns.logprobIndex], last ? [0] : []);
+      start += count;
+    }
+    const logits = model.backend.readBuffer(model.logitsBuffer);
+    await model.close();
+    return { seen, logits };
+  };
+  const { seen, logits } = await run([30], 64);
+  t.same(
+    seen.map(([position]) => position),
+    Array.from({ length: 29 }, (_, i) => i + 1),
+  );
+  for (const [position, logprob, rank] of seen) {
+    const row = logits.subarray((position - 1) * 8192, position * 8192);
+    const max = row.reduce((a, b) => Math.max(a, b));
+    const sum = row.reduce((total, x) => total + Math.exp(x - max), 0);
+    const x = row[prompt[position]!]!;
+    t.ok(Math.abs(logprob - (x - max - Math.log(sum))) < 1e-4);
+    t.equal(rank, 1 + row.filter((other) => other > x).length);
+  }
+  t.same((await run([7, 7, 7, 9], 64)).seen, seen);
+  t.same((await run([30], 4)).seen, seen);
+});
+
+t.test('load refuses by name what the backend cannot do', async (t) => {
+  const refused = (message: RegExp, change: object, blockSize = 16) =>
+    t.rejects(
+      new CpuBackend().load({
+        ...defaultLoad,
+        blockSize,
+        program: { ...sampleOnly, ...change },
+        weights: [],
+      }),
+      { name: 'KernelError', message },
+    );
+  await refused(/computes in f32, not in bf16/, { actDtype: 'bf16' });
+  await refused(/block size 8 is not supported on cpu: it must be a multiple of 16/, {}, 8);
+  const group = sampleOnly.kvGroups[0]!;
+  await refused(/several KV groups are not supported on cpu yet/, { kvGroups: [group, group] });
+  await refused(/head dim 20/, { kvGroups: [{ ...group, headDim: 20 }] });
+  await refused(/a KV cache in u8/, { kvGroups: [{ ...group, dtype: 'u8' }] });
+  await refused(/ends outside the arena/, { arenaBytes: 64 });
+  await refused(/sample\.logits has 100 columns, expected 101/, { vocabSize: 101 });
+});
+
+t.test('the ledger counts what was allocated; a closed backend takes nothing', async (t) => {
+  const backend = new CpuBackend();
+  const { device, memory } = await backend.load({
+    ...defaultLoad,
+    program: sampleOnly,
+    weights: [],
+  });
+  t.match(device, /^cpu \((portable|avx2|avx512), 2 threads\)$/);
+  t.equal(memory['kvCache'], 64 * 2 * 16 * 16 * 4);
+  t.equal(memory['activations'], sampleOnly.arenaBytes);
+  await backend.close();
+  await backend.close();
+  const { body, table } = packStep(stepColumns([row], scheduled));
+  try {
+    backend.submit(0, 4, body, table);
+    t.fail('must throw');
+  } catch (error) {
+    t.ok(error instanceof KernelError);
+  }
+});
