@@ -1,0 +1,133 @@
+// attention: checks a call, launches its two kernels, and builds their work lists on the device.
+//
+// Launch of the plan: one block; a thread a row, prefix sums in between, so that the lists are in
+// row order whatever the timing.
+#include "attention.cuh"
+
+namespace vt {
+
+int attention_decode_by_shape(const VtCudaAttention& args, void* stream);
+int attention_prefill_by_shape(const VtCudaAttention& args, void* stream);
+
+namespace {
+
+constexpr int kThreads = 1024;
+
+/** Sum of `value` over the threads before this one; `total` of all. */
+__device__ int exclusive_sum(int value, int* shared, int& total) {
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+  int sum = value;
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    const int other = __shfl_up_sync(~0u, sum, d);
+    if (lane >= d) sum += other;
+  }
+  __syncthreads();
+  if (lane == 31) shared[warp] = sum;
+  __syncthreads();
+  int before = 0;
+  total = 0;
+  for (int w = 0; w < kThreads / 32; w++) {
+    if (w < warp) before += shared[w];
+    total += shared[w];
+  }
+  return before + sum - value;
+}
+
+__global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAttention args) {
+  __shared__ int shared[kThreads / 32];
+  const int group = args.num_heads / args.num_kv_heads;
+  const int tile_queries = 64 / group;
+  AttentionWork* decode = reinterpret_cast<AttentionWork*>(args.decode_work);
+  AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
+  start_next();
+  wait_for_previous();
+  int decode_base = 0;
+  int prefill_base = 0;
+  for (int row0 = 0; row0 < args.num_seqs; row0 += kThreads) {
+    const int row = row0 + threadIdx.x;
+    AttentionWork work = {row, 0, 0, 0, 0, 0, 0, 0};
+    int decode_works = 0;
+    int prefill_works = 0;
+    int key_begin = 0;
+    if (row < args.num_seqs) {
+      work.query_start = args.query_start[row];
+      work.num_queries = args.query_start[row + 1] - work.query_start;
+      work.seq_len = args.seq_lens[row];
+      if (args.window > 0) {
+        key_begin =
+            max(0, work.seq_len - work.num_queries - args.window + 1) / kTileKeys * kTileKeys;
+      }
+      if (work.num_queries <= 0) {
+        // nothing in this step
+      } else if (work.num_queries * group <= 16) {
+        for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;
+      } else {
+        prefill_works = (work.num_queries + tile_queries - 1) / tile_queries;
+      }
+    }
+    int decode_total;
+    int prefill_total;
+    const int decode_at = decode_base + exclusive_sum(decode_works, shared, decode_total);
+    const int prefill_at = prefill_base + exclusive_sum(prefill_works, shared, prefill_total);
+    work.first = decode_at;
+    work.count = decode_works;
+    int key = key_begin;
+    for (int i = 0; i < decode_works && decode_at + i < args.max_work; i++) {
+      work.key_begin = key;
+      work.key_end = min(chunk_end(key), work.seq_len);
+      key = work.key_end;
+      decode[decode_at + i] = work;
+    }
+    for (int i = 0; i < prefill_works && prefill_at + i < args.max_work; i++) {
+      // The last queries see the most keys: longest first.
+      work.first = (prefill_works - 1 - i) * tile_queries;
+      prefill[prefill_at + i] = work;
+    }
+    decode_base += decode_total;
+    prefill_base += prefill_total;
+  }
+  if (threadIdx.x == 0) {
+    args.work_counts[0] = min(decode_base, args.max_work);
+    args.work_counts[1] = min(prefill_base, args.max_work);
+  }
+}
+
+}  // namespace
+}  // namespace vt
+
+extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream) {
+  using vt::fail;
+  const VtCudaPlanAttention& a = *args;
+  VT_REQUIRE(a.num_seqs > 0 && a.max_work > 0, "planAttention: num_seqs %d, max_work %d",
+             a.num_seqs, a.max_work);
+  VT_REQUIRE(
+      a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0 && a.num_heads / a.num_kv_heads <= 16,
+      "planAttention: %d heads over %d KV heads: at most 16 may share one", a.num_heads,
+      a.num_kv_heads);
+  return vt::launch("planAttention", vt::plan_attention, dim3(1), dim3(vt::kThreads), 0, a.flags,
+                    stream, a);
+}
+
+extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
+  using vt::fail;
+  const VtCudaAttention& a = *args;
+  VT_REQUIRE(a.head_dim == 64 || a.head_dim == 128,
+             "attention: head_dim %d is not built; 64 and 128 are", a.head_dim);
+  VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "attention: dtype %d", a.dtype);
+  VT_REQUIRE(
+      a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0 && a.num_heads / a.num_kv_heads <= 16,
+      "attention: %d heads over %d KV heads: at most 16 may share one", a.num_heads,
+      a.num_kv_heads);
+  VT_REQUIRE(a.block_size >= 16 && (a.block_size & (a.block_size - 1)) == 0,
+             "attention: block_size %d is not a power of two from 16", a.block_size);
+  VT_REQUIRE(a.layer >= 0 && a.layer < a.num_layers, "attention: layer %d of %d", a.layer,
+             a.num_layers);
+  VT_REQUIRE(a.qkv_stride % 8 == 0 && a.out_stride % 2 == 0 && a.scale > 0.0f,
+             "attention: qkv_stride %d, out_stride %d, scale %g", a.qkv_stride, a.out_stride,
+             static_cast<double>(a.scale));
+  if (a.max_decode_work > 0 && vt::attention_decode_by_shape(a, stream) != 0) return -1;
+  if (a.max_prefill_work > 0) return vt::attention_prefill_by_shape(a, stream);
+  return 0;
+}

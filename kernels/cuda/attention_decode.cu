@@ -1,0 +1,331 @@
+// attention for rows with few queries: decode, and drafts to verify.
+//
+// What it computes: see attention.cuh. A work is (row, chunk) of one KV head: all queries of the
+// row times the heads that share the KV head are the 16 rows of one m16 tile (num_queries * group
+// <= 16).
+//
+// Launch: two persistent blocks a multiprocessor walk the work list; its length is read on the
+// device, so one graph serves every length. Four copier warps fill a ring of 64-key tiles (four of
+// K, then four of V for each 256 keys) as far ahead as it reaches, across works: they never wait
+// for arithmetic, only for a free tile. Four other warps fold: warp w scores tile w, the maxima are
+// exchanged, then each multiplies all weights with its quarter of head_dim, tile by tile in the
+// order of the online softmax. A row of one chunk writes its output; the parts of others are merged
+// ascending: where there is little work by the last block to finish a chunk of the row, which saves
+// a launch; where there is much by a kernel of their own, because under a stream of keys the
+// merge's reads take microseconds each, and a block that falls behind finishes last in the next row
+// too, and merges that as well (measured: 551 us instead of 380 at batch 64, context 4096).
+#include "attention_decode.cuh"
+
+namespace vt {
+namespace {
+
+constexpr int kCopiers = 128;
+constexpr int kWeightRow = kGroupKeys * 2 + 16;
+constexpr int kRingBytes = 80 * 1024;
+
+template <int kDim>
+struct Layout {
+  static constexpr int kTileBytes = kTileKeys * kDim * 2;
+  static constexpr int kTiles = kRingBytes / kTileBytes;
+  static constexpr int kQueryBytes = 16 * kDim * 2;
+  static constexpr int kRing = 1024;                 // barriers before it
+  static constexpr int kQuery = kRing + kRingBytes;  // [2], by turns
+  static constexpr int kWeights = kQuery + 2 * kQueryBytes;
+  static constexpr int kMaxima = kWeights + 16 * kWeightRow;  // f32 [2][4][16], by turns
+  static constexpr int kSums = kMaxima + 2 * 4 * 16 * 4;      // f32 [4][16]
+  static constexpr int kLast = kSums + 4 * 16 * 4;
+  static constexpr int kBytes = kLast + 16;
+};
+
+/** The copier warps: warp w moves keys 16 w .. of every tile. */
+template <typename T, int kDim>
+__device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk& walk,
+                                         uint32_t base, int warp, int lane) {
+  using L = Layout<kDim>;
+  constexpr int kPieces = kDim / 8;
+  const int group = args.num_heads / args.num_kv_heads;
+  const int offset_mask = args.block_size - 1;
+  const int block_shift = 31 - __clz(args.block_size);
+  const uint64_t policy = evict_first_policy();
+  // Lane t < 4 reads the block of the warp's keys of tile t.
+  const auto read_block = [&](const Group& g) {
+    const int key = g.key + lane * kTileKeys + warp * 16;
+    if (g.item >= walk.num_items || lane >= 4 || key >= g.work.key_end) return 0;
+    return __ldcg(args.block_tables + static_cast<int64_t>(g.work.row) * args.max_num_blocks +
+                  (key >> block_shift));
+  };
+  Group current;
+  current.item = blockIdx.x;
+  walk.begin(current);
+  int blocks = read_block(current);
+  int tile = 0;
+  int parity = 1;
+  for (int turn = 0; current.item < walk.num_items; turn ^= 1) {
+    Group next = current;
+    walk.advance(next);
+    const int next_blocks = read_block(next);
+    const int kv_head = current.item % args.num_kv_heads;
+#pragma unroll 1
+    for (int of_v = 0; of_v < 2; of_v++) {
+#pragma unroll 1
+      for (int t = 0; t < 4; t++) {
+        const int block = __shfl_sync(~0u, blocks, t);
+        barrier_wait(base + (L::kTiles + tile) * 8, parity);
+        const int key0 = current.key + t * kTileKeys;
+        if (key0 < current.work.key_end) {
+          const int key = key0 + warp * 16;
+          copy_keys<T, kDim>(args, base + L::kRing + tile * L::kTileBytes, warp * 16, block,
+                             key & offset_mask, of_v, kv_head, current.work.key_end - key, lane,
+                             policy);
+        }
+        if (of_v == 0 && t == 0) {
+          // Row r of the m16 tile is head r % group of query r / group.
+#pragma unroll
+          for (int i = lane; i < 4 * kPieces; i += 32) {
+            const int r = warp * 4 + i / kPieces;
+            const bool valid = r < current.work.num_queries * group;
+            const T* from = static_cast<const T*>(args.qkv);
+            if (valid) {
+              from += static_cast<int64_t>(current.work.query_start + r / group) * args.qkv_stride +
+                      (kv_head * group + r % group) * kDim + i % kPieces * 8;
+            }
+            copy16_async(
+                row_address<kDim>(base + L::kQuery + turn * L::kQueryBytes, r, i % kPieces), from,
+                valid);
+          }
+        }
+        barrier_arrive_after_copies(base + tile * 8);
+        if (++tile == L::kTiles) tile = 0, parity ^= 1;
+      }
+    }
+    current = next;
+    blocks = next_blocks;
+  }
+}
+
+template <typename T, int kDim, bool kMergeInside>
+__global__ void __launch_bounds__(kFolders + kCopiers, 2)
+    attention_decode(const __grid_constant__ VtCudaAttention args) {
+  using L = Layout<kDim>;
+  constexpr int kDimTiles = kDim / 32;  // n8 tiles of a warp's quarter of head_dim
+  extern __shared__ __align__(1024) uint8_t shared[];
+  const uint32_t base = shared_address(shared);
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  start_next();
+  if (threadIdx.x == 0) {
+    for (int t = 0; t < L::kTiles; t++) {
+      barrier_init(base + t * 8, kCopiers);
+      barrier_init(base + (L::kTiles + t) * 8, kFolders / 32);
+    }
+    fence_barrier_init();
+  }
+  __syncthreads();
+  wait_for_previous();
+  const Walk walk = {args, args.work_counts[0] * args.num_kv_heads};
+  if (warp >= kFolders / 32) {
+    copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane);
+    return;
+  }
+
+  float* sums = reinterpret_cast<float*>(shared + L::kSums);
+  int* last_flag = reinterpret_cast<int*>(shared + L::kLast);
+  const int group = args.num_heads / args.num_kv_heads;
+  const float c = args.scale * kLog2E;
+  float m[2] = {-INFINITY, -INFINITY};
+  float l[2] = {0.0f, 0.0f};
+  float o[kDimTiles][4] = {};
+  Group current;
+  current.item = blockIdx.x;
+  walk.begin(current);
+  int tile = 0;  // the ring's tile of this group's first keys
+  int parity = 0;
+  for (int turn = 0; current.item < walk.num_items; turn ^= 1) {
+    Group next = current;
+    walk.advance(next);
+    const AttentionWork& work = current.work;
+    const int tiles = min(4, (work.key_end - current.key + kTileKeys - 1) / kTileKeys);
+    const int rows = work.num_queries * group;
+    int position[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int r = lane / 4 + h * 8;
+      position[h] = r < rows ? work.seq_len - work.num_queries + r / group : -1;
+    }
+    float* maxima = reinterpret_cast<float*>(shared + L::kMaxima) + turn * 64;
+    // Tile t of the group's eight is `tile + t` of the ring.
+    const auto ring_tile = [&](int t) {
+      return tile + t >= 2 * L::kTiles ? tile + t - 2 * L::kTiles
+             : tile + t >= L::kTiles   ? tile + t - L::kTiles
+                                       : tile + t;
+    };
+    const auto ring_parity = [&](int t) {
+      return tile + t >= 2 * L::kTiles ? parity : tile + t >= L::kTiles ? parity ^ 1 : parity;
+    };
+
+    Scores s;
+    barrier_wait(base + tile * 8, parity);  // the queries come with the first tile
+    if (warp < tiles) {
+      const int at = ring_tile(warp);
+      barrier_wait(base + at * 8, ring_parity(warp));
+      score_tile<T, kDim>(s, base + L::kQuery + turn * L::kQueryBytes,
+                          base + L::kRing + at * L::kTileBytes, lane);
+      mask_tile(s, current.key + warp * kTileKeys, position, args.window, lane);
+      float tile_m[2];
+      tile_maximum(s, tile_m);
+      if (lane % 4 == 0) {
+        maxima[warp * 16 + lane / 4] = tile_m[0];
+        maxima[warp * 16 + lane / 4 + 8] = tile_m[1];
+      }
+    }
+    sync_first<kFolders>();
+    __syncwarp();
+    if (lane < 4) {
+      // A tile beyond the last is given back too, but not before it came.
+      barrier_wait(base + ring_tile(lane) * 8, ring_parity(lane));
+      barrier_arrive(base + (L::kTiles + ring_tile(lane)) * 8);
+    }
+    __syncwarp();
+    if (warp < tiles) {
+      float tile_m[2];
+      float tile_sum[2];
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        tile_m[h] = m[h];
+        for (int t = 0; t <= warp; t++) {
+          tile_m[h] = fmaxf(tile_m[h], maxima[t * 16 + lane / 4 + h * 8]);
+        }
+      }
+      tile_weights(s, tile_m, c, tile_sum);
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        if (lane % 4 == 0) sums[warp * 16 + lane / 4 + h * 8] = tile_sum[h];
+        uint8_t* to = shared + L::kWeights + (lane / 4 + h * 8) * kWeightRow +
+                      (warp * kTileKeys + lane % 4 * 2) * 2;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+          *reinterpret_cast<uint32_t*>(to + j * 16) = pack2<T>(s[j][h * 2], s[j][h * 2 + 1]);
+        }
+      }
+    }
+    sync_first<kFolders>();
+    for (int t = 0; t < 4; t++) {
+      const int at = ring_tile(4 + t);
+      barrier_wait(base + at * 8, ring_parity(4 + t));
+      if (t < tiles) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          const int r = lane / 4 + h * 8;
+          const float tile_m = fmaxf(m[h], maxima[t * 16 + r]);
+          const float alpha = rescale(m[h], tile_m, c);
+          l[h] = __fmaf_rn(l[h], alpha, sums[t * 16 + r]);
+          m[h] = tile_m;
+#pragma unroll
+          for (int d = 0; d < kDimTiles; d++) {
+            o[d][h * 2] = __fmul_rn(o[d][h * 2], alpha);
+            o[d][h * 2 + 1] = __fmul_rn(o[d][h * 2 + 1], alpha);
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          uint32_t a[4];
+          ldmatrix4(a, base + L::kWeights + lane % 16 * kWeightRow +
+                           (t * kTileKeys + k * 16 + lane / 16 * 8) * 2);
+#pragma unroll
+          for (int d = 0; d < kDimTiles / 2; d++) {
+            uint32_t b[4];
+            ldmatrix4_trans(
+                b, row_address<kDim>(base + L::kRing + at * L::kTileBytes, k * 16 + lane % 16,
+                                     warp * kDimTiles + d * 2 + lane / 16));
+            mma<T>(o[2 * d], a, b[0], b[1]);
+            mma<T>(o[2 * d + 1], a, b[2], b[3]);
+          }
+        }
+      }
+      __syncwarp();
+      if (lane == 0) barrier_arrive(base + (L::kTiles + at) * 8);
+    }
+    parity = ring_parity(8);
+    tile = ring_tile(8);
+
+    if (walk.ends_item(current)) {
+      const int kv_head = current.item % args.num_kv_heads;
+      float* part =
+          static_cast<float*>(args.scratch) + static_cast<int64_t>(current.item) * 16 * (kDim + 2);
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const int r = lane / 4 + h * 8;
+        if (r >= rows) continue;
+        const int64_t token = work.query_start + r / group;
+        T* out = static_cast<T*>(args.out) + token * args.out_stride +
+                 (kv_head * group + r % group) * kDim;
+        const float inverse = __frcp_rn(l[h]);
+#pragma unroll
+        for (int d = 0; d < kDimTiles; d++) {
+          const int column = warp * (kDim / 4) + d * 8 + lane % 4 * 2;
+          if (work.count == 1) {
+            *reinterpret_cast<uint32_t*>(out + column) =
+                pack2<T>(__fmul_rn(o[d][h * 2], inverse), __fmul_rn(o[d][h * 2 + 1], inverse));
+          } else {
+            __stcg(reinterpret_cast<float2*>(part + r * kDim + column),
+                   make_float2(o[d][h * 2], o[d][h * 2 + 1]));
+          }
+        }
+        if (work.count > 1 && warp == 0 && lane % 4 == 0) {
+          __stcg(reinterpret_cast<float2*>(part + 16 * kDim + r * 2), make_float2(m[h], l[h]));
+        }
+      }
+      if (kMergeInside && work.count > 1) {
+        sync_first<kFolders>();
+        if (threadIdx.x == 0) {
+          // Counts to count - 1 and wraps to 0, ready for the next layer.
+          uint32_t done;
+          asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                       : "=r"(done)
+                       : "l"(args.counters + work.row * args.num_kv_heads + kv_head),
+                         "r"(work.count - 1)
+                       : "memory");
+          *last_flag = done == static_cast<uint32_t>(work.count - 1);
+        }
+        sync_first<kFolders>();
+        if (*last_flag != 0) merge_parts<T, kDim, 2>(args, work, kv_head, c);
+      }
+#pragma unroll
+      for (int h = 0; h < 2; h++) m[h] = -INFINITY, l[h] = 0.0f;
+#pragma unroll
+      for (int d = 0; d < kDimTiles; d++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) o[d][e] = 0.0f;
+      }
+    }
+    current = next;
+  }
+}
+
+template <typename T, int kDim>
+int launch_decode(const VtCudaAttention& args, void* stream) {
+  const int items = args.max_decode_work * args.num_kv_heads;
+  const int blocks = num_multiprocessors() * 2;
+  const bool merge_inside = items <= 4 * blocks;
+  const int launched =
+      launch("attention",
+             merge_inside ? attention_decode<T, kDim, true> : attention_decode<T, kDim, false>,
+             dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::kBytes, args.flags,
+             stream, args);
+  if (launched != 0 || merge_inside) return launched;
+  return attention_merge_by_shape(args, stream);
+}
+
+}  // namespace
+
+int attention_decode_by_shape(const VtCudaAttention& args, void* stream) {
+  const bool f16 = args.dtype == VT_CUDA_F16;
+  if (args.head_dim == 64) {
+    return f16 ? launch_decode<__half, 64>(args, stream)
+               : launch_decode<__nv_bfloat16, 64>(args, stream);
+  }
+  return f16 ? launch_decode<__half, 128>(args, stream)
+             : launch_decode<__nv_bfloat16, 128>(args, stream);
+}
+
+}  // namespace vt

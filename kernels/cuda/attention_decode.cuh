@@ -1,0 +1,98 @@
+// What the two kernels of decode attention share: how a block walks the work list, and the merge of
+// a row's parts, which one of them does.
+#ifndef VT_CUDA_ATTENTION_DECODE_CUH_
+#define VT_CUDA_ATTENTION_DECODE_CUH_
+
+#include "attention.cuh"
+
+namespace vt {
+
+constexpr int kGroupKeys = 256;
+/** Threads that fold tiles, or merge parts. */
+constexpr int kFolders = 128;
+
+/** Merges the parts of rows with several, after the decode kernel. */
+int attention_merge_by_shape(const VtCudaAttention& args, void* stream);
+
+/** 256 keys of a work. */
+struct Group {
+  int item;  // work * num_kv_heads + KV head
+  int key;
+  AttentionWork work;
+};
+
+/** The groups of a block, in order: all of an item, then the next item. */
+struct Walk {
+  const VtCudaAttention& args;
+  int num_items;
+
+  __device__ __forceinline__ void begin(Group& g) const {
+    if (g.item >= args.max_decode_work * args.num_kv_heads) return;
+    // Read before num_items is known: the list has room for max_decode_work.
+    const int4* from =
+        reinterpret_cast<const int4*>(args.decode_work) + g.item / args.num_kv_heads * 2;
+    reinterpret_cast<int4*>(&g.work)[0] = __ldcg(from);
+    reinterpret_cast<int4*>(&g.work)[1] = __ldcg(from + 1);
+    g.key = g.work.key_begin;
+  }
+
+  __device__ __forceinline__ bool ends_item(const Group& g) const {
+    return g.key + kGroupKeys >= g.work.key_end;
+  }
+
+  __device__ __forceinline__ void advance(Group& g) const {
+    if (g.item >= num_items) return;
+    if (ends_item(g)) {
+      g.item += gridDim.x;
+      begin(g);
+    } else {
+      g.key += kGroupKeys;
+    }
+  }
+};
+
+/** The row's output from its parts, chunks ascending; by kFolders threads. */
+template <typename T, int kDim, int kBatch>
+__device__ __forceinline__ void merge_parts(const VtCudaAttention& args, const AttentionWork& work,
+                                            int kv_head, float c) {
+  const int group = args.num_heads / args.num_kv_heads;
+  constexpr int kPart = 16 * (kDim + 2);
+  const int64_t step = static_cast<int64_t>(args.num_kv_heads) * kPart;
+  const float* parts = static_cast<const float*>(args.scratch) +
+                       (static_cast<int64_t>(work.first) * args.num_kv_heads + kv_head) * kPart;
+  for (int i = threadIdx.x * 4; i < work.num_queries * group * kDim; i += kFolders * 4) {
+    const int r = i / kDim;
+    float m = -INFINITY;
+    float l = 0.0f;
+    float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int w0 = 0; w0 < work.count; w0 += kBatch) {
+      float2 sums[kBatch];
+      float4 part[kBatch];
+#pragma unroll
+      for (int w = 0; w < kBatch; w++) {
+        const float* from = parts + min(w0 + w, work.count - 1) * step;
+        sums[w] = __ldcg(reinterpret_cast<const float2*>(from + 16 * kDim + r * 2));
+        part[w] = __ldcg(reinterpret_cast<const float4*>(from + i));
+      }
+#pragma unroll
+      for (int w = 0; w < kBatch; w++) {
+        if (w0 + w >= work.count) break;
+        const Merge merge = merge_sums(m, l, sums[w].x, sums[w].y, c);
+        o.x = merge_value(o.x, part[w].x, merge);
+        o.y = merge_value(o.y, part[w].y, merge);
+        o.z = merge_value(o.z, part[w].z, merge);
+        o.w = merge_value(o.w, part[w].w, merge);
+      }
+    }
+    const float inverse = __frcp_rn(l);
+    const int64_t token = work.query_start + r / group;
+    const uint2 packed = {pack2<T>(__fmul_rn(o.x, inverse), __fmul_rn(o.y, inverse)),
+                          pack2<T>(__fmul_rn(o.z, inverse), __fmul_rn(o.w, inverse))};
+    *reinterpret_cast<uint2*>(static_cast<T*>(args.out) + token * args.out_stride +
+                              (kv_head * group + r % group) * kDim + i % kDim) = packed;
+  }
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_ATTENTION_DECODE_CUH_

@@ -1,0 +1,312 @@
+// What all CUDA kernels share: error reporting, dtypes, and thin names for the instructions they
+// are built from (mma.sync, ldmatrix, cp.async, bulk copies with mbarriers, dependent launch).
+#ifndef VT_CUDA_COMMON_CUH_
+#define VT_CUDA_COMMON_CUH_
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "vt_cuda.h"
+
+namespace vt {
+
+/** Keeps the message for vt_cuda_error() and returns -1. */
+int fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+/** The number of multiprocessors of the current device, read once. */
+int num_multiprocessors();
+/**
+ * Describes a row-major [rows][columns] tensor of 2-byte elements to the copy engine, for boxes of
+ * `box_rows` rows and `box_columns` columns. They land as [box_columns / 64][box_rows][64], 16-byte
+ * piece i of row r at place i ^ (r % 8). Where columns is a multiple of 64, box_columns may be any
+ * multiple of it, and a box begins at (0, row, column / 64); otherwise box_columns must be 64, and
+ * a box begins at (column, row, 0). Zeros beyond the tensor.
+ */
+int make_tensor_map(CUtensorMap* map, const void* data, int64_t rows, int64_t columns,
+                    int64_t row_stride, int box_rows, int box_columns);
+
+#define VT_REQUIRE(condition, ...)                  \
+  do {                                              \
+    if (!(condition)) return vt::fail(__VA_ARGS__); \
+  } while (0)
+
+/**
+ * Launches `kernel(params...)`; with VT_CUDA_DEPENDENT it may start before the kernel in front of
+ * it has finished, and must call wait_for_previous() before it reads or writes what that one
+ * touches.
+ */
+template <typename... Params, typename... Args>
+int launch(const char* op, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+           int flags, void* stream, Args... args) {
+  if (shared_bytes > 48 * 1024) {
+    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                             static_cast<int>(shared_bytes));
+    if (error != cudaSuccess) {
+      return fail("%s: %zu bytes of shared memory: %s", op, shared_bytes,
+                  cudaGetErrorString(error));
+    }
+  }
+  cudaLaunchAttribute dependent;
+  dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  dependent.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &dependent;
+  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 ? 1 : 0;
+  cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
+  return 0;
+}
+
+/** Whether `pointer` and rows of `stride` 2-byte elements keep 16-byte alignment. */
+inline bool aligned16(const void* pointer, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
+}
+
+// ---- dtypes
+
+template <typename T>
+__device__ __forceinline__ float to_f32(T value) {
+  if constexpr (sizeof(T) == 4) {
+    return value;
+  } else if constexpr (std::is_same_v<T, __half>) {
+    return __half2float(value);
+  } else {
+    return __bfloat162float(value);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ T from_f32(float value) {
+  if constexpr (sizeof(T) == 4) {
+    return value;
+  } else if constexpr (std::is_same_v<T, __half>) {
+    return __float2half_rn(value);
+  } else {
+    return __float2bfloat16_rn(value);
+  }
+}
+
+/** Two neighbours as one 32-bit word, the first in the low half. */
+template <typename T>
+__device__ __forceinline__ uint32_t pack2(float low, float high) {
+  if constexpr (std::is_same_v<T, __half>) {
+    __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<uint32_t*>(&pair);
+  } else {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t*>(&pair);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ float2 unpack2(uint32_t word) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return __half22float2(*reinterpret_cast<__half2*>(&word));
+  } else {
+    return __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&word));
+  }
+}
+
+/** Eight neighbours, 16 bytes in memory. */
+template <typename T>
+__device__ __forceinline__ void load8(const T* from, float (&values)[8]) {
+  const uint4 words = *reinterpret_cast<const uint4*>(from);
+  const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float2 pair = unpack2<T>(pairs[i]);
+    values[2 * i] = pair.x;
+    values[2 * i + 1] = pair.y;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store8(T* to, const float (&values)[8]) {
+  *reinterpret_cast<uint4*>(to) =
+      make_uint4(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]),
+                 pack2<T>(values[4], values[5]), pack2<T>(values[6], values[7]));
+}
+
+// ---- matrix instructions. A fragment's place: lane / 4 is its row (A, C) or column (B), lane % 4
+// its pair of columns (A, C) or rows (B).
+
+/** c[16][8] += a[16][16] * b[16][8]: one step of an output's f32 chain. */
+template <typename T>
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                    uint32_t b1) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+
+__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/** Four 8x8 matrices; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void ldmatrix4(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+__device__ __forceinline__ void ldmatrix4_trans(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+// ---- asynchronous copies
+
+/** 16 bytes; zeros instead of the source where `valid` is false. */
+__device__ __forceinline__ void copy16_async(uint32_t destination, const void* source, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(destination),
+               "l"(source), "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/** Waits until at most `kPending` of this thread's groups are under way. */
+template <int kPending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+__device__ __forceinline__ void barrier_init(uint32_t barrier, int count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, int parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+/** Whether the phase has completed; asked early, so that its answer is there when it is needed. */
+__device__ __forceinline__ bool barrier_ready(uint32_t barrier, int parity) {
+  uint32_t ready;
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, done;\n"
+      "}\n"
+      : "=r"(ready)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return ready != 0;
+}
+
+/** Makes barrier_init visible to the copy engine. */
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/** Data read once: first to leave the L2 cache. */
+__device__ __forceinline__ uint64_t evict_first_policy() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ uint64_t evict_last_policy() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+/** As copy16_async, with an L2 policy. */
+__device__ __forceinline__ void copy16_async(uint32_t destination, const void* source, bool valid,
+                                             uint64_t policy) {
+  asm volatile(
+      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(destination),
+      "l"(source), "r"(valid ? 16 : 0), "l"(policy)
+      : "memory");
+}
+
+/** Arrives on `barrier` once all copies this thread has begun have landed. */
+__device__ __forceinline__ void barrier_arrive_after_copies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+/** Fetches a tensor map before its first use. */
+__device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+/**
+ * The box of `map` at (column, row, group) by the copy engine, zeros outside the tensor; its bytes
+ * are counted down on `barrier`.
+ */
+__device__ __forceinline__ void copy_box(uint32_t destination, const CUtensorMap* map, int column,
+                                         int row, int group, uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(destination),
+      "l"(map), "r"(column), "r"(row), "r"(group), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+/** A barrier of the first kThreads threads of the block. */
+template <int kThreads>
+__device__ __forceinline__ void sync_first() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+}
+
+// ---- dependent launch
+
+/** Lets the next kernel of the stream start its prologue. */
+__device__ __forceinline__ void start_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/** Until the kernels before this one have finished and their writes are visible. */
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_COMMON_CUH_

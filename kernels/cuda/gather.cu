@@ -1,0 +1,45 @@
+// embedding and gatherLogitRows: rows by index.
+//
+// What it computes: out[i][:] = source[index[i]][:] for dtypes of 2 bytes; zeros for an index out
+// of range (padding).
+//
+// Launch: a block a row, 16 bytes a thread.
+#include "common.cuh"
+
+namespace vt {
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void __launch_bounds__(kThreads) gather_rows(const __grid_constant__ VtCudaGather args) {
+  start_next();
+  wait_for_previous();
+  const int64_t row = blockIdx.x;
+  const int64_t from = args.index[row];
+  const bool valid = from >= 0 && from < args.num_source_rows;
+  const uint4* source = reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(args.source) +
+                                                       (valid ? from : 0) * args.source_stride);
+  uint4* out = reinterpret_cast<uint4*>(static_cast<uint16_t*>(args.out) + row * args.out_stride);
+  for (int i = threadIdx.x; i < args.columns / 8; i += kThreads) {
+    out[i] = valid ? source[i] : make_uint4(0, 0, 0, 0);
+  }
+}
+
+int gather(const char* op, const VtCudaGather& args, void* stream) {
+  VT_REQUIRE(args.num_rows > 0 && args.columns > 0 && args.columns % 8 == 0,
+             "%s: %d rows of %d columns (a multiple of 8)", op, args.num_rows, args.columns);
+  VT_REQUIRE(aligned16(args.out, args.out_stride) && aligned16(args.source, args.source_stride),
+             "%s: rows must be 16-byte aligned", op);
+  return launch(op, gather_rows, dim3(args.num_rows), dim3(kThreads), 0, args.flags, stream, args);
+}
+
+}  // namespace
+}  // namespace vt
+
+extern "C" int vt_cuda_embedding(const VtCudaGather* args, void* stream) {
+  return vt::gather("embedding", *args, stream);
+}
+
+extern "C" int vt_cuda_gather_logit_rows(const VtCudaGather* args, void* stream) {
+  return vt::gather("gatherLogitRows", *args, stream);
+}

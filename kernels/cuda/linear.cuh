@@ -1,0 +1,40 @@
+// What the kernels of linear share: the end of every output, so that its rounding is written once.
+#ifndef VT_CUDA_LINEAR_CUH_
+#define VT_CUDA_LINEAR_CUH_
+
+#include "common.cuh"
+
+namespace vt {
+
+/** out[m][n], out[m][n + 1] from their sums: bias, then residual, in f32; rounded once. */
+template <typename T>
+__device__ __forceinline__ void write_pair(const VtCudaLinear& args, int m, int n, float first,
+                                           float second) {
+  float values[2] = {first, second};
+#pragma unroll
+  for (int e = 0; e < 2; e++) {
+    if (n + e >= args.n) return;
+    float value = values[e];
+    if (args.bias != nullptr) value += to_f32(static_cast<const T*>(args.bias)[n + e]);
+    if (args.residual != nullptr) {
+      const int64_t at = static_cast<int64_t>(m) * args.residual_stride + n + e;
+      value += to_f32(static_cast<const T*>(args.residual)[at]);
+    }
+    const int64_t at = static_cast<int64_t>(m) * args.out_stride + n + e;
+    if (args.out_dtype == VT_CUDA_F32) {
+      static_cast<float*>(args.out)[at] = value;
+    } else {
+      static_cast<T*>(args.out)[at] = from_f32<T>(value);
+    }
+  }
+}
+
+/** m <= 64. */
+int linear_skinny_f16(const VtCudaLinear& args, void* stream);
+int linear_skinny_bf16(const VtCudaLinear& args, void* stream);
+/** Any m; of use above 64. */
+int linear_large(const VtCudaLinear& args, void* stream);
+
+}  // namespace vt
+
+#endif  // VT_CUDA_LINEAR_CUH_

@@ -1,0 +1,129 @@
+// rmsNorm and headRmsNorm.
+//
+// What it computes: out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once. The sum of
+// squares has one tree a width: a thread adds its 16-byte pieces ascending, elements ascending;
+// lanes fold pairwise at distance 16, 8, 4, 2, 1; warps ascending. The number of threads depends on
+// the width alone, never on the number of rows.
+//
+// Launch: rmsNorm a block a row, 16 bytes a thread and step; headRmsNorm a warp a head.
+#include "common.cuh"
+
+namespace vt {
+namespace {
+
+constexpr int kMaxColumns = 16384;
+constexpr int kMaxThreads = 512;
+constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
+
+__device__ __forceinline__ float sum_of_squares(const float (&values)[8], float sum) {
+#pragma unroll
+  for (int e = 0; e < 8; e++) sum = __fadd_rn(sum, __fmul_rn(values[e], values[e]));
+  return sum;
+}
+
+__device__ __forceinline__ float warp_sum(float sum) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+  return sum;
+}
+
+__device__ __forceinline__ float scale_of(float sum, int columns, float eps) {
+  return __frcp_rn(__fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(columns)), eps)));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kMaxThreads)
+    rms_norm(const __grid_constant__ VtCudaRmsNorm args) {
+  __shared__ float sums[kMaxThreads / 32];
+  start_next();
+  wait_for_previous();
+  const int64_t row = blockIdx.x;
+  const T* x = static_cast<const T*>(args.x) + row * args.x_stride;
+  const int pieces = args.columns / 8;
+  float values[kMaxPieces][8];
+  float sum = 0.0f;
+#pragma unroll
+  for (int p = 0; p < kMaxPieces; p++) {
+    const int i = threadIdx.x + p * blockDim.x;
+    if (i >= pieces) break;
+    load8(x + i * 8, values[p]);
+    sum = sum_of_squares(values[p], sum);
+  }
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  float total = 0.0f;
+  for (int w = 0; w < blockDim.x / 32; w++) total = __fadd_rn(total, sums[w]);
+  const float scale = scale_of(total, args.columns, args.eps);
+  T* out = static_cast<T*>(args.out) + row * args.out_stride;
+#pragma unroll
+  for (int p = 0; p < kMaxPieces; p++) {
+    const int i = threadIdx.x + p * blockDim.x;
+    if (i >= pieces) break;
+    float weight[8];
+    load8(static_cast<const T*>(args.weight) + i * 8, weight);
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+      values[p][e] = __fmul_rn(__fmul_rn(values[p][e], scale), weight[e]);
+    }
+    store8(out + i * 8, values[p]);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(128)
+    head_rms_norm(const __grid_constant__ VtCudaHeadRmsNorm args) {
+  start_next();
+  wait_for_previous();
+  const int heads = args.num_heads + args.num_kv_heads;
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
+  if (item >= static_cast<int64_t>(args.num_tokens) * heads) return;
+  const int lane = threadIdx.x % 32;
+  const int head = static_cast<int>(item % heads);
+  T* x =
+      static_cast<T*>(args.qkv) + item / heads * args.qkv_stride + head * args.head_dim + lane * 8;
+  const bool active = lane * 8 < args.head_dim;
+  float values[8] = {};
+  if (active) load8(x, values);
+  const float sum = warp_sum(sum_of_squares(values, 0.0f));
+  if (!active) return;
+  const float scale = scale_of(sum, args.head_dim, args.eps);
+  float weight[8];
+  load8(static_cast<const T*>(head < args.num_heads ? args.q_weight : args.k_weight) + lane * 8,
+        weight);
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = __fmul_rn(__fmul_rn(values[e], scale), weight[e]);
+  store8(x, values);
+}
+
+}  // namespace
+}  // namespace vt
+
+extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
+  using namespace vt;
+  const VtCudaRmsNorm& a = *args;
+  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 8 == 0 && a.columns <= kMaxColumns,
+             "rmsNorm: %d rows of %d columns (a multiple of 8, at most %d)", a.num_rows, a.columns,
+             kMaxColumns);
+  VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
+  VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
+             "rmsNorm: rows must be 16-byte aligned");
+  const int threads = a.columns <= 1024 ? 128 : a.columns <= 4096 ? 256 : kMaxThreads;
+  return launch("rmsNorm", a.dtype == VT_CUDA_F16 ? rms_norm<__half> : rms_norm<__nv_bfloat16>,
+                dim3(a.num_rows), dim3(threads), 0, a.flags, stream, a);
+}
+
+extern "C" int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* stream) {
+  using namespace vt;
+  const VtCudaHeadRmsNorm& a = *args;
+  VT_REQUIRE(a.num_tokens > 0 && a.head_dim > 0 && a.head_dim % 8 == 0 && a.head_dim <= 256,
+             "headRmsNorm: %d tokens, head_dim %d (a multiple of 8, at most 256)", a.num_tokens,
+             a.head_dim);
+  VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "headRmsNorm: dtype %d", a.dtype);
+  VT_REQUIRE(aligned16(a.qkv, a.qkv_stride) && aligned16(a.q_weight, 0) && aligned16(a.k_weight, 0),
+             "headRmsNorm: rows must be 16-byte aligned");
+  const int64_t items = static_cast<int64_t>(a.num_tokens) * (a.num_heads + a.num_kv_heads);
+  return launch("headRmsNorm",
+                a.dtype == VT_CUDA_F16 ? head_rms_norm<__half> : head_rms_norm<__nv_bfloat16>,
+                dim3(static_cast<unsigned>((items + 3) / 4)), dim3(128), 0, a.flags, stream, a);
+}

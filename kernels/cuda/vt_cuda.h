@@ -1,0 +1,181 @@
+// The C ABI of libvt_cuda.so: what the addon sees of the CUDA kernels. Plain C, no CUDA headers: a
+// stream is an opaque pointer, device memory is void*. Op names mirror kernels/ops.ts.
+//
+// Every launcher checks its shapes, queues work on `stream`, and returns 0, or -1 with the reason
+// in vt_cuda_error() (per thread). Nothing here allocates device memory or waits for the device.
+#ifndef VT_CUDA_H_
+#define VT_CUDA_H_
+
+#include <stdint.h>
+
+#define VT_CUDA_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Bumped when a struct below changes. */
+#define VT_CUDA_ABI 1
+
+enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
+
+/** Bits of `flags`. */
+enum {
+  /** Launch as programmatic dependent of the kernel before it on the stream. */
+  VT_CUDA_DEPENDENT = 1,
+};
+
+VT_CUDA_API int vt_cuda_abi(void);
+/** Why the last call on this thread returned -1. */
+VT_CUDA_API const char* vt_cuda_error(void);
+
+/** out[i] = source[index[i]]; a row of zeros where index[i] is not in [0, num_source_rows). */
+typedef struct {
+  void* out;            /* [num_rows][columns] dtype */
+  const void* source;   /* [num_source_rows][columns] dtype: the embedding's weight, or x */
+  const int32_t* index; /* [num_rows]: token ids, or logit rows */
+  int32_t num_rows, columns, num_source_rows; /* columns: a multiple of 8 */
+  int32_t out_stride, source_stride;          /* elements */
+  int32_t flags;
+} VtCudaGather;
+VT_CUDA_API int vt_cuda_embedding(const VtCudaGather* args, void* stream);
+VT_CUDA_API int vt_cuda_gather_logit_rows(const VtCudaGather* args, void* stream);
+
+/** out[t][i] = cos(positions[t] * inv_freq[i]) * factor, out[t][d / 2 + i] = sin(..) * factor. */
+typedef struct {
+  float* out;               /* [num_tokens][head_dim] */
+  const float* inv_freq;    /* [head_dim / 2] */
+  const int32_t* positions; /* [num_tokens] */
+  int32_t num_tokens, head_dim;
+  float factor;
+  int32_t flags;
+} VtCudaRopeCosSin;
+VT_CUDA_API int vt_cuda_rope_cos_sin(const VtCudaRopeCosSin* args, void* stream);
+
+/** out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; one summation tree a width. */
+typedef struct {
+  void* out;                 /* [num_rows][columns] dtype; may be x */
+  const void* x;             /* [num_rows][columns] dtype */
+  const void* weight;        /* [columns] dtype */
+  int32_t num_rows, columns; /* columns: a multiple of 8, at most 16384 */
+  int32_t out_stride, x_stride;
+  float eps;
+  int32_t dtype;
+  int32_t flags;
+} VtCudaRmsNorm;
+VT_CUDA_API int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream);
+
+/** rmsNorm of every query head (q_weight) and every KV head of K (k_weight), in place. */
+typedef struct {
+  void* qkv;            /* [num_tokens][(num_heads + 2 num_kv_heads) * head_dim] dtype */
+  const void* q_weight; /* [head_dim] */
+  const void* k_weight; /* [head_dim] */
+  int32_t num_tokens, num_heads, num_kv_heads, head_dim; /* head_dim: a multiple of 8, <= 256 */
+  int32_t qkv_stride;
+  float eps;
+  int32_t dtype;
+  int32_t flags;
+} VtCudaHeadRmsNorm;
+VT_CUDA_API int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* stream);
+
+/** Rotates q (in place) and k by cos_sin, then writes k and v to their slot; slot -1 writes
+ * nothing. */
+typedef struct {
+  void* qkv;            /* [num_tokens][(num_heads + 2 num_kv_heads) * head_dim] dtype */
+  const float* cos_sin; /* [num_tokens][head_dim], of vt_cuda_rope_cos_sin */
+  const int32_t* slots; /* [num_tokens] block * block_size + offset */
+  void* kv_cache;       /* [block][num_layers][K|V][num_kv_heads][block_size][head_dim] dtype */
+  int32_t num_tokens, num_heads, num_kv_heads, head_dim; /* head_dim: a multiple of 16 */
+  int32_t num_layers, layer, block_size;
+  int32_t qkv_stride;
+  int32_t dtype;
+  int32_t flags;
+} VtCudaRopeAndCache;
+VT_CUDA_API int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stream);
+
+/** out = silu(gate) * up, in f32, rounded once. */
+typedef struct {
+  void* out;                 /* [num_rows][columns] dtype */
+  const void* gate_up;       /* [num_rows][2 columns] dtype */
+  int32_t num_rows, columns; /* columns: a multiple of 8 */
+  int32_t out_stride, gate_up_stride;
+  int32_t interleave; /* 0: gate, then up; n: they alternate in groups of n, a multiple of 8 */
+  int32_t dtype;
+  int32_t flags;
+} VtCudaSiluAndMul;
+VT_CUDA_API int vt_cuda_silu_and_mul(const VtCudaSiluAndMul* args, void* stream);
+
+/**
+ * out[m][n] = round(sum_k x[m][k] * weight[n][k] (+ bias[n]) (+ residual[m][n])), the sum in one
+ * f32 chain, k ascending by 16, whatever m. Strides in elements; k a multiple of 16, rows 16-byte
+ * aligned.
+ */
+typedef struct {
+  void* out;            /* [m][n] dtype or f32 */
+  const void* x;        /* [m][k] dtype */
+  const void* weight;   /* [n][k] dtype */
+  const void* bias;     /* [n] dtype, or null */
+  const void* residual; /* [m][n] dtype, or null; may be `out` */
+  int32_t m, n, k;
+  int32_t out_stride, x_stride, weight_stride, residual_stride;
+  int32_t dtype;     /* VT_CUDA_F16 or VT_CUDA_BF16 */
+  int32_t out_dtype; /* the same, or VT_CUDA_F32 */
+  int32_t flags;
+  /**
+   * 0 = by shape, else warps | tiles << 8 | (columns of a stage) << 16: for tuning only. Never
+   * changes the result.
+   */
+  int32_t tuning;
+} VtCudaLinear;
+VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
+
+/**
+ * Paged causal attention, after the keys and values of this step are in the cache. Rows with
+ * num_queries * (num_heads / num_kv_heads) <= 16 go through decode_work, others through
+ * prefill_work; both lists come from vt_cuda_plan_attention, on the device. A row's result does not
+ * depend on which, nor on the rest of the batch.
+ */
+typedef struct {
+  void* out;            /* [num_tokens][num_heads * head_dim] dtype */
+  const void* qkv;      /* [num_tokens][qkv_stride] dtype, queries first */
+  const void* kv_cache; /* [block][num_layers][K|V][num_kv_heads][block_size][head_dim] dtype */
+  const int32_t* block_tables; /* [rows][max_num_blocks] */
+  const int32_t* decode_work;  /* [][8], 16-byte aligned */
+  const int32_t* prefill_work; /* [][8] */
+  const int32_t* work_counts;  /* [2]: decode, prefill */
+  /* Bounds known to the host, and room in the lists; 0 leaves the kernel out. */
+  int32_t max_decode_work, max_prefill_work;
+  void* scratch;      /* f32 [max_decode_work * num_kv_heads][16][head_dim + 2] */
+  uint32_t* counters; /* [rows * num_kv_heads], zero before the first call, zero after each */
+  int32_t num_layers, layer;
+  int32_t num_heads, num_kv_heads, head_dim; /* head_dim 64 or 128 */
+  int32_t block_size;                        /* a power of two from 16 */
+  int32_t max_num_blocks;
+  int32_t qkv_stride, out_stride; /* elements */
+  int32_t window;                 /* 0 = all keys */
+  float scale;
+  int32_t dtype; /* VT_CUDA_F16 or VT_CUDA_BF16 */
+  int32_t flags;
+} VtCudaAttention;
+VT_CUDA_API int vt_cuda_attention(const VtCudaAttention* args, void* stream);
+
+/** Builds the work lists of a step: one launch, shared by all layers of one window. */
+typedef struct {
+  const int32_t* query_start; /* [num_seqs + 1], prefix sums of the step's tokens a row */
+  const int32_t* seq_lens;    /* [num_seqs], context with this step's tokens */
+  int32_t* decode_work;       /* [max_work][8] */
+  int32_t* prefill_work;      /* [max_work][8] */
+  int32_t* work_counts;       /* [2] */
+  int32_t num_seqs;
+  int32_t max_work;
+  int32_t num_heads, num_kv_heads;
+  int32_t window;
+  int32_t flags;
+} VtCudaPlanAttention;
+VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // VT_CUDA_H_

@@ -1,0 +1,167 @@
+"""Checks and times the CUDA kernels on the GPU of this machine, and prints the tables of
+docs/benchmarks.md:
+
+    npm run build:cuda && python scripts/bench-gpu.py [--library PATH] [--no-check]
+
+Needs torch. Times are medians of replayed CUDA graphs with dependent launch, weights and caches
+rotated or larger than L2; bandwidth is measured in the same run."""
+
+import argparse
+import glob
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "test/kernels/cuda"))
+import check  # noqa: E402
+from vt_cuda import DEPENDENT, VtCuda  # noqa: E402
+
+SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048), (16384, 2048),
+          (2048, 8192), (128256, 2048))
+
+
+def median_ms(run, count, repeats=9):
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / count)
+    return sorted(times)[len(times) // 2]
+
+
+def graph_us(vt, calls, repeats):
+    """Microseconds of one call, in a graph of all calls, `repeats` times over."""
+    vt.flags = DEPENDENT
+    calls[0]()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(repeats):
+            for call in calls:
+                call()
+    vt.flags = 0
+    return median_ms(graph.replay, repeats * len(calls)) * 1e3
+
+
+def read_bandwidth():
+    """GB/s of the faster of two reductions over 2 GiB."""
+    data = torch.randn(1 << 29, device="cuda")
+    return max(data.numel() * 4 / median_ms(run, 1) / 1e6 for run in (data.sum, data.max))
+
+
+def linear_times(vt, bandwidth):
+    print("\n| linear, bf16 | bytes at the read bandwidth | M = 1 | 8 | 16 | 32 | 64 |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    sizes = (1, 8, 16, 32, 64)
+    totals = dict.fromkeys(sizes, 0.0)
+    limits = 0.0
+    for n, k in SHAPES:
+        count = max(4, math.ceil(210e6 / (2 * n * k)))
+        weights = [torch.empty(n, k, device="cuda", dtype=torch.bfloat16).normal_()
+                   for _ in range(count)]
+        limit = 2 * n * k / bandwidth / 1e3
+        limits += limit
+        cells = []
+        for m in sizes:
+            x = torch.randn(m, k, device="cuda").bfloat16()
+            out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
+            calls = [lambda w=w: vt.linear(out, x, w) for w in weights]
+            graph_us(vt, calls, 1)
+            us = graph_us(vt, calls, max(1, 24 // count))
+            totals[m] += us
+            cells.append(f"{us:.2f} us ({limit / us:.0%})")
+        print(f"| {n} x {k} | {limit:.2f} us | " + " | ".join(cells) + " |", flush=True)
+        del weights
+    share = " | ".join(f"{limits / totals[m]:.1%}" for m in sizes)
+    print(f"| all, byte-weighted | {limits:.1f} us | {share} |")
+
+
+def large_linear_times(vt):
+    print("\n| linear, bf16 | M = 256 | cuBLAS | M = 2048 | cuBLAS |")
+    print("| --- | --- | --- | --- | --- |")
+    for n, k in ((6144, 4096), (28672, 4096), (4096, 14336)):
+        cells = []
+        for m in (256, 2048):
+            x = torch.randn(m, k, device="cuda").bfloat16()
+            w = torch.randn(n, k, device="cuda").bfloat16()
+            out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
+            for run in (lambda: vt.linear(out, x, w), lambda: torch.mm(x, w.t(), out=out)):
+                ms = median_ms(lambda: [run() for _ in range(10)], 10)
+                cells.append(f"{2 * m * n * k / ms / 1e9:.0f} TFLOP/s")
+        print(f"| {n} x {k} | " + " | ".join(cells) + " |", flush=True)
+
+
+def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2):
+    blocks = batch * context // 16
+    cache = torch.empty(blocks + 1, layers, 2, kv_heads, 16, dim, device="cuda",
+                        dtype=torch.bfloat16).normal_()
+    tables = (torch.randperm(blocks, device="cuda") + 1).int().view(batch, -1).contiguous()
+    ints = lambda *a, **k: torch.arange(*a, dtype=torch.int32, device="cuda", **k)
+    qkv = torch.randn(batch * queries, (heads + 2 * kv_heads) * dim, device="cuda").bfloat16()
+    out = torch.empty(batch * queries, heads * dim, device="cuda", dtype=torch.bfloat16)
+    tile = 64 // (heads // kv_heads)
+    works = batch * (math.ceil(context / 256) if queries == 1 else math.ceil(queries / tile))
+    lists = vt.plan_attention(ints(0, batch * queries + 1, queries),
+                              torch.full((batch,), context, dtype=torch.int32, device="cuda"),
+                              heads, kv_heads, works)
+    scratch = torch.empty(works * kv_heads, 16, dim + 2, device="cuda")
+    counters = torch.zeros(batch * kv_heads, dtype=torch.int32, device="cuda")
+    bounds = {"max_decode_work": works if queries == 1 else 0,
+              "max_prefill_work": 0 if queries == 1 else works}
+    calls = [lambda layer=layer: vt.attention(out, qkv, cache, tables, lists, scratch, counters,
+                                              layer, heads, dim**-0.5, **bounds)
+             for layer in range(layers)]
+    return graph_us(vt, calls, 4 if queries == 1 else 1)
+
+
+def attention_times(vt, bandwidth):
+    print("\n| attention, bf16, shuffled blocks of 16 | bytes at the read bandwidth | time |")
+    print("| --- | --- | --- |")
+    for batch, context, heads, kv_heads, dim in (
+            (64, 4096, 32, 8, 128), (64, 4096, 32, 8, 64), (256, 512, 32, 8, 128),
+            (256, 512, 32, 8, 64), (256, 512, 16, 8, 128), (16, 8192, 32, 8, 128),
+            (8, 1024, 32, 8, 128), (1, 4096, 32, 8, 128), (1, 256, 32, 8, 128), (1, 256, 32, 8, 64)):
+        us = attention_us(vt, batch, context, heads, kv_heads, dim)
+        limit = batch * context * kv_heads * dim * 4 / bandwidth / 1e3
+        print(f"| decode, batch {batch}, context {context}, {heads}/{kv_heads} x {dim} | "
+              f"{limit:.1f} us | {us:.1f} us ({limit / us:.0%}) |", flush=True)
+    for batch, context, heads, kv_heads, dim in ((8, 2048, 32, 8, 128), (8, 2048, 32, 8, 64),
+                                                 (1, 8192, 32, 8, 128)):
+        us = attention_us(vt, batch, context, heads, kv_heads, dim, queries=context)
+        flops = 2 * batch * heads * dim * context * context
+        print(f"| prefill, {batch} x {context}, {heads}/{kv_heads} x {dim} | | "
+              f"{us:.0f} us ({flops / us / 1e6:.0f} TFLOP/s) |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--library", default=next(iter(glob.glob(str(ROOT / "build/*/libvt_cuda.so"))), None))
+    parser.add_argument("--no-check", action="store_true")
+    options = parser.parse_args()
+    if options.library is None:
+        sys.exit("no libvt_cuda.so under build/: run npm run build:cuda, or pass --library")
+    if not torch.cuda.is_available():
+        sys.exit("bench-gpu.py needs an NVIDIA GPU")
+    vt = VtCuda(options.library)
+    if not options.no_check and check.run(vt, check.GROUPS, show_good=False) != 0:
+        sys.exit(1)
+    a = torch.randn(8192, 8192, device="cuda").bfloat16()
+    for _ in range(50):
+        a @ a  # out of the idle clocks
+    bandwidth = read_bandwidth()
+    print(f"\n{torch.cuda.get_device_name()}, read bandwidth {bandwidth:.0f} GB/s")
+    linear_times(vt, bandwidth)
+    large_linear_times(vt)
+    attention_times(vt, bandwidth)
+    print(f"\nread bandwidth again: {read_bandwidth():.0f} GB/s")
+
+
+if __name__ == "__main__":
+    main()

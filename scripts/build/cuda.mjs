@@ -1,0 +1,109 @@
+// Compiles kernels/cuda with nvcc, one object a source, each rebuilt only when it, a header, a flag
+// or the compiler changed. Knows nothing of the addon, which loads the library at run time.
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { hashOf, listFiles } from './hash.mjs';
+import { withLock } from './lock.mjs';
+import { BuildError, nativeTarget } from './native.mjs';
+
+const folder = 'kernels/cuda';
+const flags = [
+  '-std=c++17', '-O3', '-fmad=false', '-Xcompiler', '-fPIC,-fvisibility=hidden,-ffp-contract=off',
+]; // prettier-ignore
+
+/** Where pip's packages nvidia-cuda-nvcc and its kin keep the toolkit. */
+function pipToolkits() {
+  const code =
+    'import sysconfig,site;print("\\n".join({sysconfig.get_path("purelib"),site.getusersitepackages()}))';
+  const run = spawnSync('python3', ['-c', code], { encoding: 'utf8' });
+  if (run.status !== 0) return [];
+  return run.stdout.trim().split('\n').map((path) => join(path, 'nvidia', 'cu13')); // prettier-ignore
+}
+
+/** The nvcc to use: { nvcc, version, libraries }, or null. `libraries` is a folder or null. */
+export function findNvcc() {
+  const onPath = (process.env.PATH ?? '').split(':').map((path) => join(path, 'nvcc'));
+  const homes = [process.env.CUDA_HOME, ...pipToolkits()].filter(Boolean);
+  for (const nvcc of [...onPath, ...homes.map((home) => join(home, 'bin', 'nvcc'))]) {
+    if (!existsSync(nvcc)) continue;
+    const run = spawnSync(nvcc, ['--version'], { encoding: 'utf8' });
+    if (run.status !== 0) continue;
+    // nvcc finds its own libraries, except in pip's layout.
+    const libraries = join(dirname(dirname(nvcc)), 'lib');
+    return { nvcc, version: run.stdout.trim(), libraries: existsSync(libraries) ? libraries : null };
+  }
+  return null;
+}
+
+/** Builds what is stale into `outDir`. Returns the library's path. */
+export async function buildCuda({
+  root,
+  release = false,
+  outDir = join(root, 'build', nativeTarget()),
+  report = () => {},
+}) {
+  const found = findNvcc();
+  if (found === null) {
+    throw Object.assign(
+      new BuildError(
+        'no nvcc on the PATH, in CUDA_HOME or among pip packages: install the CUDA 13 toolkit, or pip install nvidia-cuda-nvcc==13.0.* nvidia-cuda-runtime==13.0.* nvidia-cuda-cccl==13.0.* nvidia-cuda-crt==13.0.* nvidia-nvvm==13.0.*',
+      ),
+      { noCompiler: true },
+    );
+  }
+  const targets = ['-gencode', 'arch=compute_90a,code=sm_90a'];
+  if (release) {
+    throw new BuildError('--release needs kernels for sm_80, which are not built yet');
+  }
+  return await withLock(join(outDir, '.cuda.lock'), async () => {
+    const sources = listFiles(root, folder, ['.cu']);
+    const headers = listFiles(root, folder, ['.cuh', '.h']);
+    const text = JSON.stringify([flags, targets, found.version]);
+    const objects = join(outDir, 'obj', 'cuda');
+    mkdirSync(objects, { recursive: true });
+    const objectOf = (source) => join(objects, `${basename(source)}.o`);
+    const stale = sources.filter((source) => {
+      const stamp = `${objectOf(source)}.hash`;
+      const current = existsSync(objectOf(source)) && existsSync(stamp);
+      return !current || readFileSync(stamp, 'utf8') !== hashOf(root, [source, ...headers], [text]);
+    });
+    const pending = [...stale];
+    const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
+      for (let source = pending.shift(); source; source = pending.shift()) {
+        report(`compile ${source}`);
+        const args = [...flags, ...targets, '-c', join(root, source), '-o', objectOf(source)];
+        await run(found.nvcc, args, source);
+        writeFileSync(`${objectOf(source)}.hash`, hashOf(root, [source, ...headers], [text]));
+      }
+    });
+    await Promise.all(workers);
+    const output = join(outDir, 'libvt_cuda.so');
+    const stamp = join(outDir, 'libvt_cuda.hash');
+    const hash = hashOf(root, [...sources, ...headers], [text]);
+    if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) {
+      return output;
+    }
+    // A process may have the old file mapped: write beside it, then rename.
+    const fresh = `${output}.${process.pid}`;
+    const libraries = found.libraries === null ? [] : ['-L', found.libraries];
+    const link = ['-shared', '-cudart', 'static', ...libraries, ...targets];
+    await run(found.nvcc, [...link, ...sources.map(objectOf), '-o', fresh], 'libvt_cuda.so');
+    renameSync(fresh, output);
+    writeFileSync(stamp, hash);
+    report(`built ${output}`);
+    return output;
+  });
+}
+
+function run(program, args, what) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    child.on('error', reject);
+    child.on('exit', (code) => {
+      if (code === 0) resolve();
+      else reject(new BuildError(`nvcc failed on ${what}`));
+    });
+  });
+}

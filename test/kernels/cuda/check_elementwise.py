@@ -1,0 +1,116 @@
+"""embedding, gatherLogitRows, ropeCosSin, rmsNorm, headRmsNorm, ropeAndCache and siluAndMul against
+float64, with sentinels around what they may write; rows alone have the bits of rows in a batch."""
+
+import torch
+
+from vt_cuda import VtCuda
+
+DTYPES = ((torch.bfloat16, 4e-3), (torch.float16, 5e-4))
+
+
+def error_of(got, want):
+    e = ((got.double() - want).norm() / want.norm()).item()
+    return e if e == e else float("inf")
+
+
+def framed(rows, columns, dtype):
+    """A view with a row and 8 columns of sentinels behind it."""
+    whole = torch.full((rows + 1, columns + 8), 7.0, device="cuda", dtype=dtype)
+    return whole, whole[:rows, :columns]
+
+
+def intact(whole, rows, columns):
+    return bool((whole[rows] == 7).all() and (whole[:, columns:] == 7).all())
+
+
+def check(vt: VtCuda, report):
+    g = torch.Generator(device="cuda").manual_seed(3)
+    rand = lambda *shape: torch.randn(*shape, device="cuda", generator=g)
+    ints = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
+
+    for dtype, limit in DTYPES:
+        source = rand(1000, 72).to(dtype)
+        index = ints([0, 999, 5, 5, -1, 1000, 17])
+        for function in ("vt_cuda_embedding", "vt_cuda_gather_logit_rows"):
+            whole, out = framed(7, 72, dtype)
+            vt.gather(function, out, source, index)
+            want = source[index.clamp(0, 999).long()]
+            want[4:6] = 0
+            report(f"{function[8:]} {dtype}", 0.0, 1e-9, torch.equal(out, want) and intact(whole, 7, 72))
+
+        for columns in (8, 64, 576, 1024, 2048, 4096, 5120, 8192, 16384):
+            x = (rand(33, columns) * 3).to(dtype)
+            weight = (1 + 0.1 * rand(columns)).to(dtype)
+            whole, out = framed(33, columns, dtype)
+            vt.rms_norm(out, x, weight, 1e-5)
+            d = x.double()
+            want = d / (d.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+            one = torch.empty(1, columns, device="cuda", dtype=dtype)
+            vt.rms_norm(one, x[32:], weight, 1e-5)
+            inplace = x.clone()
+            vt.rms_norm(inplace, inplace, weight, 1e-5)
+            report(f"rmsNorm {dtype} {columns}", error_of(out, want), limit,
+                   torch.equal(one[0], out[32]) and torch.equal(inplace, out)
+                   and intact(whole, 33, columns))
+
+        for heads, kv_heads, dim in ((32, 8, 128), (9, 3, 64), (16, 8, 128), (4, 1, 256), (2, 2, 80)):
+            columns = (heads + 2 * kv_heads) * dim
+            tokens = 37
+            qkv = (rand(tokens, columns) * 2).to(dtype)
+            qw, kw = ((1 + 0.1 * rand(dim)).to(dtype) for _ in range(2))
+            whole, view = framed(tokens, columns, dtype)
+            view.copy_(qkv)
+            vt.head_rms_norm(view, qw, kw, heads, kv_heads, 1e-6)
+            d = qkv.double().view(tokens, -1, dim)
+            want = d / (d.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+            want[:, :heads] *= qw.double()
+            want[:, heads:heads + kv_heads] *= kw.double()
+            want[:, heads + kv_heads:] = d[:, heads + kv_heads:]
+            v = (heads + kv_heads) * dim
+            report(f"headRmsNorm {dtype} {heads}/{kv_heads}x{dim}", error_of(view, want.flatten(1)),
+                   limit, torch.equal(view[:, v:], qkv[:, v:]) and intact(whole, tokens, columns))
+
+            half = dim // 2
+            inv_freq = 500000.0 ** (-torch.arange(half, device="cuda", dtype=torch.float32) / half)
+            positions = ints([0, 1, 2, 100, 8191, 131071, 524288] + list(range(30)))
+            cos_sin = torch.full((tokens, dim), float("nan"), device="cuda")
+            vt.rope_cos_sin(cos_sin, inv_freq, positions, 1.5)
+            angle = (positions.float()[:, None] * inv_freq).double()
+            report(f"ropeCosSin {dim}", error_of(cos_sin, torch.cat((angle.cos(), angle.sin()), 1) * 1.5),
+                   1e-6, True)
+
+            block = 16
+            cache = torch.full((5, 3, 2, kv_heads, block, dim), 7.0, device="cuda", dtype=dtype)
+            slots = torch.randperm(4 * block, device="cuda", generator=g)[:tokens].int() + block
+            slots[3] = slots[20] = -1
+            whole, view = framed(tokens, columns, dtype)
+            view.copy_(qkv)
+            vt.rope_and_cache(view, cos_sin, slots, cache, 1, heads)
+            x = qkv.double().view(tokens, -1, dim)
+            c, s = cos_sin.double()[:, None, :half], cos_sin.double()[:, None, half:]
+            a, b = x[..., :half], x[..., half:]
+            turned = torch.cat((a * c - b * s, b * c + a * s), -1)
+            q_error = error_of(view[:, :heads * dim], turned[:, :heads].flatten(1))
+            live = slots >= 0
+            at = slots[live].long()
+            k = cache[at // block, 1, 0, :, at % block]
+            values = cache[at // block, 1, 1, :, at % block]
+            k_error = error_of(k, turned[live, heads:heads + kv_heads])
+            exact = torch.equal(values, qkv.view(tokens, -1, dim)[live, heads + kv_heads:])
+            exact &= torch.equal(view[:, heads * dim:], qkv[:, heads * dim:])
+            touched = torch.zeros(5, 3, 2, kv_heads, block, dim, dtype=torch.bool, device="cuda")
+            touched[at // block, 1, :, :, at % block] = True
+            exact &= bool((cache[~touched] == 7).all()) and intact(whole, tokens, columns)
+            report(f"ropeAndCache {dtype} {heads}/{kv_heads}x{dim}", max(q_error, k_error), limit, exact)
+
+        for rows, columns, interleave in ((1, 8, 0), (5, 1536, 0), (33, 8192, 8), (300, 14336, 8), (3, 48, 16)):
+            x = (rand(rows, 2 * columns) * 3).to(dtype)
+            if interleave:
+                parts = x.double().view(rows, -1, 2, interleave)
+                gate, up = parts[:, :, 0].flatten(1), parts[:, :, 1].flatten(1)
+            else:
+                gate, up = x.double().chunk(2, 1)
+            whole, out = framed(rows, columns, dtype)
+            vt.silu_and_mul(out, x, interleave)
+            report(f"siluAndMul {dtype} {rows}x{columns} interleave {interleave}",
+                   error_of(out, torch.nn.functional.silu(gate) * up), limit, intact(whole, rows, columns))

@@ -1,0 +1,117 @@
+"""libvt_cuda.so through ctypes, over torch tensors: the structs of kernels/cuda/vt_cuda.h and a call
+for each op. Knows nothing of what the ops should compute."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import torch
+
+HEADER = Path(__file__).parents[3] / "kernels/cuda/vt_cuda.h"
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+DEPENDENT = 1
+
+
+def _structs(header: str) -> dict[str, type]:
+    """The structs as the header declares them, so that the two cannot drift apart."""
+    types = {"int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64,
+             "uint64_t": ctypes.c_uint64, "float": ctypes.c_float}
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.S)
+    found = {}
+    for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", text, flags=re.S):
+        fields = []
+        for declaration in filter(None, (d.strip() for d in body.split(";"))):
+            base, names = re.fullmatch(r"(?:const )?(\w+)\s*(.*)", declaration, flags=re.S).groups()
+            for part in names.split(","):
+                pointer = "*" in part
+                fields.append((part.replace("*", "").strip(),
+                               ctypes.c_void_p if pointer else types[base]))
+        found[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
+    return found
+
+
+class VtCuda:
+    def __init__(self, path: str):
+        self.lib = ctypes.CDLL(path)
+        self.lib.vt_cuda_error.restype = ctypes.c_char_p
+        self.structs = _structs(HEADER.read_text())
+        self.flags = 0
+
+    def call(self, function: str, struct: str, **fields):
+        args = self.structs[struct]()
+        known = dict(args._fields_)
+        for name, value in {"flags": self.flags, **fields}.items():
+            if name == "flags" and name not in known:
+                continue
+            if name not in known:
+                raise KeyError(f"{struct} has no field {name}")
+            if isinstance(value, torch.Tensor):
+                value = value.data_ptr()
+            setattr(args, name, value)
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        if getattr(self.lib, function)(ctypes.byref(args), stream) != 0:
+            raise RuntimeError(self.lib.vt_cuda_error().decode())
+
+    def gather(self, function, out, source, index):
+        self.call(function, "VtCudaGather", out=out, source=source, index=index,
+                  num_rows=len(index), columns=source.shape[1], num_source_rows=source.shape[0],
+                  out_stride=out.stride(0), source_stride=source.stride(0))
+
+    def rope_cos_sin(self, out, inv_freq, positions, factor):
+        self.call("vt_cuda_rope_cos_sin", "VtCudaRopeCosSin", out=out, inv_freq=inv_freq,
+                  positions=positions, num_tokens=len(positions), head_dim=out.shape[1],
+                  factor=factor)
+
+    def rms_norm(self, out, x, weight, eps):
+        self.call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight,
+                  num_rows=x.shape[0], columns=x.shape[1], out_stride=out.stride(0),
+                  x_stride=x.stride(0), eps=eps, dtype=DTYPES[x.dtype])
+
+    def head_rms_norm(self, qkv, q_weight, k_weight, num_heads, num_kv_heads, eps):
+        self.call("vt_cuda_head_rms_norm", "VtCudaHeadRmsNorm", qkv=qkv, q_weight=q_weight,
+                  k_weight=k_weight, num_tokens=len(qkv), num_heads=num_heads,
+                  num_kv_heads=num_kv_heads, head_dim=len(q_weight), qkv_stride=qkv.stride(0),
+                  eps=eps, dtype=DTYPES[qkv.dtype])
+
+    def rope_and_cache(self, qkv, cos_sin, slots, cache, layer, num_heads):
+        _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
+        self.call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin,
+                  slots=slots, kv_cache=cache, num_tokens=len(qkv), num_heads=num_heads,
+                  num_kv_heads=num_kv_heads, head_dim=head_dim, num_layers=num_layers, layer=layer,
+                  block_size=block_size, qkv_stride=qkv.stride(0), dtype=DTYPES[qkv.dtype])
+
+    def silu_and_mul(self, out, gate_up, interleave=0):
+        self.call("vt_cuda_silu_and_mul", "VtCudaSiluAndMul", out=out, gate_up=gate_up,
+                  num_rows=out.shape[0], columns=out.shape[1], out_stride=out.stride(0),
+                  gate_up_stride=gate_up.stride(0), interleave=interleave,
+                  dtype=DTYPES[out.dtype])
+
+    def linear(self, out, x, weight, bias=None, residual=None, tuning=0):
+        (m, k), n = x.shape, weight.shape[0]
+        self.call("vt_cuda_linear", "VtCudaLinear", out=out, x=x, weight=weight, bias=bias,
+                  residual=residual, m=m, n=n, k=k, out_stride=out.stride(0), x_stride=x.stride(0),
+                  weight_stride=weight.stride(0),
+                  residual_stride=0 if residual is None else residual.stride(0),
+                  dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning)
+
+    def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0):
+        device = query_start.device
+        lists = {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
+                 "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
+                 "work_counts": torch.zeros(2, dtype=torch.int32, device=device)}
+        self.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=query_start,
+                  seq_lens=seq_lens, num_seqs=len(seq_lens), max_work=max_work,
+                  num_heads=num_heads, num_kv_heads=num_kv_heads, window=window, **lists)
+        return lists
+
+    def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,
+                  scale, window=0, max_decode_work=1 << 20, max_prefill_work=1 << 20):
+        _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
+        self.call("vt_cuda_attention", "VtCudaAttention", out=out, qkv=qkv, kv_cache=cache,
+                  block_tables=block_tables, scratch=scratch, counters=counters,
+                  num_layers=num_layers, layer=layer, num_heads=num_heads,
+                  num_kv_heads=num_kv_heads, head_dim=head_dim, block_size=block_size,
+                  max_num_blocks=block_tables.shape[1], qkv_stride=qkv.stride(0),
+                  out_stride=out.stride(0), window=window, scale=scale, dtype=DTYPES[out.dtype],
+                  max_decode_work=max_decode_work, max_prefill_work=max_prefill_work,
+                  **lists)
