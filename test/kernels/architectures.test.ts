@@ -2,16 +2,22 @@
 // names, sharded files, biases, head norms and rope scaling, through program and backend.
 import t from 'tap';
 import { readFileSync } from 'node:fs';
+import { CpuBackend } from '../../kernels/cpu-backend.ts';
 import { ReferenceBackend } from '../../kernels/reference/reference-backend.ts';
 import { loadFolder } from './demo-backend.ts';
 import type { GoldenRow } from './golden.ts';
 import { StepDriver } from './step-driver.ts';
 
-for (const name of ['llama3-sharded', 'mistral', 'qwen3']) {
-  t.test(`${name}: the tokens and logprobs of transformers`, async (t) => {
+const backends = { reference: () => new ReferenceBackend(), cpu: () => new CpuBackend() };
+const cases = ['llama3-sharded', 'mistral', 'qwen3'].flatMap((name) =>
+  Object.entries(backends).map(([backend, create]) => ({ name, backend, create })),
+);
+
+for (const { name, backend: device, create } of cases) {
+  t.test(`${name} on ${device}: the tokens and logprobs of transformers`, async (t) => {
     const folder = `test/fixtures/models/${name}`;
     const golden = JSON.parse(readFileSync(`${folder}/golden.json`, 'utf8')) as GoldenRow;
-    const backend = new ReferenceBackend();
+    const backend = create();
     t.teardown(() => backend.close());
     await loadFolder(backend, folder, { maxModelLen: 128 });
     const driver = new StepDriver(backend, 16, 256);
