@@ -2,14 +2,13 @@
 // comes meanwhile is merged and goes out as one chunk a choice, and only text that the socket has
 // taken is credited back, so that a slow reader holds back its own request and nothing else.
 import type { FastifyReply } from 'fastify';
-import type { RequestOutput } from '../engine-client-types.ts';
+import type { GenerateRequest, RequestOutput } from '../engine-client-types.ts';
+import type { EngineClientLike } from './backend.ts';
 import type { HttpContext } from './context.ts';
 import { Generation, type GenerationObserver, type GenerationSink } from './generation.ts';
-import type { GenerateRequest } from '../engine-client-types.ts';
 import { ClientGone, errorBody, toRequestError } from './http-errors.ts';
 import { mergeOutputs } from './merge-outputs.ts';
 import type { OpenRequest } from './open-request.ts';
-import type { EngineClientLike } from './backend.ts';
 import { done, SseStream } from './sse.ts';
 
 /** Turns outputs into events; `''` where there is nothing to say. */
