@@ -75,6 +75,7 @@ export function makeConfig({ model, flags }: ServeCommand, env: NodeJS.ProcessEn
 /** Flags that only make sense together, or not together. */
 function checkTogether(flags: Flags): void {
   const { sslKeyfile, sslCertfile, uds, host, headless, frontendAddress, rootPath } = flags;
+  const { fastMath, device, blockSize } = flags;
   if ((sslKeyfile === null) !== (sslCertfile === null))
     throw badFlag('--ssl-keyfile and --ssl-certfile go together');
   for (const [name, file] of [
@@ -87,6 +88,10 @@ function checkTogether(flags: Flags): void {
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
   if (rootPath !== null && !/^(\/[^/?#]+)+$/.test(rootPath))
     throw badFlag(`--root-path: ${rootPath} is not a path such as /llm`);
+  if (fastMath)
+    throw badFlag('--fast-math is not built yet: every kernel gives the same tokens in any batch');
+  if (device !== 'reference' && blockSize % 16 !== 0)
+    throw badFlag(`--block-size: ${blockSize} is not a multiple of 16`);
 }
 
 /** Says what an operator should know before the server is ready. */

@@ -193,7 +193,11 @@ export const flags = {
     1024,
     'threads of the cpu backend; 0 = physical cores that this process may use',
   ),
-  fastMath: onOff('--fast-math', false, 'give up equal tokens in any batch where that is faster'),
+  fastMath: onOff(
+    '--fast-math',
+    false,
+    'give up equal tokens in any batch where that is faster (not built yet)',
+  ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
   stepTimeout: seconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
 

@@ -1,9 +1,18 @@
 // What is wrong before anything runs: one line that names it, and the exit code that says what kind.
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { packageRoot } from '../../common/package-root.ts';
 import { limitMs, runServer } from './server.ts';
 
 t.setTimeout(10 * limitMs);
@@ -42,3 +51,54 @@ t.test('vllm-ts serve refuses a run directory whose path is too long', async (t)
   t.match(server.stderr, /socket path .* has \d+ bytes, at most 100 work/);
   rmSync(folder, { recursive: true });
 });
+
+/** A copy of the demo model, and what was done to it. */
+const damages: readonly (readonly [
+  name: string,
+  line: RegExp,
+  damage: (folder: string) => void,
+])[] = [
+  [
+    'whose weights are cut short',
+    /model\.safetensors/,
+    (folder) => truncateSync(join(folder, 'model.safetensors'), 1_000_000),
+  ],
+  [
+    'whose weights are another shape',
+    /model\.embed_tokens\.weight/,
+    (folder) => edit(join(folder, 'config.json'), '"vocab_size": 8192', '"vocab_size": 8191'),
+  ],
+  [
+    'without weights',
+    /no .*\.safetensors|model\.safetensors/,
+    (folder) => rmSync(join(folder, 'model.safetensors')),
+  ],
+  [
+    'of an architecture that is not built',
+    /architectures GPT2LMHeadModel is not supported; supported: .*LlamaForCausalLM/,
+    (folder) => edit(join(folder, 'config.json'), 'LlamaForCausalLM', 'GPT2LMHeadModel'),
+  ],
+  [
+    'whose tokenizer is not JSON',
+    /tokenizer\.json/,
+    (folder) => writeFileSync(join(folder, 'tokenizer.json'), '{"model": '),
+  ],
+];
+
+function edit(file: string, from: string, to: string): void {
+  const text = readFileSync(file, 'utf8');
+  if (!text.includes(from)) throw new Error(`${file} has no ${from}`);
+  writeFileSync(file, text.replace(from, to));
+}
+
+for (const [name, line, damage] of damages)
+  t.test(`a model ${name} ends the start with 65`, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vt-model-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    cpSync(join(packageRoot, 'models/demo'), folder, { recursive: true });
+    damage(folder);
+    const server = runServer(t, ['--port', '0', folder]);
+    t.same(await server.exited, { code: 65, signal: null });
+    t.match(server.stderr.trim().split('\n').at(-1), line, 'the last line names it');
+    t.same(readdirSync(server.runParent), []);
+  });

@@ -72,6 +72,8 @@ t.test('makeConfig names what is wrong with a model', (t) => {
 const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', '4k'], /--max-model-len: 4000 is more than the model's 2048/],
   [['--ssl-keyfile', 'x'], /go together/],
+  [['--fast-math'], /--fast-math is not built yet/],
+  [['--block-size', '24'], /--block-size: 24 is not a multiple of 16/],
   [['--uds', '/x', '--host', '::1'], /exclude each other/],
   [['--headless'], /--frontend-address/],
   [['--root-path', 'x'], /--root-path: x/],
