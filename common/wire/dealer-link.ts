@@ -76,7 +76,6 @@ export class DealerLink {
   }
 
   private disconnect(): void {
-    this.connection?.queue.clear();
     this.connection?.socket.close();
     this.connection = null;
   }

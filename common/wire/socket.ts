@@ -35,7 +35,7 @@ type WireFrame = Uint8Array | string;
 
 /** Sends messages one after another; any number may be pushed at once. */
 export class SendQueue {
-  private queue: WireFrame[][] = [];
+  private readonly queue: WireFrame[][] = [];
   private sending = false;
   private readonly socket: { send(frames: WireFrame[]): Promise<void> };
 
@@ -50,10 +50,6 @@ export class SendQueue {
 
   get length(): number {
     return this.queue.length;
-  }
-
-  clear(): void {
-    this.queue = [];
   }
 
   private async drain(): Promise<void> {

@@ -99,6 +99,11 @@ t.test('the engine passes on what the supervisor says of the detokenizer', async
   const { ended, outputs, peer } = await running(server, client);
   const about = { role: 'detokenizer', index: 0 };
   server.engine.send(peer, { kind: 'peerLost', ...about, generation: 7 } as never);
+  const call = client.utility('stats');
+  const { callId } = (await server.engineInbox.next('utility')).message;
+  server.engine.send(peer, { kind: 'utilityReply', callId, result: 1, error: null } as never);
+  t.equal(await call, 1);
+  t.equal(outputs.length, 1, 'another generation is none of ours');
   server.engine.send(peer, { kind: 'peerLost', ...about, generation: 0 } as never);
   await ended;
   t.equal(outputs.at(-1)!.error!.code, 'detokenizer_lost');
@@ -162,6 +167,19 @@ t.test('a detokenizer that sends nonsense is a lost one', async (t) => {
     await ready;
     await works(t, server, client, 1);
   }
+});
+
+t.test('a choice that ends unread gives its credit back', async (t) => {
+  const server = await FakeServer.start();
+  const client = await EngineClient.connect({ ...server.options, creditBytes: 40 });
+  t.teardown(() => {
+    client.close();
+    server.close();
+  });
+  const { requestId } = await running(server, client);
+  server.text(1, [{ requestId, text: 'x'.repeat(20), finishReason: 'length' }]);
+  const { message } = await server.detokenizerInbox.next('credit');
+  t.equal(message['bytes'], 21);
 });
 
 t.test('rows of ended requests give their credit back', async (t) => {

@@ -57,6 +57,7 @@ t.test('EngineClient submits, streams and ends once', async (t) => {
   const promise = client.submit(request(), seen.push);
   const { peer, message } = await submitted(server);
   t.same([...message.columns.promptTokenIds], [1, 2, 3]);
+  t.equal(message.text.returnTokenIds, true, 'ids are always kept');
   server.accept(peer, message.requestId, 1);
   const handle = await promise;
   const { requestId } = message;
