@@ -13,6 +13,8 @@ export interface LogOptions {
 
 export function createLogger({ process: name, level, format }: LogOptions): Logger {
   const stream = pino.destination({ dest: 2, sync: true });
+  // Whoever read the log may have gone (`2>&1 | head`): that is no reason to stop serving.
+  stream.on('error', () => undefined);
   if (format === 'json') return pino({ level, base: { process: name } }, stream);
   const write = (line: string) => stream.write(toText(JSON.parse(line) as LogLine));
   return pino({ level, base: { process: name } }, { write });

@@ -62,6 +62,12 @@ export async function serve(command: ServeCommand): Promise<number> {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       if (signal !== 'SIGHUP' || !isSignalIgnored(1))
         process.on(signal, () => supervisor.signal(signal));
+    process.on('uncaughtException', (error) => {
+      log.error({ err: error.stack }, error.message);
+      supervisor.fail('supervisor', error.message, 1);
+    });
+    // Whoever waited for the ready line may have gone.
+    process.stdout.on('error', () => undefined);
     watchStarter(() => {
       supervisor.signal('SIGINT');
     });

@@ -239,7 +239,7 @@ export class Supervisor {
   }
 
   /** Latches the first cause and ends the server. */
-  private fail(process: string, message: string, exitCode: number): void {
+  fail(process: string, message: string, exitCode: number): void {
     this.cause ??= { process, message };
     void this.end(exitCode === 0 ? 1 : exitCode, true);
   }

@@ -122,6 +122,23 @@ t.test('a killed supervisor leaves no process behind', async (t) => {
   t.same(await waitGone(pids), []);
 });
 
+t.test('a server whose output nobody reads any more goes on', async (t) => {
+  const server = await startServer(t, ['--enable-log-requests']);
+  server.stopReading();
+  const ask = { prompt: 'Once', max_tokens: 4 };
+  for (let i = 0; i < 3; i++)
+    t.equal((await post(server, '/v1/completions', ask)).status, 200, 'each logs a line');
+  process.kill(await server.child('worker 0'), 'SIGKILL');
+  let status = 0;
+  for (let i = 0; status !== 200 && i < 600; i++) {
+    status = (await post(server, '/v1/completions', ask)).status;
+    if (status !== 200) await sleep(100);
+  }
+  t.equal(status, 200, 'a death that is logged is mended all the same');
+  server.kill('SIGTERM');
+  t.same(await server.exited, { code: 0, signal: null });
+});
+
 t.test('two servers at once do not meet', async (t) => {
   const [a, b] = await Promise.all([startServer(t), startServer(t)]);
   const ask = { prompt: 'Once', max_tokens: 8, temperature: 0 };

@@ -58,6 +58,12 @@ export class Server {
     this.process.stdin!.write(keys);
   }
 
+  /** Goes away, as `| head -1` does. */
+  stopReading(): void {
+    this.process.stdout!.destroy();
+    this.process.stderr!.destroy();
+  }
+
   /** Waits for the ready line. Throws with all that it said if it ends instead. */
   async waitReady(): Promise<void> {
     await this.waitFor(() => this.stdout.includes('try: ') || this.stdout.includes('url=none'));

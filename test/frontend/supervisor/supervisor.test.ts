@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { createLogger } from '../../../common/log.ts';
+import { makeHello } from '../../../common/wire/handshake.ts';
+import { DealerLink, type AnyMessage } from '../../../common/wire/transport.ts';
 import type { ChildRole } from '../../../frontend/supervisor/child.ts';
 import { Supervisor, type Plan } from '../../../frontend/supervisor/supervisor.ts';
 
@@ -162,6 +164,31 @@ t.test('Supervisor ends when a process has died three times', async (t) => {
   const { exitCode, cause } = await supervisor.outcome;
   t.equal(exitCode, 1);
   t.match(cause, { process: 'worker 0', message: /3 deaths/ });
+});
+
+t.test('Supervisor refuses strangers and other builds, and names both versions', async (t) => {
+  const { ready, notes } = await start(t);
+  await ready;
+  const hello = makeHello('worker', 0, 0, 'secret');
+  const answer = (changes: object) =>
+    new Promise<AnyMessage>((resolve) => {
+      const link = new DealerLink(
+        `ipc://${notes}/control.sock`,
+        { ...hello, ...changes },
+        {
+          message: (message) => {
+            link.close();
+            resolve(message);
+          },
+          rejected: () => undefined,
+        },
+      );
+    });
+  t.match(await answer({ token: 'guess' }), { kind: 'refused', message: 'wrong token' });
+  const other = await answer({ build: 'other' });
+  t.equal(other['message'], `build other does not match ${hello.build}`);
+  t.match((await answer({ protocol: 99 }))['message'], /99 does not match 1/);
+  t.match(await answer({ role: 'client', build: null }), { kind: 'refused' });
 });
 
 t.test('Supervisor replaces a worker that the engine has given up', async (t) => {
