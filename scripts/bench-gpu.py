@@ -140,6 +140,26 @@ def attention_times(vt, bandwidth):
               f"{us:.0f} us ({flops / us / 1e6:.0f} TFLOP/s) |", flush=True)
 
 
+def sample_times(vt, bandwidth):
+    print("\n| sample, 128,256 ids | logits once at the read bandwidth | greedy | temperature | min-p | top-k 50, top-p 0.9 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    vocab = 128256
+    for rows in (1, 16, 256):
+        sets = [torch.randn(rows, vocab, device="cuda") * 3 for _ in range(max(2, 400 // rows))]
+        cells = []
+        for temperature, min_p, top_k, top_p in ((0, 0, 0, 1), (0.8, 0, 0, 1), (0.8, 0.04, 0, 1),
+                                                 (0.8, 0, 50, 0.9)):
+            full = lambda value, dtype: torch.full((rows,), value, dtype=dtype, device="cuda")
+            params = (full(temperature, torch.float32), full(min_p, torch.float32),
+                      full(top_k, torch.int32), full(top_p, torch.float32),
+                      full(1, torch.int64), full(2, torch.int32))
+            buffers = vt.sample_buffers(rows, vocab)
+            calls = [lambda logits=logits: vt.sample(logits, *params, buffers) for logits in sets]
+            cells.append(f"{graph_us(vt, calls, 1):.1f} us")
+        print(f"| {rows} rows | {rows * vocab * 4 / bandwidth / 1e3:.1f} us | " + " | ".join(cells) + " |",
+              flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", default=next(iter(glob.glob(str(ROOT / "build/*/libvt_cuda.so"))), None))
@@ -160,6 +180,7 @@ def main():
     linear_times(vt, bandwidth)
     large_linear_times(vt)
     attention_times(vt, bandwidth)
+    sample_times(vt, bandwidth)
     print(f"\nread bandwidth again: {read_bandwidth():.0f} GB/s")
 
 

@@ -180,10 +180,12 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
     }
     sync_first<kFolders>();
     __syncwarp();
-    if (lane < 4) {
-      // A tile beyond the last is given back too, but not before it came.
-      barrier_wait(base + ring_tile(lane) * 8, ring_parity(lane));
-      barrier_arrive(base + (L::kTiles + ring_tile(lane)) * 8);
+    if (lane == 0) {
+      for (int t = 0; t < 4; t++) {
+        // A tile beyond the last is given back too, but not before it came.
+        barrier_wait(base + ring_tile(t) * 8, ring_parity(t));
+        barrier_arrive(base + (L::kTiles + ring_tile(t)) * 8);
+      }
     }
     __syncwarp();
     if (warp < tiles) {

@@ -174,6 +174,27 @@ typedef struct {
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
 
+/**
+ * docs/sampling.md, sections 2 and 4 to 6: a token for each row of logits. Masks, bias, penalties
+ * and logprobs (sections 1 and 3) are not built: a caller must have applied them.
+ */
+typedef struct {
+  int32_t* token_ids;       /* [num_rows]; -1 where the row is flagged */
+  uint8_t* row_flags;       /* [num_rows]; bit 0: NaN or infinity in the logits, or no id left */
+  const float* logits;      /* [num_rows][logits_stride] */
+  const float* temperature; /* [num_rows]; below 1e-5: greedy */
+  const float* min_p;       /* [num_rows]; 0 = off */
+  const int32_t* top_k;     /* [num_rows]; 0 = off */
+  const float* top_p;       /* [num_rows]; 1 = off */
+  const uint64_t* seed;     /* [num_rows] */
+  const int32_t* position;  /* [num_rows] tokens known before the new one */
+  void* scratch;            /* vt_cuda_sample_scratch_bytes, 16-byte aligned */
+  int32_t num_rows, vocab_size, logits_stride;
+  int32_t flags;
+} VtCudaSample;
+VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);
+VT_CUDA_API int64_t vt_cuda_sample_scratch_bytes(int32_t num_rows, int32_t vocab_size);
+
 #ifdef __cplusplus
 }
 #endif

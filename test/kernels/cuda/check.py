@@ -8,7 +8,7 @@ import torch
 
 from vt_cuda import VtCuda
 
-GROUPS = ("elementwise", "linear", "attention")
+GROUPS = ("elementwise", "linear", "attention", "sample")
 
 
 def run(vt: VtCuda, groups, show_good=True) -> int:

@@ -94,6 +94,24 @@ class VtCuda:
                   residual_stride=0 if residual is None else residual.stride(0),
                   dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning)
 
+    def sample_buffers(self, rows, vocab):
+        """Scratch, token ids and row flags, full of what sample must overwrite."""
+        self.lib.vt_cuda_sample_scratch_bytes.restype = ctypes.c_int64
+        full = lambda n, value, dtype: torch.full((n,), value, dtype=dtype, device="cuda")
+        return (full(self.lib.vt_cuda_sample_scratch_bytes(rows, vocab), 255, torch.uint8),
+                full(rows, -7, torch.int32), full(rows, 7, torch.uint8))
+
+    def sample(self, logits, temperature, min_p, top_k, top_p, seed, position, buffers=None):
+        """(token ids, row flags)"""
+        rows, vocab = logits.shape
+        scratch, tokens, flags = buffers or self.sample_buffers(rows, vocab)
+        fields = dict(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p, seed=seed,
+                      position=position)
+        self.call("vt_cuda_sample", "VtCudaSample", token_ids=tokens, row_flags=flags,
+                  logits=logits, scratch=scratch, num_rows=rows, vocab_size=vocab,
+                  logits_stride=logits.stride(0), **fields)
+        return tokens, flags
+
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0):
         device = query_start.device
         lists = {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
