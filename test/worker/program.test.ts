@@ -6,6 +6,8 @@ import { models } from '../../worker/models/registry.ts';
 import { buildProgram, type BuildOptions } from '../../worker/program/build.ts';
 import { checkProgram } from '../../worker/program/check.ts';
 import { printProgram } from '../../worker/program/print.ts';
+import type { Tensor } from '../../worker/program/graph.ts';
+import { fuseAttention } from '../../worker/program/passes/fuse-attention.ts';
 import { mergeLinears } from '../../worker/program/passes/merge-linears.ts';
 import { Recorder } from '../../worker/program/recorder.ts';
 import type { BufferSpec, Program } from '../../kernels/program.ts';
@@ -81,6 +83,35 @@ t.test('the arena reuses memory, whatever the number of layers', (t) => {
   const sum = many.buffers.reduce((bytes, b) => bytes + b.columns * 96 * 4, 0);
   t.ok(many.arenaBytes < sum / 10);
   t.ok(many.buffers.every(({ offset }) => offset % 256 === 0));
+  t.end();
+});
+
+t.test('what the ops from gatherLogitRows on read survives them, for they may run again', (t) => {
+  // Logits so large that the planner would like the residual stream's place for them.
+  t.doesNotThrow(() => buildProgram(demo, { ...options, maxNumTokens: 8, maxNumLogits: 64 }));
+  t.end();
+});
+
+t.test('attention is fused only where q, k and v lie in this order', (t) => {
+  const record = (order: readonly ('q' | 'k' | 'v')[]) => {
+    const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+    const x = m.embedding(m.weight('e', 10, 8));
+    const cosSin = m.ropeCosSin(m.constant('f', new Float32Array(2)), 1);
+    const parts = Object.fromEntries(
+      order.map((name) => [name, m.linear(x, m.weight(name, 8, 8))]),
+    );
+    const { q, k, v } = parts as Record<'q' | 'k' | 'v', Tensor>;
+    const heads = { numHeads: 2, numKvHeads: 2, headDim: 4 };
+    m.cachedAttention(m.rope(q, cosSin), m.rope(k, cosSin), v, {
+      ...heads,
+      layer: 0,
+      scale: 1,
+      window: 0,
+    });
+    return fuseAttention(mergeLinears(m.nodes)).map((node) => node.op);
+  };
+  t.strictSame(record(['q', 'k', 'v']).slice(3), ['ropeAndCache', 'attention']);
+  t.equal(record(['v', 'k', 'q']).at(-1), 'cachedAttention');
   t.end();
 });
 

@@ -196,6 +196,16 @@ t.test('steps that contradict the row table are KernelErrors with their step', a
   }
 });
 
+t.test('a row that is filled anew has none of the blocks it had', async (t) => {
+  const d = await driver(t);
+  const first = d.add(0, golden[0]!.prompt_ids);
+  await d.run([{ row: first, count: first.tokens.length }]);
+  const second = d.add(0, golden[0]!.prompt_ids);
+  second.blocks = [1, 2];
+  second.numBlocksSent = 2;
+  await t.rejects(d.run([{ row: second, count: 25 }]), /no block for position 0/);
+});
+
 t.test('a bad table is refused at once', async (t) => {
   const d = await driver(t);
   const { body, table } = pack({ ...emptyLists(), row: [0], flags: [stepFlags.sample] });
