@@ -21,11 +21,8 @@ class KernelError : public std::runtime_error {
   std::string op;
 };
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 3, 4)))
-#endif
-[[noreturn]] inline void
-fail(const char* file, int line, const char* format, ...) {
+[[noreturn, gnu::format(printf, 3, 4)]] inline void fail(const char* file, int line,
+                                                         const char* format, ...) {
   char text[512];
   va_list args;
   va_start(args, format);

@@ -13,7 +13,7 @@ constexpr int kMaxTileRows = 16;
 class TileRun {
  public:
   TileRun(const OpCall& call, const BoundOp& op, const AttentionTile& tile)
-      : call_(call), op_(op), tile_(tile), kernels_(*call.step.kernels) {
+      : call_(call), tile_(tile), kernels_(*call.step.kernels) {
     const BatchRow& row = call.step.batch.rows[tile.batch_row];
     const int num_heads = op.attr_int(1), group = num_heads / op.attr_int(2);
     const int window = op.attr_int(5);
@@ -90,7 +90,6 @@ class TileRun {
   }
 
   const OpCall& call_;
-  const BoundOp& op_;
   const AttentionTile& tile_;
   const KernelTable& kernels_;
   int head_dim_;

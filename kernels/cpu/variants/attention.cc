@@ -10,8 +10,6 @@ namespace VT_VARIANT {
 
 namespace {
 
-constexpr int kMaxRows = 6;
-constexpr int kMaxHeadDim = 512;
 /// Vectors of a group of 16 keys or 16 values.
 constexpr int kVectors = kKeyPanel / kLanes;
 constexpr float kLowest = -1e30f;
