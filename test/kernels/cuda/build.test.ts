@@ -18,11 +18,7 @@ const hasNvcc =
   spawnSync(process.execPath, ['--input-type=module', '-e', probe], { stdio: 'ignore' }).status ===
   0;
 const noNvcc = hasNvcc ? false : 'no nvcc: the CUDA library is not compiled';
-const noGpu = !hasNvcc
-  ? noNvcc
-  : existsSync('/dev/nvidia0')
-    ? false
-    : 'no GPU: CUDA kernels are not run';
+const noGpu = existsSync('/dev/nvidia0') ? noNvcc : 'no GPU: CUDA kernels are not run';
 
 /** The library's path, as the build prints it or finds it current. */
 function library(t: Test): string {
