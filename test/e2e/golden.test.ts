@@ -1,5 +1,6 @@
 // The demo model served end to end says what transformers said, token for token, up to near ties.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { CompletionStream, post } from './client.ts';
 import { limitMs, startServer } from './server.ts';
@@ -15,8 +16,10 @@ interface GoldenRow {
   readonly gaps: readonly number[];
 }
 
-const file = new URL('../../../test/fixtures/demo/golden.json', import.meta.url);
-const { rows } = JSON.parse(readFileSync(file, 'utf8')) as { rows: readonly GoldenRow[] };
+const readRows = (file: string | URL) =>
+  (JSON.parse(readFileSync(file, 'utf8')) as { rows: readonly GoldenRow[] }).rows;
+
+const rows = readRows(new URL('../../../test/fixtures/demo/golden.json', import.meta.url));
 
 /** A smaller gap than this is a near tie: another order of summation may decide it otherwise. */
 const nearTie = 0.02;
@@ -27,10 +30,15 @@ function sameTokens(t: Test, ids: readonly number[], row: GoldenRow): void {
   else t.equal(at, -1, `differs at step ${at} of ${ids.length}`);
 }
 
-async function isGolden(t: Test, device: string, numRows: number, maxTokens: number) {
-  const server = await startServer(t, ['--device', device]);
+async function isGolden(
+  t: Test,
+  argv: readonly string[],
+  rows: readonly GoldenRow[],
+  maxTokens: number,
+) {
+  const server = await startServer(t, argv);
   await Promise.all(
-    rows.slice(0, numRows).map(async (row) => {
+    rows.map(async (row) => {
       const stream = await CompletionStream.open(server, {
         prompt: row.prompt_ids,
         max_tokens: maxTokens,
@@ -47,11 +55,11 @@ async function isGolden(t: Test, device: string, numRows: number, maxTokens: num
 }
 
 t.test('the reference backend serves golden tokens', async (t) => {
-  await isGolden(t, 'reference', 1, 16);
+  await isGolden(t, ['--device', 'reference'], rows.slice(0, 1), 16);
 });
 
 t.test('the cpu backend serves golden tokens, text and chat', async (t) => {
-  const server = await isGolden(t, 'cpu', rows.length, 128);
+  const server = await isGolden(t, ['--device', 'cpu'], rows, 128);
   const row = rows[0]!;
   const { status, body } = await post(server, '/v1/chat/completions', {
     messages: [{ role: 'user', content: row.user }],
@@ -62,4 +70,14 @@ t.test('the cpu backend serves golden tokens, text and chat', async (t) => {
   const { choices } = body as { choices: readonly { message: { content: string } }[] };
   if (row.gaps.every((gap) => gap >= nearTie)) t.equal(choices[0]!.message.content, row.text);
   else t.ok(row.text.startsWith(choices[0]!.message.content.slice(0, 20)));
+});
+
+const models = process.env['VLLM_TS_TEST_MODELS'];
+const smollm2 = models === undefined ? null : join(models, 'smollm2-135m-instruct');
+const skip =
+  smollm2 !== null && existsSync(smollm2) ? false : 'VLLM_TS_TEST_MODELS names no SmolLM2 folder';
+
+t.test('SmolLM2 with its real weights serves golden tokens', { skip }, async (t) => {
+  const golden = readRows(join(smollm2!, 'golden-f32-of-bf16.json'));
+  await isGolden(t, [smollm2!], golden, 64);
 });
