@@ -38,6 +38,11 @@ export interface RopeScaling {
   readonly originalMaxPositionEmbeddings: number;
   readonly lowFreqFactor: number;
   readonly highFreqFactor: number;
+  /** yarn: rotations within the original context above which a wave is kept, below which stretched. */
+  readonly betaFast: number;
+  readonly betaSlow: number;
+  /** Factor of cosines and sines; 1 but for yarn. */
+  readonly attentionFactor: number;
 }
 
 export interface SchedulerConfig {

@@ -123,30 +123,52 @@ function readRope(
   const name = parameters.has('rope_type') ? 'rope_type' : 'type';
   const type = parameters.string(name);
   if (type === 'default') return { theta, scaling: null };
-  if (type !== 'linear' && type !== 'llama3')
-    throw parameters.fail(name, `${type} is not built yet; supported: default, linear, llama3`);
+  if (type !== 'linear' && type !== 'llama3' && type !== 'yarn')
+    throw parameters.fail(
+      name,
+      `${type} is not built yet; supported: default, linear, llama3, yarn`,
+    );
+  return { theta, scaling: readScaling(parameters, type, maxPositions) };
+}
+
+function readScaling(
+  parameters: JsonFields,
+  type: 'linear' | 'llama3' | 'yarn',
+  maxPositions: number,
+): RopeScaling {
   const factor = parameters.number('factor', { min: 1, max: 1e6 });
-  if (type === 'linear')
+  const plain: RopeScaling = {
+    type,
+    factor,
+    originalMaxPositionEmbeddings: maxPositions,
+    lowFreqFactor: 1,
+    highFreqFactor: 1,
+    betaFast: 32,
+    betaSlow: 1,
+    attentionFactor: 1,
+  };
+  if (type === 'linear') return plain;
+  const original = 'original_max_position_embeddings';
+  const positions = { min: 1, max: 2 ** 27 };
+  if (type === 'yarn') {
+    for (const field of ['mscale', 'mscale_all_dim'])
+      if (parameters.has(field)) throw parameters.fail(field, 'is not built yet');
+    if (!parameters.boolean('truncate', true))
+      throw parameters.fail('truncate', 'false is not built yet');
     return {
-      theta,
-      scaling: {
-        type,
-        factor,
-        originalMaxPositionEmbeddings: maxPositions,
-        lowFreqFactor: 1,
-        highFreqFactor: 1,
-      },
+      ...plain,
+      originalMaxPositionEmbeddings: parameters.integer(original, positions, maxPositions),
+      betaFast: parameters.number('beta_fast', positive, 32),
+      betaSlow: parameters.number('beta_slow', positive, 1),
+      attentionFactor: parameters.number('attention_factor', positive, 0.1 * Math.log(factor) + 1),
     };
+  }
   const lowFreqFactor = parameters.number('low_freq_factor', positive);
   const highFreqFactor = parameters.number('high_freq_factor', positive);
   if (highFreqFactor <= lowFreqFactor)
     throw parameters.fail('high_freq_factor', 'must be above low_freq_factor');
-  const original = 'original_max_position_embeddings';
-  const originalMaxPositionEmbeddings = parameters.integer(original, { min: 1, max: 2 ** 27 });
-  return {
-    theta,
-    scaling: { type, factor, originalMaxPositionEmbeddings, lowFreqFactor, highFreqFactor },
-  };
+  const originalMaxPositionEmbeddings = parameters.integer(original, positions);
+  return { ...plain, originalMaxPositionEmbeddings, lowFreqFactor, highFreqFactor };
 }
 
 /** Every id that either file calls an end of text; generation_config.json comes first. */

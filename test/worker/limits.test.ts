@@ -2,8 +2,6 @@
 import t from 'tap';
 import { defaultNumThreads } from '../../worker/cpu-limits.ts';
 import { numKvBlocks, type KvSizeRequest } from '../../worker/kv-size.ts';
-import { inverseFrequencies } from '../../worker/layers/rope.ts';
-import { readFileSync } from 'node:fs';
 
 const request: KvSizeRequest = {
   blockBytes: 1 << 20,
@@ -75,30 +73,5 @@ t.test('threads stay within the quota of the cgroup and its parents', (t) => {
   };
   t.equal(threads({ ...files, ...legacy }), 4);
   t.equal(threads({ ...files, ...legacy, '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1' }), 8);
-  t.end();
-});
-
-t.test('rope scaling gives the frequencies of transformers', (t) => {
-  const golden = JSON.parse(readFileSync('test/fixtures/ops/rope-scaling.json', 'utf8')) as Record<
-    string,
-    number[]
-  >;
-  const none = { originalMaxPositionEmbeddings: 8192, lowFreqFactor: 1, highFreqFactor: 4 };
-  const frequencies = {
-    linear: inverseFrequencies({
-      headDim: 128,
-      ropeTheta: 1e4,
-      ropeScaling: { type: 'linear', factor: 4, ...none },
-    }),
-    llama3: inverseFrequencies({
-      headDim: 128,
-      ropeTheta: 5e5,
-      ropeScaling: { type: 'llama3', factor: 8, ...none },
-    }),
-  };
-  for (const [name, actual] of Object.entries(frequencies)) {
-    const errors = golden[name]!.map((x, i) => Math.abs(actual[i]! / x - 1));
-    t.ok(Math.max(...errors) < 1e-6, `${name}: ${Math.max(...errors)}`);
-  }
   t.end();
 });

@@ -5,7 +5,8 @@ import type { Recorder } from '../program/recorder.ts';
 
 /** Cosines and sines of the step's positions, [T, headDim] f32. */
 export function rotary(m: Recorder, config: ModelConfig): Tensor {
-  return m.ropeCosSin(m.constant('rotary.invFreq', inverseFrequencies(config)), 1);
+  const factor = config.ropeScaling?.attentionFactor ?? 1;
+  return m.ropeCosSin(m.constant('rotary.invFreq', inverseFrequencies(config)), factor);
 }
 
 type RopeConfig = Pick<ModelConfig, 'headDim' | 'ropeTheta' | 'ropeScaling'>;
@@ -21,8 +22,9 @@ export function inverseFrequencies({ headDim, ropeTheta, ropeScaling }: RopeConf
       return plain.map((frequency) => frequency / ropeScaling.factor);
     case 'llama3':
       return plain.map((frequency) => llama3(frequency, ropeScaling));
-    case 'dynamic':
     case 'yarn':
+      return yarn(plain, headDim, ropeTheta, ropeScaling);
+    case 'dynamic':
       throw new Error(`rope scaling ${ropeScaling.type} is not built`);
   }
 }
@@ -36,4 +38,26 @@ function llama3(frequency: number, scaling: RopeScaling): number {
   const smooth =
     (originalMaxPositionEmbeddings / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
   return ((1 - smooth) * frequency) / factor + smooth * frequency;
+}
+
+/**
+ * Waves that turn more than betaFast times within the original context are kept, those that turn
+ * less than betaSlow times stretched by `factor`, and those between blended by their index.
+ */
+function yarn(
+  plain: Float32Array,
+  headDim: number,
+  theta: number,
+  { factor, betaFast, betaSlow, originalMaxPositionEmbeddings }: RopeScaling,
+): Float32Array {
+  const indexOf = (rotations: number) =>
+    (headDim * Math.log(originalMaxPositionEmbeddings / (rotations * 2 * Math.PI))) /
+    (2 * Math.log(theta));
+  const low = Math.max(0, Math.floor(indexOf(betaFast)));
+  const high = Math.min(headDim - 1, Math.ceil(indexOf(betaSlow)));
+  const width = high === low ? 0.001 : high - low;
+  return plain.map((frequency, i) => {
+    const stretched = Math.min(1, Math.max(0, (i - low) / width));
+    return (frequency / factor) * stretched + frequency * (1 - stretched);
+  });
 }
