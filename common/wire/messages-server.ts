@@ -134,7 +134,7 @@ export interface StepOutput {
   readonly columns: StepOutputColumns;
 }
 
-/** Every 500 ms while a step is in flight. */
+/** Every 500 ms while a step is in flight. -1 and -1: the device has not begun its first. */
 export interface Heartbeat {
   readonly kind: 'heartbeat';
   readonly rank: number;

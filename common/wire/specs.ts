@@ -225,7 +225,7 @@ const workerToEngine: LinkSpec<m.WorkerToEngine> = {
     },
     columns: (columns, { numTop }) => void checkStepOutput(columns, numTop as number),
   },
-  heartbeat: { fields: { rank: u32, step: counter, opIndex: integer }, columns: null },
+  heartbeat: { fields: { rank: u32, step: integer, opIndex: integer }, columns: null },
   workerFailed: {
     fields: { rank: u32, step: integer, op: nullable(string), message: string },
     columns: null,

@@ -45,6 +45,8 @@ t.test('receive names the kind and the field or column at fault', (t) => {
       message: new RegExp(`^${message}`),
     });
   t.throws(() => receive('frontendToEngine', { kind: 'abort' }), /its columns are missing/);
+  const idle = { kind: 'heartbeat', rank: 0, step: -1, opIndex: -1 };
+  t.ok(receive('workerToEngine', idle as never), 'a device that has not begun its first step');
   const wrong = { kind: 'abort', columns: { requestId: Int32Array.of(1) } };
   t.throws(() => receive('frontendToEngine', wrong), /abort: column requestId is not u32/);
   t.end();
