@@ -186,6 +186,13 @@ export class EngineCore {
     }
   }
 
+  /** A worker of another generation takes over the rank; false if it is an older one. */
+  workerJoined(rank: number, generation: number): boolean {
+    const known = this.workers.generationOf(rank);
+    if (generation > known && this.workersReady) this.workerGone(rank, 'another took its place');
+    return this.workers.join(rank, generation, this.nowMs());
+  }
+
   /** The worker is dead or as good as dead: scheduled requests end, those never scheduled stay. */
   workerFault({ rank, reason }: WorkerFault): void {
     this.ports.replaceWorker(rank, this.workers.generationOf(rank), reason);
@@ -272,11 +279,7 @@ export class EngineCore {
   }
 
   private maySchedule(): boolean {
-    return (
-      this.workersReady &&
-      !this.detokenizerLost &&
-      this.sentStep - this.acknowledgedStep <= maxUnacknowledgedSteps
-    );
+    return this.workersReady && this.sentStep - this.acknowledgedStep <= maxUnacknowledgedSteps;
   }
 
   private resume(): void {

@@ -37,7 +37,7 @@ export class FrontendLinks implements RouterEvents {
   private readonly byPeer = new Map<PeerId, Frontend>();
   private readonly byId = new Map<number, Frontend>();
   /** Hellos from before the engine can welcome anybody. */
-  private readonly early: { peer: PeerId; message: AnyMessage }[] = [];
+  private early: { readonly peer: PeerId; readonly message: AnyMessage }[] = [];
   private numJoined = 0;
 
   constructor(options: FrontendLinksOptions) {
@@ -47,7 +47,9 @@ export class FrontendLinks implements RouterEvents {
   /** From now on frontends are welcome. */
   open(core: EngineCore): void {
     this.core = core;
-    for (const { peer, message } of this.early.splice(0)) this.message(peer, message);
+    const { early } = this;
+    this.early = [];
+    for (const { peer, message } of early) this.message(peer, message);
   }
 
   send(frontendId: number, message: EngineToFrontend): void {
@@ -75,6 +77,7 @@ export class FrontendLinks implements RouterEvents {
   }
 
   disconnected(peer: PeerId): void {
+    this.early = this.early.filter((entry) => entry.peer !== peer);
     const frontend = this.byPeer.get(peer);
     if (!frontend) return;
     this.byPeer.delete(peer);

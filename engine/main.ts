@@ -57,7 +57,8 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     log,
     generation: slice.generation,
     numWorkers: slice.numWorkers,
-    joined: (rank, generation) => group.join(rank, generation, nowUs() / 1000),
+    joined: (rank, generation) =>
+      core ? core.workerJoined(rank, generation) : group.join(rank, generation, nowUs() / 1000),
     message: (rank, message) => {
       if (core) core.workerMessage(rank, message);
       else if (message.kind === 'workerReady') {

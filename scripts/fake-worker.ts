@@ -57,6 +57,8 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
   const device = new Worker(deviceSource, { eval: true, workerData: { signal, stepMs } });
 
   function submit(message: StepInput): void {
+    // Nothing that comes after a failure is executed.
+    if (generation === 0 && failAt > 0 && message.step > failAt) return;
     if (generation === 0 && failAt > 0 && message.step === failAt) {
       send({ kind: 'workerFailed', rank, step: failAt, op: 'fake', message: 'told to fail' });
       return;

@@ -166,7 +166,7 @@ export class VirtualServer {
     this.generation++;
     this.executing.length = 0;
     this.model = this.makeModel();
-    this.core.workers.join(0, this.generation, this.nowUs / 1000);
+    this.core.workerJoined(0, this.generation);
     this.core.workerMessage(0, this.ready());
     this.poisonFreed();
   }

@@ -146,6 +146,19 @@ t.test('a lost worker ends what was scheduled and keeps what was not', (t) => {
   t.end();
 });
 
+t.test('a worker that takes the place of another ends what that one had', (t) => {
+  const server = makeServer();
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
+  for (let i = 0; i < 5; i++) server.step();
+  server.replaceWorker();
+  server.add({ requestId: 2, prompt: prompt(5), sampling: { maxTokens: 4 } });
+  server.run(1000);
+  t.match(server.outcome(1), { finishReason: 'error', error: { code: 'worker_lost' } });
+  t.match(server.outcome(2), { finishReason: 'length' });
+  t.notOk(server.core.workerJoined(0, 0), 'an older one comes too late');
+  t.end();
+});
+
 t.test('a silent worker is replaced, one that is idle is not', (t) => {
   const server = makeServer();
   server.nowUs += 1000 * heartbeatTimeoutMs * 2;

@@ -113,6 +113,47 @@ t.test('generated blocks are hit by the next turn, but not what the device never
   t.end();
 });
 
+t.test('the block of a stop token is not hit: the device saw the stop and left it out', (t) => {
+  const scheduler = { blockSize: 4, asyncDepth: 4 };
+  const sampling = { maxTokens: 10, seed: 1 };
+  const probe = makeServer({ scheduler });
+  probe.server.add({ requestId: 0, prompt: prompt(6), sampling });
+  probe.server.run(1000);
+  const ids = probe.server.outcome(0)!.tokenIds;
+  const { server } = makeServer({ scheduler });
+  const stop = { maxTokens: 50, seed: 1, minTokens: 10, stopTokenIds: [ids[9]!] };
+  server.add({ requestId: 0, prompt: prompt(6), sampling: stop });
+  server.run(1000);
+  t.same(server.outcome(0)!.tokenIds, ids);
+  for (const it of [probe.server, server])
+    it.add({ requestId: 1, prompt: [...prompt(6), ...ids, 5], sampling });
+  server.run(1000);
+  probe.server.run(1000);
+  t.equal(server.outcome(1)!.numCachedTokens, 12);
+  t.same(server.outcome(1)!.tokenIds, probe.server.outcome(1)!.tokenIds);
+  t.end();
+});
+
+t.test('logprobs stay with their request when another one in the batch has ended', (t) => {
+  const logprobsOf1 = (abort: boolean) => {
+    const { server } = makeServer();
+    for (const requestId of [0, 1])
+      server.add({
+        requestId,
+        prompt: prompt(5, 3 + requestId),
+        sampling: { maxTokens: 12, seed: 1, logprobs: 2, promptLogprobs: 1 },
+      });
+    for (let i = 0; i < 4; i++) server.step();
+    if (abort) server.core.abort(1, Uint32Array.of(0));
+    server.run(1000);
+    const { logprobs, promptLogprobs } = server.outcome(1)!;
+    return { logprobs, promptLogprobs: [...promptLogprobs] };
+  };
+  t.same(logprobsOf1(true), logprobsOf1(false));
+  t.equal(logprobsOf1(true).logprobs.length, 12);
+  t.end();
+});
+
 t.test('prompt_logprobs come once, for every position but the first, and skip the cache', (t) => {
   const { server } = makeServer({ scheduler: { maxNumSeqs: 4, maxNumBatchedTokens: 7 } });
   const sampling = { maxTokens: 2, promptLogprobs: 2, logprobs: 1 };
