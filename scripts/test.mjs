@@ -1,4 +1,4 @@
-// Runs the tests: every dist/test/**/*.test.js, or those whose path contains an argument.
+// Runs the tests: what test/**/*.test.ts was compiled to, or those whose path contains an argument.
 // Ends with one line, `N passed, N failed[, N skipped]`.
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -8,12 +8,11 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const wanted = process.argv.slice(2);
-const files = readdirSync(join(root, 'dist/test'), { recursive: true })
-  .map((name) => join('dist/test', String(name)))
-  .filter(
-    (name) =>
-      name.endsWith('.test.js') && (wanted.length === 0 || wanted.some((w) => name.includes(w))),
-  )
+const files = readdirSync(join(root, 'test'), { recursive: true })
+  .map((name) => join('test', String(name)))
+  .filter((name) => name.endsWith('.test.ts'))
+  .filter((name) => wanted.length === 0 || wanted.some((word) => name.includes(word)))
+  .map((name) => join('dist', name.replace(/\.ts$/, '.js')))
   .sort();
 if (files.length === 0) {
   console.error('no test file matches', wanted.join(' '));
