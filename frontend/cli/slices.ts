@@ -12,7 +12,7 @@ import { firstInheritedFd } from '../../common/process.ts';
 import type { ChildId } from '../supervisor/child.ts';
 import type { Endpoints } from '../supervisor/endpoints.ts';
 import type { RunDir } from '../supervisor/run-dir.ts';
-import type { Generations } from '../supervisor/supervisor.ts';
+import type { Generations } from '../supervisor/plan.ts';
 import { isLoopback, type Config } from './config.ts';
 
 export interface SliceContext {

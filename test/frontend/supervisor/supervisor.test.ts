@@ -8,7 +8,8 @@ import { createLogger } from '../../../common/log.ts';
 import { makeHello } from '../../../common/wire/handshake.ts';
 import { DealerLink, type AnyMessage } from '../../../common/wire/transport.ts';
 import type { ChildRole } from '../../../frontend/supervisor/child.ts';
-import { Supervisor, type Plan } from '../../../frontend/supervisor/supervisor.ts';
+import type { Plan } from '../../../frontend/supervisor/plan.ts';
+import { Supervisor } from '../../../frontend/supervisor/supervisor.ts';
 
 const entry = fileURLToPath(new URL('fixture-child.js', import.meta.url));
 const log = createLogger({ process: 'supervisor', level: 'error', format: 'text' });
