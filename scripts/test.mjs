@@ -21,7 +21,12 @@ if (files.length === 0) {
 const child = spawn(
   process.execPath,
   ['--test', '--test-reporter=tap', `--test-concurrency=${availableParallelism()}`, ...files],
-  { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+  {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    // Seconds for one file; the tests themselves wait for events, not for a clock.
+    env: { TAP_TIMEOUT: '900', ...process.env },
+  },
 );
 const counts = { pass: 0, fail: 0, skipped: 0, cancelled: 0, todo: 0 };
 let tail = '';
