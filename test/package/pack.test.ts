@@ -37,10 +37,9 @@ t.test('the packed tarball installs, imports and serves', { skip, timeout: 600_0
   });
   t.equal(imported.toString().trim(), 'function function');
 
-  const server = await serve('npx', ['--no-install', 'vllm-ts', 'serve', '--port', '0'], {
-    cwd: folder,
-    env,
-  });
+  // Not through npx: it would not pass the signal on.
+  const command = join(folder, 'node_modules/.bin/vllm-ts');
+  const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
   t.ok((await complete(server.url)).length > 0);
   t.equal(await server.stop(), 0);
 });
