@@ -1,0 +1,82 @@
+// Device and pinned memory with an owner's name, and the KV cache's address range, which is
+// reserved before graphs are captured and mapped after free memory is known.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace vt {
+
+/// owner -> bytes, in the order of first use.
+class Ledger {
+ public:
+  void add(const std::string& owner, std::size_t bytes);
+  const std::vector<std::pair<std::string, std::size_t>>& entries() const { return entries_; }
+
+ private:
+  std::vector<std::pair<std::string, std::size_t>> entries_;
+};
+
+/// cudaMalloc, zeroed; throws KernelError naming the owner.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger);
+  ~DeviceBuffer();
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+
+  template <typename T = char>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// Pinned host memory mapped into the device, zeroed: one address on both sides.
+class PinnedBuffer {
+ public:
+  PinnedBuffer() = default;
+  PinnedBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger);
+  ~PinnedBuffer();
+  PinnedBuffer(PinnedBuffer&& other) noexcept;
+  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
+
+  template <typename T = char>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// [block][layer][K|V][kvHead][blockSize][headDim] at an address that is known before its size.
+class KvCache {
+ public:
+  /// Reserves address space for `max_bytes`.
+  explicit KvCache(std::size_t max_bytes);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  void* base() const { return base_; }
+  /// Backs the first `bytes` with memory, zeroed.
+  void map(std::size_t bytes, Ledger& ledger);
+
+ private:
+  void* base_ = nullptr;
+  std::size_t reserved_ = 0, mapped_ = 0;
+  std::vector<std::uint64_t> handles_;
+};
+
+}  // namespace vt
