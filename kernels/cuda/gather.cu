@@ -12,8 +12,9 @@ namespace {
 constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads) gather_rows(const __grid_constant__ VtCudaGather args) {
-  start_next();
+  // In this order: what comes later may read the step's inputs without waiting (vt_cuda.h).
   wait_for_previous();
+  start_next();
   const int64_t row = blockIdx.x;
   const int64_t from = args.index[row];
   const bool valid = from >= 0 && from < args.num_source_rows;

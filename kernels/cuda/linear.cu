@@ -2,6 +2,10 @@
 // the same row of x: one f32 chain an output, k ascending by 16.
 #include "linear.cuh"
 
+extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
+  return args->norm_weight == nullptr && args->epilogue == VT_CUDA_PLAIN ? 1 : 0;
+}
+
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
   using vt::fail;
   const VtCudaLinear& a = *args;
@@ -17,6 +21,10 @@ extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
                  reinterpret_cast<uintptr_t>(a.x) % 16 == 0 &&
                  reinterpret_cast<uintptr_t>(a.weight) % 16 == 0,
              "linear: rows of x and weight must be 16-byte aligned");
+  VT_REQUIRE(a.norm_weight == nullptr, "linear: a norm of x is not built for m %d, n %d, k %d", a.m,
+             a.n, a.k);
+  VT_REQUIRE(a.epilogue == VT_CUDA_PLAIN, "linear: epilogue %d is not built for m %d, n %d, k %d",
+             a.epilogue, a.m, a.n, a.k);
   if (a.m > 64) return vt::linear_large(a, stream);
   return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream)
                                 : vt::linear_skinny_bf16(a, stream);

@@ -88,6 +88,8 @@ extern "C" int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stre
   VT_REQUIRE(a.num_tokens > 0 && a.head_dim > 0 && a.head_dim % 16 == 0,
              "ropeAndCache: %d tokens, head_dim %d (a multiple of 16)", a.num_tokens, a.head_dim);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "ropeAndCache: dtype %d", a.dtype);
+  VT_REQUIRE(a.q_weight == nullptr && a.k_weight == nullptr,
+             "ropeAndCache: q and k norms are not built");
   VT_REQUIRE(a.layer >= 0 && a.layer < a.num_layers && a.block_size > 0,
              "ropeAndCache: layer %d of %d, block_size %d", a.layer, a.num_layers, a.block_size);
   VT_REQUIRE(aligned16(a.qkv, a.qkv_stride) && aligned16(a.kv_cache, 0),

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 1
+#define VT_CUDA_ABI 2
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -23,13 +23,21 @@ enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 enum {
   /** Launch as programmatic dependent of the kernel before it on the stream. */
   VT_CUDA_DEPENDENT = 1,
+  /**
+   * vt_cuda_attention: work lists, block tables and the keys of earlier steps were complete before
+   * this step's vt_cuda_embedding, so they may be fetched before the kernel in front has finished.
+   */
+  VT_CUDA_EARLY_READS = 2,
 };
 
 VT_CUDA_API int vt_cuda_abi(void);
 /** Why the last call on this thread returned -1. */
 VT_CUDA_API const char* vt_cuda_error(void);
 
-/** out[i] = source[index[i]]; a row of zeros where index[i] is not in [0, num_source_rows). */
+/**
+ * out[i] = source[index[i]]; a row of zeros where index[i] is not in [0, num_source_rows). No later
+ * kernel starts before all kernels in front of this one have finished.
+ */
 typedef struct {
   void* out;            /* [num_rows][columns] dtype */
   const void* source;   /* [num_source_rows][columns] dtype: the embedding's weight, or x */
@@ -78,8 +86,10 @@ typedef struct {
 } VtCudaHeadRmsNorm;
 VT_CUDA_API int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* stream);
 
-/** Rotates q (in place) and k by cos_sin, then writes k and v to their slot; slot -1 writes
- * nothing. */
+/**
+ * Rotates q (in place) and k by cos_sin, then writes k and v to their slot; slot -1 writes nothing
+ * there. With q_weight and k_weight, vt_cuda_head_rms_norm of both comes first, with its bits.
+ */
 typedef struct {
   void* qkv;            /* [num_tokens][(num_heads + 2 num_kv_heads) * head_dim] dtype */
   const float* cos_sin; /* [num_tokens][head_dim], of vt_cuda_rope_cos_sin */
@@ -88,6 +98,9 @@ typedef struct {
   int32_t num_tokens, num_heads, num_kv_heads, head_dim; /* head_dim: a multiple of 16 */
   int32_t num_layers, layer, block_size;
   int32_t qkv_stride;
+  const void* q_weight; /* [head_dim], or null */
+  const void* k_weight; /* [head_dim], or null: both or neither; head_dim <= 256 */
+  float eps;
   int32_t dtype;
   int32_t flags;
 } VtCudaRopeAndCache;
@@ -105,17 +118,33 @@ typedef struct {
 } VtCudaSiluAndMul;
 VT_CUDA_API int vt_cuda_silu_and_mul(const VtCudaSiluAndMul* args, void* stream);
 
+/** What vt_cuda_linear does with its sums: `epilogue`. */
+enum VtCudaEpilogue {
+  VT_CUDA_PLAIN = 0,
+  /**
+   * Rows of the weight alternate, 8 of gate, 8 of up: out [m][n / 2] = silu(gate) * up, both
+   * rounded to dtype first, as vt_cuda_silu_and_mul with interleave 8 would.
+   */
+  VT_CUDA_SILU_AND_MUL = 1,
+  /**
+   * n = (num_heads + 2 num_kv_heads) * head_dim: vt_cuda_rope_and_cache of the rounded sums. Only
+   * the q columns of out are written; k and v go to the cache alone.
+   */
+  VT_CUDA_ROPE_AND_CACHE = 2,
+};
+
 /**
  * out[m][n] = round(sum_k x[m][k] * weight[n][k] (+ bias[n]) (+ residual[m][n])), the sum in one
  * f32 chain, k ascending by 16, whatever m. Strides in elements; k a multiple of 16, rows 16-byte
- * aligned.
+ * aligned. A prologue or epilogue never changes bits: each equals its op launched alone. Which are
+ * built for which sizes vt_cuda_linear_fuses says; vt_cuda_linear refuses the others.
  */
 typedef struct {
   void* out;            /* [m][n] dtype or f32 */
   const void* x;        /* [m][k] dtype */
   const void* weight;   /* [n][k] dtype */
   const void* bias;     /* [n] dtype, or null */
-  const void* residual; /* [m][n] dtype, or null; may be `out` */
+  const void* residual; /* [m][n] dtype, or null; may be `out`; with no epilogue only */
   int32_t m, n, k;
   int32_t out_stride, x_stride, weight_stride, residual_stride;
   int32_t dtype;     /* VT_CUDA_F16 or VT_CUDA_BF16 */
@@ -126,8 +155,23 @@ typedef struct {
    * changes the result.
    */
   int32_t tuning;
+  /* Prologue: x becomes vt_cuda_rms_norm(x, norm_weight, norm_eps). */
+  const void* norm_weight; /* [k] dtype, or null */
+  float norm_eps;
+  int32_t epilogue; /* VtCudaEpilogue */
+  /* VT_CUDA_ROPE_AND_CACHE alone; see VtCudaRopeAndCache. */
+  const float* cos_sin;
+  const int32_t* slots;
+  void* kv_cache;
+  int32_t num_layers, layer, block_size;
+  int32_t num_heads, num_kv_heads, head_dim;
 } VtCudaLinear;
 VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
+/**
+ * 1 if one launch does all that `args` asks for, else 0: launch the ops one by one. Reads sizes,
+ * dtypes, epilogue, and which of the pointers are null; follows none.
+ */
+VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
 
 /**
  * Paged causal attention, after the keys and values of this step are in the cache. Rows with
