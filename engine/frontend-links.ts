@@ -98,7 +98,8 @@ export class FrontendLinks implements RouterEvents {
     });
     if (hello.kind === 'refused') {
       this.options.log.warn({ reason: hello.message }, 'a frontend was refused');
-      this.link?.send(peer, hello);
+      this.link?.refuse(peer, hello);
+      this.disconnected(peer);
       return;
     }
     const frontend = known ?? this.join(peer);

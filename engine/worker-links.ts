@@ -65,7 +65,7 @@ export class WorkerLinks implements RouterEvents {
     const hello = checkHello(any, { token, roles: ['worker'] });
     if (hello.kind === 'refused') {
       log.warn({ reason: hello.message }, 'a worker was refused');
-      this.link?.send(peer, hello);
+      this.link?.refuse(peer, hello);
       return;
     }
     if (!this.options.joined(hello.index, hello.generation)) return;

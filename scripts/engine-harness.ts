@@ -34,7 +34,7 @@ export interface HarnessOptions {
   readonly enableDebugTimeline?: boolean;
 }
 
-const token = 'harness';
+export const harnessToken = 'harness';
 const vocabSizeDefault = 101;
 
 /** Waits for events; a predicate is looked at again after each one. */
@@ -70,7 +70,7 @@ export class HarnessFrontend {
   readonly link: DealerLink;
   private readonly waiter: Waiter;
 
-  constructor(address: string, waiter: Waiter, helloToken = token) {
+  constructor(address: string, waiter: Waiter, helloToken = harnessToken) {
     this.waiter = waiter;
     this.link = new DealerLink(address, makeHello('client', 0, 0, helloToken), {
       message: (raw) => {
@@ -251,7 +251,7 @@ export class EngineHarness {
         ...process.env,
         ...this.options.workerEnv,
         [processEnv.address]: this.address('control'),
-        [processEnv.token]: token,
+        [processEnv.token]: harnessToken,
         [processEnv.index]: '0',
         [processEnv.generation]: String(generation),
       },

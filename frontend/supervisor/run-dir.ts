@@ -6,6 +6,7 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -16,6 +17,10 @@ import type { FrontendJson } from '../../common/config.ts';
 import { StartError } from '../../common/errors.ts';
 import { maxSocketPathBytes } from '../../common/wire/transport.ts';
 import { closeListening, listenUnix, type Listening } from '../../common/os/index.ts';
+
+const freshPrefix = 'vllm-ts-';
+/** A younger folder may be one that another server is just making. */
+const staleAfterMs = 10_000;
 
 export class RunDir {
   readonly path: string;
@@ -32,8 +37,9 @@ export class RunDir {
   /** A fresh folder (0700) under XDG_RUNTIME_DIR, else under the temp folder. */
   static fresh(env: NodeJS.ProcessEnv = process.env): RunDir {
     const parent = isFolder(env['XDG_RUNTIME_DIR']) ? env['XDG_RUNTIME_DIR'] : tmpdir();
-    checkPath(join(parent, 'vllm-ts-XXXXXX', 'lock'));
-    const path = mkdtempSync(join(parent, 'vllm-ts-'));
+    checkPath(join(parent, `${freshPrefix}XXXXXX`, 'lock'));
+    removeStale(parent);
+    const path = mkdtempSync(join(parent, freshPrefix));
     return new RunDir(path, listenUnix(join(path, 'lock')), true);
   }
 
@@ -97,4 +103,23 @@ function checkPath(path: string): void {
 function isFolder(path: string | undefined): path is string {
   if (path === undefined || path === '') return false;
   return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** Fresh folders of supervisors that were killed: nobody holds their lock any more. */
+function removeStale(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    if (!name.startsWith(freshPrefix)) continue;
+    const path = join(parent, name);
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    if (!stat?.isDirectory() || stat.uid !== process.getuid?.()) continue;
+    const lock = lstatSync(join(path, 'lock'), { throwIfNoEntry: false });
+    if (!lock?.isSocket() || Date.now() - lock.mtimeMs < staleAfterMs) continue;
+    try {
+      const taken = listenUnix(join(path, 'lock'));
+      rmSync(path, { recursive: true, force: true });
+      closeListening(taken);
+    } catch {
+      // In use, or another start removes it at this moment.
+    }
+  }
 }

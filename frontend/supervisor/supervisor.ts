@@ -3,12 +3,21 @@
 // process does, and what its slice means, is told to it by a Plan.
 import { performance } from 'node:perf_hooks';
 import type { Logger } from '../../common/log.ts';
+import { exitCodes } from '../../common/errors.ts';
 import { checkHello } from '../../common/wire/handshake.ts';
-import type { PeerLost, SupervisorToProcess } from '../../common/wire/messages.ts';
+import type { PeerLost, ReplacePeer } from '../../common/wire/messages.ts';
 import { receive } from '../../common/wire/receive.ts';
 import { RouterLink, type AnyMessage, type PeerId } from '../../common/wire/transport.ts';
-import { Child, describeExit, type ChildId, type ChildRole, type ExitStatus } from './child.ts';
+import {
+  describeExit,
+  type Child,
+  type ChildId,
+  type ChildRole,
+  type ExitStatus,
+} from './child.ts';
+import { Children } from './children.ts';
 import { DeathCount, deathLimit } from './death-count.ts';
+import { Ending } from './ending.ts';
 import type { Outcome, Plan, SupervisorEvents } from './plan.ts';
 import { SignalPolicy, signalExitCodes, type StopSignal } from './signals.ts';
 import { Waiter } from './waiter.ts';
@@ -22,11 +31,6 @@ const needs: Readonly<Record<ChildRole, readonly ChildRole[]>> = {
   worker: ['engine'],
   frontend: ['engine', 'detokenizer'],
 };
-/** What a process may take to end after `stop`, and streams to be told of a lost engine. */
-const stopGraceMs = 2000;
-const streamEndGraceMs = 1000;
-/** What the answers of the last drained requests may take to leave. */
-const drainSlackMs = 2000;
 /** A signal sent to all processes at once may reach a starting child before it reaches us. */
 const sharedSignalMs = 250;
 
@@ -35,9 +39,8 @@ export class Supervisor {
   private readonly events: SupervisorEvents;
   private readonly log: Logger;
   private readonly link: RouterLink;
-  private readonly children = new Map<string, Child>();
-  /** Every child that has not yet ended, also those that are being replaced. */
-  private readonly alive = new Set<Child>();
+  private readonly children: Children;
+  private readonly ending: Ending;
   private readonly deaths = new DeathCount();
   private readonly signals = new SignalPolicy();
   private readonly waiter = new Waiter();
@@ -54,6 +57,8 @@ export class Supervisor {
     this.events = events;
     this.log = log;
     this.link = link;
+    this.children = new Children(plan, link);
+    this.ending = new Ending(this.children, this.waiter);
     this.outcome = new Promise((resolve) => (this.finish = resolve));
   }
 
@@ -88,7 +93,7 @@ export class Supervisor {
       return;
     }
     const message = receive('processToSupervisor', raw);
-    const child = [...this.alive].find((child) => child.peer === peer);
+    const child = this.children.byPeer(peer);
     if (!child) return;
     switch (message.kind) {
       case 'hello':
@@ -105,13 +110,9 @@ export class Supervisor {
       case 'fatal':
         child.fatal ??= message;
         break;
-      case 'replacePeer': {
-        const lost = this.children.get(keyOf(message as ChildId));
-        if (lost?.generation !== message.generation) break;
-        this.log.error(`${lost.name} is replaced: ${message.reason}`);
-        lost.kill();
+      case 'replacePeer':
+        this.replace(message);
         break;
-      }
     }
     this.waiter.wake();
   }
@@ -120,11 +121,17 @@ export class Supervisor {
     const roles = ['engine', 'worker', 'detokenizer', 'frontend'] as const;
     const hello = checkHello(raw, { token: this.plan.token, roles });
     if (hello.kind === 'refused') {
-      this.link.send(peer, hello);
+      this.log.error(`control link: ${hello.message}`);
+      // A child of another build ends, and cannot say why: nothing that it says is read any more.
+      const { versionMismatch: exitCode } = exitCodes;
+      const own = this.children.byPid(raw['pid']);
+      if (own && raw['token'] === this.plan.token)
+        own.fatal ??= { kind: 'fatal', exitCode, message: hello.message };
+      this.link.refuse(peer, hello);
       return;
     }
-    const child = this.children.get(keyOf(hello as ChildId));
-    if (child?.generation !== hello.generation || child.pid !== hello.pid) return;
+    const child = this.children.find(hello as ChildId);
+    if (child?.pid !== hello.pid) return;
     child.peer = peer;
     this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} says hello`);
     this.configure(child);
@@ -133,19 +140,17 @@ export class Supervisor {
   /** Sends the slice once the processes that it names are there. At the first start none waits. */
   private configure(child: Child): void {
     if (child.peer === null || child.isConfigured) return;
-    const isMissing = (role: ChildRole) => this.ofRole(role).some(({ state }) => state !== 'ready');
+    const isMissing = (role: ChildRole) =>
+      this.children.ofRole(role).some(({ state }) => state !== 'ready');
     if (this.state !== 'starting' && needs[child.role].some(isMissing)) return;
     child.isConfigured = true;
-    const generations = {
-      of: (role: ChildRole, index: number) =>
-        this.children.get(keyOf({ role, index }))?.generation ?? 0,
-    };
-    this.tell(child, { kind: 'config', config: this.plan.slice(child, generations) });
+    const config = this.plan.slice(child, this.children);
+    this.children.tell(child, { kind: 'config', config });
   }
 
   private becameReady(child: Child): void {
     if (this.state === 'starting') {
-      const children = [...this.children.values()];
+      const children = this.children.all;
       if (children.some(({ state }) => state !== 'ready')) return;
       this.state = 'serving';
       this.events.ready(new Map(children.map(({ name, info }) => [name, info])));
@@ -156,25 +161,26 @@ export class Supervisor {
     this.log.info(`${child.name} is ready again (generation ${generation})`);
     this.events.replaced(child);
     const addresses = this.plan.addresses(child);
-    this.tellOthers(child, { kind: 'peerReady', role, index, generation, addresses });
-    for (const waiting of this.children.values()) this.configure(waiting);
+    this.children.tellOthers(child, { kind: 'peerReady', role, index, generation, addresses });
+    for (const waiting of this.children.all) this.configure(waiting);
   }
 
   // ------------------------------------------------------------------ life and death
 
   private spawn(id: ChildId): void {
-    const { token, controlAddress: address } = this.plan;
-    const command = this.plan.command(id.role);
-    const fds = this.plan.fds(id.role);
-    const child = new Child({ ...id, command, fds, address, token }, (gone, status) => {
-      this.exited(gone, status);
-    });
-    this.children.set(keyOf(id), child);
-    this.alive.add(child);
+    this.children.spawn(id, (gone, status) => this.exited(gone, status));
+  }
+
+  /** A process has found that another does nothing any more: it is killed, and judged by that. */
+  private replace({ role, index, generation, reason }: ReplacePeer): void {
+    const lost = this.children.find({ role: role as ChildRole, index, generation });
+    if (lost === undefined || lost.state === 'gone') return;
+    this.log.error(`${lost.name} is given up: ${reason}`);
+    lost.fatal ??= { kind: 'fatal', exitCode: 1, message: reason };
+    lost.kill();
   }
 
   private exited(child: Child, status: ExitStatus): void {
-    this.alive.delete(child);
     this.waiter.wake();
     if (this.state === 'ending') return;
     if (status.signal === 'SIGTERM' || status.signal === 'SIGINT')
@@ -188,14 +194,14 @@ export class Supervisor {
     const exitCode = child.fatal?.exitCode ?? 1;
     const { role, index, generation } = child;
     const lost: PeerLost = { kind: 'peerLost', role, index, generation };
-    this.tellOthers(child, lost);
+    this.children.tellOthers(child, lost);
     if (this.state === 'starting' || !isReplaceable(role)) {
       this.fail(child.name, reason, exitCode);
       return;
     }
     this.log.error(`${child.name} died: ${reason}`);
     // One that is starting with the dead one's address would wait for it for ever.
-    for (const other of this.alive)
+    for (const other of this.children.alive)
       if (other.state === 'starting' && other.isConfigured && needs[other.role].includes(role))
         other.kill();
     if (this.deaths.add(performance.now())) {
@@ -217,84 +223,28 @@ export class Supervisor {
     if (this.state === 'ending' || this.state === 'draining') return;
     if (this.state === 'serving') {
       this.state = 'draining';
-      await this.drainServing();
+      await this.ending.drain(this.plan.shutdownTimeoutMs);
     }
     if (!this.isEnding()) await this.end(0);
   }
 
-  /**
-   * Frontends first: what they have taken is served. Then the engine, which ends what is left (also
-   * of foreign frontends) when the time is over.
-   */
-  private async drainServing(): Promise<void> {
-    const { shutdownTimeoutMs } = this.plan;
-    const deadline = performance.now() + shutdownTimeoutMs;
-    const left = () => Math.max(0, Math.round(deadline - performance.now()));
-    const frontends = this.ofRole('frontend');
-    for (const child of frontends) this.tell(child, { kind: 'drain', timeoutMs: left() });
-    await this.waiter.until(() => this.areDrained(frontends), left());
-    const engines = this.ofRole('engine');
-    for (const child of engines) this.tell(child, { kind: 'drain', timeoutMs: left() });
-    const all = [...frontends, ...engines];
-    await this.waiter.until(() => this.areDrained(all), left() + drainSlackMs);
-  }
-
-  /** Ends every process: frontends first, so that clients are told before their answers stop. */
   private async end(exitCode: number, tellStreams = false): Promise<void> {
     if (this.state === 'ending') return;
     this.state = 'ending';
-    const frontends = [...this.alive].filter(({ role }) => role === 'frontend');
-    const serving = frontends.filter(({ state }) => state === 'ready');
-    if (tellStreams && serving.length > 0) {
-      for (const child of serving) this.tell(child, { kind: 'drain', timeoutMs: 0 });
-      await this.waiter.until(() => this.areDrained(serving), streamEndGraceMs);
-    }
-    await this.stop(frontends);
-    await this.stop([...this.alive]);
+    await this.ending.stopAll(tellStreams);
     this.finished(exitCode);
   }
 
-  private async stop(children: readonly Child[]): Promise<void> {
-    for (const child of children) {
-      // One that is still starting has nothing to close and may be deaf.
-      if (child.state === 'ready') this.tell(child, { kind: 'stop' });
-      else child.kill();
-    }
-    await this.waiter.until(() => children.every((child) => !this.alive.has(child)), stopGraceMs);
-    for (const child of children) if (this.alive.has(child)) child.kill();
-    await this.waiter.until(() => children.every((child) => !this.alive.has(child)), stopGraceMs);
-  }
-
-  /** Overtakes an end that is under way. */
   private async killAll(exitCode: number): Promise<void> {
     this.state = 'ending';
     this.killedWith ??= exitCode;
-    for (const child of this.alive) child.kill();
-    await this.waiter.until(() => this.alive.size === 0, stopGraceMs);
+    await this.ending.killAll();
     this.finished(exitCode);
   }
 
   private finished(exitCode: number): void {
     this.link.close();
     this.finish({ exitCode: this.killedWith ?? exitCode, cause: this.cause });
-  }
-
-  // ------------------------------------------------------------------ helpers
-
-  private ofRole(role: ChildRole): Child[] {
-    return [...this.children.values()].filter((child) => child.role === role);
-  }
-
-  private areDrained(children: readonly Child[]): boolean {
-    return children.every((child) => child.isDrained || child.state === 'gone');
-  }
-
-  private tell(child: Child, message: SupervisorToProcess): void {
-    if (child.peer !== null) this.link.send(child.peer, message);
-  }
-
-  private tellOthers(than: Child, message: SupervisorToProcess): void {
-    for (const child of this.alive) if (child !== than) this.tell(child, message);
   }
 
   /** A method, so that the compiler expects it to change across an await. */
@@ -308,5 +258,3 @@ const actionWords = {
   interrupt: 'stopping',
   kill: 'ending at once',
 } as const;
-
-const keyOf = ({ role, index }: Pick<ChildId, 'role' | 'index'>) => `${role} ${index}`;

@@ -2,7 +2,8 @@
 import t from 'tap';
 import { defaultSamplingParams, defaultTextParams } from '../../common/sampling-params.ts';
 import { finishReasons, type AddRequest, type FinishReason } from '../../common/wire/messages.ts';
-import { EngineHarness, type HarnessOptions } from '../../scripts/engine-harness.ts';
+import { makeHello } from '../../common/wire/handshake.ts';
+import { EngineHarness, harnessToken, type HarnessOptions } from '../../scripts/engine-harness.ts';
 
 const add = (requestId: number, maxTokens: number, n = 1): AddRequest => ({
   kind: 'addRequest',
@@ -105,8 +106,10 @@ t.test('malformed and uninvited peers are dropped, and nobody else notices', asy
   t.teardown(() => harness.stop());
   const stranger = harness.frontend('wrong token');
   t.match(await stranger.find('refused'), { message: /token/ });
+  stranger.send(makeHello('client', 0, 0, harnessToken));
   const good = harness.frontend();
   const { frontendId } = await good.welcome;
+  t.equal(frontendId, 1, 'who was refused is not heard any more');
   const broken = harness.frontend();
   const { frontendId: brokenId } = await broken.welcome;
   broken.send(add(1, 2000));

@@ -10,7 +10,7 @@ export interface FixtureSlice extends ProcessSlice {
   readonly notes: string;
   /**
    * "fail": ends at start with exit code 65. "stubborn": never answers drain or stop.
-   * "wants-worker-replaced": says so once.
+   * "wants-worker-replaced" (or -engine-): says so once.
    */
   readonly behaviour: string;
 }
@@ -25,11 +25,12 @@ runProcess<FixtureSlice>(role, (context) => {
   if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
   const never = new Promise<void>(() => undefined);
   const isStubborn = slice.behaviour === 'stubborn';
-  if (slice.behaviour === 'wants-worker-replaced')
+  const wanted = /^wants-(worker|engine)-replaced$/.exec(slice.behaviour)?.[1] as Role | undefined;
+  if (wanted !== undefined)
     setTimeout(() => {
       context.tell({
         kind: 'replacePeer',
-        role: 'worker',
+        role: wanted,
         index: 0,
         generation: 0,
         reason: 'hung',

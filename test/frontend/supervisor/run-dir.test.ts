@@ -6,10 +6,12 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  utimesSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { closeListening, listenUnix } from '../../../common/os/index.ts';
 import { Endpoints, parseTcpAddress } from '../../../frontend/supervisor/endpoints.ts';
 import { RunDir } from '../../../frontend/supervisor/run-dir.ts';
 
@@ -30,6 +32,35 @@ t.test('RunDir.fresh makes a private folder and removes it', (t) => {
   t.equal(statSync(file).mode & 0o777, 0o600);
   runDir.remove();
   t.same(readdirSync(parent), []);
+  t.end();
+});
+
+t.test('RunDir.fresh removes what killed servers left, and nothing else', (t) => {
+  const parent = folder(t);
+  const age = (path: string) => utimesSync(join(path, 'lock'), 0, 0);
+  const abandon = (name: string) => {
+    const path = join(parent, name);
+    mkdirSync(path);
+    closeListening(listenUnix(join(path, 'lock')));
+    return path;
+  };
+  age(abandon('vllm-ts-killed'));
+  age(abandon('other-program'));
+  abandon('vllm-ts-just-made');
+  mkdirSync(join(parent, 'vllm-ts-without-lock'));
+  const alive = RunDir.fresh({ XDG_RUNTIME_DIR: parent });
+  age(alive.path);
+  const runDir = RunDir.fresh({ XDG_RUNTIME_DIR: parent });
+  const left = ['other-program', 'vllm-ts-just-made', 'vllm-ts-without-lock'];
+  const expected = [...left.map((name) => join(parent, name)), alive.path, runDir.path].sort();
+  t.same(
+    readdirSync(parent)
+      .map((name) => join(parent, name))
+      .sort(),
+    expected,
+  );
+  alive.remove();
+  runDir.remove();
   t.end();
 });
 

@@ -192,6 +192,14 @@ t.test('Supervisor refuses strangers and other builds, and names both versions',
   t.match(await answer({ role: 'client', build: null }), { kind: 'refused' });
 });
 
+t.test('Supervisor ends with the reason when the engine itself is given up', async (t) => {
+  const { supervisor } = await start(t, { frontend: 'wants-engine-replaced' });
+  t.same(await supervisor.outcome, {
+    exitCode: 1,
+    cause: { process: 'engine', message: 'hung' },
+  });
+});
+
 t.test('Supervisor replaces a worker that the engine has given up', async (t) => {
   const { ready, note, pid } = await start(t, { engine: 'wants-worker-replaced' });
   await ready;
