@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 2
+#define VT_CUDA_ABI 3
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -219,25 +219,61 @@ typedef struct {
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
 
 /**
- * docs/sampling.md, sections 2 and 4 to 6: a token for each row of logits. Masks, bias, penalties
- * and logprobs (sections 1 and 3) are not built: a caller must have applied them.
+ * How a row of the row table samples: the columns of StepInput, one struct a row, in device memory.
+ * Lists may lie in device or in mapped host memory. Only a row that has one reads it: once a step,
+ * biases as often as there are biased ids. Ids outside the vocabulary are ignored.
  */
 typedef struct {
-  int32_t* token_ids;       /* [num_rows]; -1 where the row is flagged */
-  uint8_t* row_flags;       /* [num_rows]; bit 0: NaN or infinity in the logits, or no id left */
-  const float* logits;      /* [num_rows][logits_stride] */
-  const float* temperature; /* [num_rows]; below 1e-5: greedy */
-  const float* min_p;       /* [num_rows]; 0 = off */
-  const int32_t* top_k;     /* [num_rows]; 0 = off */
-  const float* top_p;       /* [num_rows]; 1 = off */
-  const uint64_t* seed;     /* [num_rows] */
-  const int32_t* position;  /* [num_rows] tokens known before the new one */
-  void* scratch;            /* vt_cuda_sample_scratch_bytes, 16-byte aligned */
-  int32_t num_rows, vocab_size, logits_stride;
+  uint64_t seed;
+  const int32_t* stop_ids;        /* [num_stop_ids]; masked below min_tokens */
+  const int32_t* bias_ids;        /* [num_biases], any order, repeats are added in order */
+  const float* biases;            /* [num_biases] */
+  const int32_t* allowed_ids;     /* [num_allowed_ids], any order; none = all ids */
+  const int32_t* bad_word_starts; /* [num_bad_words + 1] where a word's ids begin; end */
+  const int32_t* bad_word_ids;
+  float temperature; /* below 1e-5: greedy */
+  float min_p;       /* 0 = off */
+  float top_p;       /* 1 = off */
+  int32_t top_k;     /* 0 or less = off */
+  float repetition_penalty; /* 1 = off */
+  float frequency_penalty, presence_penalty;
+  int32_t num_prompt_tokens;
+  int32_t min_tokens;
+  int32_t max_num_tokens; /* not read by sample: for the kernel that ends rows */
+  int32_t num_logprobs, num_prompt_logprobs; /* -1 = none */
+  int32_t num_stop_ids, num_biases, num_allowed_ids, num_bad_words;
+  uint64_t unused;
+} VtCudaRowParams; /* 128 bytes */
+
+#define VT_CUDA_MAX_LOGPROBS 20
+
+/**
+ * docs/sampling.md: a token for each row of logits, or the logprob of a judged prompt token. One
+ * launch, whose shape depends on num_rows and vocab_size only; no scratch; a row pays only for what
+ * its own parameters ask. Appends nothing: history and state are the caller's.
+ */
+typedef struct {
+  int32_t* token_ids; /* [num_rows]: sampled or judged id; -1 where flagged or nothing to do */
+  uint8_t* row_flags; /* [num_rows]; bit 0: NaN or infinity in the logits, or no id left */
+  /* Of rows that judge, and of those that sample with num_logprobs >= 0, unless flagged; rank 0
+   * says that a row has none, and its other values are not written. Unused where num_top < 0. */
+  float* logprobs;     /* [num_rows] */
+  int32_t* ranks;      /* [num_rows] */
+  int32_t* top_ids;    /* [num_rows][num_top] */
+  float* top_logprobs; /* [num_rows][num_top] */
+  const float* logits; /* [num_rows][logits_stride]; stays as it is */
+  const int32_t* row_of;     /* [num_rows] row of the table; -1 = padding, no work */
+  const int32_t* judged_ids; /* [num_rows] prompt token to judge, -1 = sample; null = all sample */
+  const VtCudaRowParams* params; /* by row of the table, as the next three */
+  const int32_t* num_tokens;     /* tokens known before the new one: its position */
+  const int32_t* finished;       /* not 0 = as padding; null = none */
+  const int32_t* history;        /* [][history_stride], device or mapped; for penalties */
+  int32_t num_rows, vocab_size;
+  int32_t logits_stride, history_stride; /* elements */
+  int32_t num_top; /* 0..VT_CUDA_MAX_LOGPROBS; -1 = no logprobs in this step */
   int32_t flags;
 } VtCudaSample;
 VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);
-VT_CUDA_API int64_t vt_cuda_sample_scratch_bytes(int32_t num_rows, int32_t vocab_size);
 
 #ifdef __cplusplus
 }
