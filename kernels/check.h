@@ -21,8 +21,8 @@ class KernelError : public std::runtime_error {
   std::string op;
 };
 
-[[noreturn, gnu::format(printf, 3, 4)]] inline void fail(const char* file, int line,
-                                                         const char* format, ...) {
+[[noreturn, gnu::format(printf, 3, 4)]] inline void fail_at(const char* file, int line,
+                                                            const char* format, ...) {
   char text[512];
   va_list args;
   va_start(args, format);
@@ -33,7 +33,7 @@ class KernelError : public std::runtime_error {
 
 }  // namespace vt
 
-#define VT_FAIL(...) ::vt::fail(__FILE__, __LINE__, __VA_ARGS__)
+#define VT_FAIL(...) ::vt::fail_at(__FILE__, __LINE__, __VA_ARGS__)
 #define VT_CHECK(condition, ...)            \
   do {                                      \
     if (!(condition)) VT_FAIL(__VA_ARGS__); \

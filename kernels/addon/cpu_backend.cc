@@ -9,6 +9,15 @@ namespace vt {
 
 namespace {
 
+constexpr BackendRules kRules = {
+    "cpu",
+    /*activations=*/{Dtype::f32},
+    /*kv_cache=*/{Dtype::f32, Dtype::f16, Dtype::bf16},
+    /*weights=*/{Dtype::f32, Dtype::f16, Dtype::bf16},
+    /*one_dtype=*/false,
+    /*interleave=*/false,
+};
+
 template <typename T>
 T field(const Napi::Object& object, const char* name) {
   return object.Get(name).As<T>();
@@ -39,7 +48,8 @@ Program read_program(const Napi::Object& load) {
                         buffers.Data(), buffers.ElementLength(), weights.Data(),
                         weights.ElementLength(), kv_groups.Data(), kv_groups.ElementLength(),
                         number(load, "vocabSize"), number(load, "arenaBytes"),
-                        number(load, "maxNumTokens"), number(load, "maxNumLogits")});
+                        number(load, "maxNumTokens"), number(load, "maxNumLogits")},
+                       kRules);
 }
 
 WeightPart read_part(const Napi::Object& part) {

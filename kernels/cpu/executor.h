@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ops.h"
-#include "step_output.h"
+#include "finish_step.h"
 
 namespace vt {
 

@@ -6,7 +6,7 @@
 
 #include "kernel_table.h"
 #include "pages.h"
-#include "program.h"
+#include "../host/program.h"
 
 namespace vt {
 

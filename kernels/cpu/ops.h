@@ -9,7 +9,7 @@
 #include "batch.h"
 #include "kernel_table.h"
 #include "kv_cache.h"
-#include "program.h"
+#include "../host/program.h"
 #include "sampler.h"
 #include "weights.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pages.h"
-#include "step_view.h"
+#include "../host/step_view.h"
 
 namespace vt {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "pack.h"
-#include "program.h"
+#include "../host/program.h"
 
 namespace vt {
 

@@ -1,14 +1,15 @@
-// Compiles kernels/cuda with nvcc, one object a source, each rebuilt only when it, a header, a flag
-// or the compiler changed. Knows nothing of the addon, which loads the library at run time.
+// Compiles kernels/cuda, and what it shares with other native backends (kernels/host), with nvcc:
+// one object a source, each rebuilt only when it, a header that it includes, a flag or the compiler
+// changed. Knows nothing of the addon, which loads the library at run time.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { basename, dirname, join } from 'node:path';
-import { hashOf, listFiles } from './hash.mjs';
+import { dirname, join } from 'node:path';
+import { hashOf, listFiles, withHeaders } from './hash.mjs';
 import { withLock } from './lock.mjs';
 import { BuildError, nativeTarget } from './native.mjs';
 
-const folder = 'kernels/cuda';
+const folders = ['kernels/cuda', 'kernels/host'];
 const flags = [
   '-std=c++17', '-O3', '-fmad=false', '-Xcompiler', '-fPIC,-fvisibility=hidden,-ffp-contract=off',
 ]; // prettier-ignore
@@ -58,16 +59,18 @@ export async function buildCuda({
     throw new BuildError('--release needs kernels for sm_80, which are not built yet');
   }
   return await withLock(join(outDir, '.cuda.lock'), async () => {
-    const sources = listFiles(root, folder, ['.cu']);
-    const headers = listFiles(root, folder, ['.cuh', '.h']);
+    const sources = folders.flatMap((folder) => listFiles(root, folder, ['.cu', '.cc']));
     const text = JSON.stringify([flags, targets, found.version]);
     const objects = join(outDir, 'obj', 'cuda');
     mkdirSync(objects, { recursive: true });
-    const objectOf = (source) => join(objects, `${basename(source)}.o`);
+    const objectOf = (source) => join(objects, `${source.replaceAll('/', '-')}.o`);
+    const hashes = new Map(
+      sources.map((source) => [source, hashOf(root, withHeaders(root, source), [text])]),
+    );
     const stale = sources.filter((source) => {
       const stamp = `${objectOf(source)}.hash`;
       const current = existsSync(objectOf(source)) && existsSync(stamp);
-      return !current || readFileSync(stamp, 'utf8') !== hashOf(root, [source, ...headers], [text]);
+      return !current || readFileSync(stamp, 'utf8') !== hashes.get(source);
     });
     const pending = [...stale];
     const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
@@ -75,20 +78,20 @@ export async function buildCuda({
         report(`compile ${source}`);
         const args = [...flags, ...targets, '-c', join(root, source), '-o', objectOf(source)];
         await run(found.nvcc, args, source);
-        writeFileSync(`${objectOf(source)}.hash`, hashOf(root, [source, ...headers], [text]));
+        writeFileSync(`${objectOf(source)}.hash`, hashes.get(source));
       }
     });
     await Promise.all(workers);
     const output = join(outDir, 'libvt_cuda.so');
     const stamp = join(outDir, 'libvt_cuda.hash');
-    const hash = hashOf(root, [...sources, ...headers], [text]);
+    const hash = hashOf(root, [], [text, ...sources, ...hashes.values()]);
     if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) {
       return output;
     }
     // A process may have the old file mapped: write beside it, then rename.
     const fresh = `${output}.${process.pid}`;
     const libraries = found.libraries === null ? [] : ['-L', found.libraries];
-    const link = ['-shared', '-cudart', 'static', ...libraries, ...targets];
+    const link = ['-shared', '-cudart', 'static', ...libraries, ...targets, '-lpthread', '-ldl'];
     await run(found.nvcc, [...link, ...sources.map(objectOf), '-o', fresh], 'libvt_cuda.so');
     renameSync(fresh, output);
     writeFileSync(stamp, hash);

@@ -18,7 +18,7 @@ const cpuVariants = {
 };
 
 const modules = {
-  kernels: { sources: ['kernels/addon', 'kernels/cpu'], variants: 'kernels/cpu/variants' },
+  kernels: { sources: ['kernels/addon', 'kernels/cpu', 'kernels/host'], variants: 'kernels/cpu/variants' },
   os: { sources: ['common/os'], variants: null },
 };
 
@@ -108,7 +108,8 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
     const list = units(root, name, variants);
     if (list.length === 0) return false;
     const folders = [...modules[name].sources, 'kernels'];
-    const inputs = [...new Set(folders.flatMap((folder) => listFiles(root, folder, ['.cc', '.h'])))];
+    const inputs = [...new Set(folders.flatMap((folder) => listFiles(root, folder, ['.cc', '.h'])))]
+      .filter((file) => !file.startsWith('kernels/cuda/host/'));
     const text = JSON.stringify([commonFlags, list, compiler.program, compiler.version]);
     const hash = hashOf(root, inputs, [text]);
     const stamp = join(outDir, `${name}.hash`);

@@ -1,9 +1,10 @@
-// A program as the CPU backend holds it: the flat numbers of kernels/program.ts, read back into
-// structs and checked once, so that no op needs a check of its own.
+// A program as native backends hold it: the flat numbers of kernels/program.ts, read back into
+// structs and checked once, by the rules of the backend, so that no op needs a check of its own.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 #include "../dtype.h"
@@ -69,10 +70,36 @@ struct FlatProgram {
   double vocab_size, arena_bytes, max_num_tokens, max_num_logits;
 };
 
+/// A set of dtypes.
+class DtypeSet {
+ public:
+  constexpr DtypeSet(std::initializer_list<Dtype> dtypes) {
+    for (const Dtype dtype : dtypes) bits_ |= 1u << static_cast<int>(dtype);
+  }
+  constexpr bool has(Dtype dtype) const { return (bits_ >> static_cast<int>(dtype) & 1) != 0; }
+
+ private:
+  unsigned bits_ = 0;
+};
+
+/// What a backend takes of a program; anything else is refused by name.
+struct BackendRules {
+  /// For messages: "cpu".
+  const char* name;
+  /// Of arguments whose dtype is `act` in the op table.
+  DtypeSet activations;
+  DtypeSet kv_cache;
+  DtypeSet weights;
+  /// An op's activations, its weights and the KV cache share one dtype.
+  bool one_dtype;
+  bool interleave;
+};
+
 /// Throws KernelError, with the op where it has one, if anything is out of range or does not fit.
-Program parse_program(const FlatProgram& flat);
+Program parse_program(const FlatProgram& flat, const BackendRules& rules);
 
 /// The shapes of one op against each other and against the KV group.
-void check_op(const Program& program, const OpRecord& op);
+void check_shapes(const Program& program, const OpRecord& op);
+void check_dtypes(const Program& program, const OpRecord& op, const BackendRules& rules);
 
 }  // namespace vt

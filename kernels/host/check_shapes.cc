@@ -66,7 +66,7 @@ class Shapes {
 
 }  // namespace
 
-void check_op(const Program& program, const OpRecord& op) {
+void check_shapes(const Program& program, const OpRecord& op) {
   const Shapes s(program, op);
   switch (op.id) {
     case OpId::embedding:
