@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "batch.h"
+#include "../host/batch.h"
 
 namespace vt {
 

@@ -39,8 +39,11 @@ Executor::Executor(const KernelTable& kernels, Program program,
       pool_(options.num_threads),
       weights_(load_weights(program_, parts, kernels.lanes, pool_)),
       arena_(static_cast<std::size_t>(program_.arena_bytes), "activations"),
-      rows_(options.max_num_seqs, options.max_model_len, options.block_size, options.num_blocks,
-            program_.vocab_size),
+      row_sizes_{options.max_num_seqs, options.max_model_len, options.block_size,
+                 options.num_blocks, program_.vocab_size},
+      histories_(row_sizes_.token_bytes(), "row table"),
+      block_tables_(row_sizes_.block_bytes(), "row table"),
+      rows_(row_sizes_, histories_.as<std::int32_t>(), block_tables_.as<std::int32_t>()),
       builder_(rows_, limits_of(program_, options)) {
   if (!program_.kv_groups.empty())
     kv_ = KvCache(program_.kv_groups[0], options.block_size, options.num_blocks);
@@ -96,6 +99,7 @@ void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput
   op_index_.store(0, std::memory_order_relaxed);
   rows_.apply(step);
   builder_.build(step, num_tokens, state_.batch);
+  state_.tokens.build(state_.batch, rows_);
   state_.results.resize(state_.batch.logit_rows.size());
   if (has_attention_) {
     plan_attention(state_.batch, attention_shape_, state_.attention);
@@ -103,7 +107,7 @@ void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput
     const std::size_t size = state_.attention.num_partials * partial;
     if (state_.attention_partials.size() < size) state_.attention_partials.resize(size);
   }
-  if (state_.batch.num_tokens() > 0)
+  if (state_.batch.num_tokens > 0)
     pool_.run([](void* self, int thread) { static_cast<Executor*>(self)->run_ops(thread); }, this);
   finish_step(state_, step.i32(StepInputColumn::row), rows_, output);
 }
@@ -126,7 +130,8 @@ void Executor::run_range(std::size_t begin, std::size_t end, const OpCall& call)
 }
 
 MemoryUse Executor::memory() const {
-  return {weights_.bytes(), kv_.bytes(), arena_.bytes(), rows_.bytes()};
+  return {weights_.bytes(), kv_.bytes(), arena_.bytes(),
+          histories_.bytes() + block_tables_.bytes()};
 }
 
 float* Executor::buffer(int index) const {

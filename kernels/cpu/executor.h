@@ -7,8 +7,9 @@
 #include <memory>
 #include <vector>
 
-#include "ops.h"
 #include "finish_step.h"
+#include "ops.h"
+#include "pages.h"
 
 namespace vt {
 
@@ -48,6 +49,8 @@ class Executor {
   Weights weights_;
   KvCache kv_;
   Pages arena_;
+  const RowTableSizes row_sizes_;
+  Pages histories_, block_tables_;
   RowTable rows_;
   BatchBuilder builder_;
   std::vector<BoundOp> ops_;

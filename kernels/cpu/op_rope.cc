@@ -9,9 +9,9 @@ void run_rope_cos_sin(const OpCall& call, const BoundOp& op) {
   const std::int64_t half = op.args[0].columns / 2;
   const float factor = static_cast<float>(op.attrs[0]);
   const float* inv_freq = op.args[1].data;
-  const Range range = call.share_of(call.step.batch.num_tokens());
+  const Range range = call.share_of(call.step.batch.num_tokens);
   for (std::int64_t t = range.begin; t < range.end; t++) {
-    const float position = static_cast<float>(call.step.batch.positions[t]);
+    const float position = static_cast<float>(call.step.tokens.positions[t]);
     float* cos_sin = op.args[0].data + t * 2 * half;
     for (std::int64_t i = 0; i < half; i++) {
       const float angle = position * inv_freq[i];
@@ -37,10 +37,9 @@ void rotate(float* x, const float* cos_sin, int head_dim) {
 void run_rope_and_cache(const OpCall& call, const BoundOp& op) {
   const int layer = op.attr_int(0), num_heads = op.attr_int(1), num_kv_heads = op.attr_int(2),
             head_dim = op.attr_int(3);
-  const Batch& batch = call.step.batch;
   // One piece of work is a KV head with its query heads, for one token.
   const int group = num_heads / num_kv_heads;
-  const Range range = call.share_of(static_cast<std::int64_t>(batch.num_tokens()) * num_kv_heads);
+  const Range range = call.share_of(static_cast<std::int64_t>(call.step.batch.num_tokens) * num_kv_heads);
   for (std::int64_t i = range.begin; i < range.end; i++) {
     const std::int64_t t = i / num_kv_heads;
     const int kv_head = static_cast<int>(i % num_kv_heads);
@@ -51,7 +50,7 @@ void run_rope_and_cache(const OpCall& call, const BoundOp& op) {
     float* k = qkv + (num_heads + kv_head) * head_dim;
     rotate(k, cos_sin, head_dim);
     const float* v = k + num_kv_heads * head_dim;
-    call.step.kv->write(layer, kv_head, batch.slots[t], k, v);
+    call.step.kv->write(layer, kv_head, call.step.tokens.slots[t], k, v);
   }
 }
 

@@ -7,10 +7,9 @@ namespace vt {
 
 void run_embedding(const OpCall& call, const BoundOp& op) {
   const BoundArg& out = op.args[0];
-  const Batch& batch = call.step.batch;
-  const Range range = call.share_of(batch.num_tokens());
+  const Range range = call.share_of(call.step.batch.num_tokens);
   for (std::int64_t t = range.begin; t < range.end; t++)
-    op.args[1].matrix->read_row(batch.token_ids[t], out.data + t * out.columns);
+    op.args[1].matrix->read_row(call.step.tokens.ids[t], out.data + t * out.columns);
 }
 
 void run_gather_logit_rows(const OpCall& call, const BoundOp& op) {

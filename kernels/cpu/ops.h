@@ -5,12 +5,12 @@
 
 #include <vector>
 
+#include "../host/program.h"
 #include "attention_plan.h"
-#include "batch.h"
 #include "kernel_table.h"
 #include "kv_cache.h"
-#include "../host/program.h"
 #include "sampler.h"
+#include "token_inputs.h"
 #include "weights.h"
 
 namespace vt {
@@ -34,6 +34,7 @@ struct StepState {
   const KernelTable* kernels;
   int num_threads;
   Batch batch;
+  TokenInputs tokens;
   const RowTable* rows;
   const KvCache* kv;
   AttentionPlan attention;
@@ -65,7 +66,7 @@ struct BoundOp {
 
   int attr_int(int i) const { return static_cast<int>(attrs[i]); }
   int num_rows(const OpCall& call) const {
-    return rows == Symbol::num_tokens ? call.step.batch.num_tokens() : call.num_logits;
+    return rows == Symbol::num_tokens ? call.step.batch.num_tokens : call.num_logits;
   }
 };
 

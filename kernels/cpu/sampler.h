@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "../host/row_table.h"
 #include "../step.h"
 #include "kernel_table.h"
-#include "row_table.h"
 
 namespace vt {
 

@@ -90,16 +90,8 @@ SamplingParams scalars(const StepView& step, std::int64_t i) {
 
 }  // namespace
 
-RowTable::RowTable(int num_rows, int max_model_len, int block_size, int num_blocks, int vocab_size)
-    : max_model_len_(max_model_len),
-      block_size_(block_size),
-      num_blocks_(num_blocks),
-      vocab_size_(vocab_size),
-      token_stride_(max_model_len + 1),
-      block_stride_((max_model_len + block_size - 1) / block_size),
-      rows_(num_rows),
-      tokens_(static_cast<std::size_t>(token_stride_) * num_rows * 4, "row table"),
-      blocks_(static_cast<std::size_t>(block_stride_) * num_rows * 4, "row table") {}
+RowTable::RowTable(const RowTableSizes& sizes, std::int32_t* tokens, std::int32_t* blocks)
+    : sizes_(sizes), rows_(sizes.num_rows), tokens_(tokens), blocks_(blocks) {}
 
 void RowTable::apply(const StepView& step) {
   fill_rows(step);
@@ -127,15 +119,15 @@ void RowTable::fill_rows(const StepView& step) {
     row.num_tokens = step.i32(In::newNumTokens)[i];
     row.num_prompt_tokens = step.i32(In::newNumPromptTokens)[i];
     row.max_num_tokens = step.i32(In::newMaxNumTokens)[i];
-    VT_CHECK(row.num_tokens >= 1 && row.num_tokens <= max_model_len_,
+    VT_CHECK(row.num_tokens >= 1 && row.num_tokens <= sizes_.max_model_len,
              "column newNumTokens: %d tokens, the longest row has %d", row.num_tokens,
-             max_model_len_);
+             sizes_.max_model_len);
     VT_CHECK(row.num_prompt_tokens >= 1 && row.num_prompt_tokens <= row.num_tokens,
              "column newNumPromptTokens: %d of %d tokens", row.num_prompt_tokens, row.num_tokens);
     const std::int32_t* ids = tokens.take(row.num_tokens, In::newNumTokens);
     for (int t = 0; t < row.num_tokens; t++)
-      VT_CHECK(ids[t] >= 0 && ids[t] < vocab_size_, "column newTokenIds: id %d of %d", ids[t],
-               vocab_size_);
+      VT_CHECK(ids[t] >= 0 && ids[t] < sizes_.vocab_size, "column newTokenIds: id %d of %d", ids[t],
+               sizes_.vocab_size);
     row.params = scalars(step, i);
     const auto assign = [i, &step](auto& to, auto& runs, In count) {
       const std::int32_t n = step.i32(count)[i];
@@ -174,10 +166,10 @@ void RowTable::set_blocks(const StepView& step) {
     VT_CHECK(rows[i] >= 0 && rows[i] < num_rows(), "column blockRow: row %d of %d", rows[i],
              num_rows());
     VT_CHECK(rows_[rows[i]].filled, "column blockRow: row %d is empty", rows[i]);
-    VT_CHECK(indices[i] >= 0 && indices[i] < block_stride_, "column blockIndex: entry %d of %lld",
-             indices[i], static_cast<long long>(block_stride_));
-    VT_CHECK(ids[i] >= 0 && ids[i] < num_blocks_, "column blockId: block %d of %d", ids[i],
-             num_blocks_);
+    VT_CHECK(indices[i] >= 0 && indices[i] < sizes_.block_stride(), "column blockIndex: entry %d of %lld",
+             indices[i], static_cast<long long>(sizes_.block_stride()));
+    VT_CHECK(ids[i] >= 0 && ids[i] < sizes_.num_blocks, "column blockId: block %d of %d", ids[i],
+             sizes_.num_blocks);
     blocks(rows[i])[indices[i]] = ids[i];
     rows_[rows[i]].num_blocks = std::max(rows_[rows[i]].num_blocks, indices[i] + 1);
   }
@@ -190,7 +182,7 @@ void RowTable::append(int index, std::int32_t id) {
   const std::vector<std::int32_t>& stops = row.params.stop_ids;
   const bool stops_here = num_generated >= row.params.min_tokens &&
                           std::find(stops.begin(), stops.end(), id) != stops.end();
-  if (stops_here || row.num_tokens >= row.max_num_tokens || row.num_tokens >= max_model_len_)
+  if (stops_here || row.num_tokens >= row.max_num_tokens || row.num_tokens >= sizes_.max_model_len)
     row.finished = true;
 }
 

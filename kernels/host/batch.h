@@ -1,6 +1,6 @@
-// What a step computes, built from its columns and the row table just before it executes: token
-// ids, positions and KV slots of every token, and the rows of logits that are wanted. Rows that
-// have ended are left out of all of it and keep only their place in the output.
+// What a step computes, built from its columns and the row table: the rows that have work, where
+// their tokens lie, and the rows of logits that are wanted. Rows that have ended are left out and
+// keep only their place in the output.
 #pragma once
 
 #include <cstdint>
@@ -37,15 +37,10 @@ struct Batch {
   /// Rows named by the step, with or without work.
   int num_scheduled = 0;
   std::vector<BatchRow> rows;
-  std::vector<std::int32_t> token_ids;
-  std::vector<std::int32_t> positions;
-  /// block * blockSize + offset
-  std::vector<std::int64_t> slots;
+  int num_tokens = 0;
   std::vector<LogitRow> logit_rows;
   /// Longest list of alternatives that a row asked for.
   int num_top = 0;
-
-  int num_tokens() const { return static_cast<int>(token_ids.size()); }
 };
 
 struct BatchLimits {

@@ -1,13 +1,13 @@
 // The row table: one row per running request with its token history, block table and sampling
 // parameters. The engine fills a row once; after that only new blocks arrive, and sampled tokens
-// are appended here, so that the next step, already queued, finds them.
+// are appended, so that the next step, already queued, finds them. Where histories and block tables
+// lie is the backend's affair.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "pages.h"
-#include "../host/step_view.h"
+#include "step_view.h"
 
 namespace vt {
 
@@ -29,7 +29,7 @@ struct SamplingParams {
 
 struct Row {
   bool filled = false;
-  /// The device saw the request end: steps that still name the row do nothing for it.
+  /// The request is known to have ended: steps that still name the row do nothing for it.
   bool finished = false;
   int num_tokens = 0;
   int num_prompt_tokens = 0;
@@ -39,36 +39,46 @@ struct Row {
   SamplingParams params;
 };
 
+struct RowTableSizes {
+  int num_rows, max_model_len, block_size, num_blocks, vocab_size;
+
+  /// One more than the longest history: the last token may still sample one.
+  std::int64_t token_stride() const { return max_model_len + 1; }
+  std::int64_t block_stride() const { return (max_model_len + block_size - 1) / block_size; }
+  std::size_t token_bytes() const { return static_cast<std::size_t>(token_stride()) * num_rows * 4; }
+  std::size_t block_bytes() const { return static_cast<std::size_t>(block_stride()) * num_rows * 4; }
+};
+
 class RowTable {
  public:
-  RowTable(int num_rows, int max_model_len, int block_size, int num_blocks, int vocab_size);
+  /// `tokens` holds token_bytes(), `blocks` block_bytes(), zero.
+  RowTable(const RowTableSizes& sizes, std::int32_t* tokens, std::int32_t* blocks);
 
   /// New rows, then block table entries, as a step brings them. Throws KernelError naming the
   /// column at fault.
   void apply(const StepView& step);
 
-  int num_rows() const { return static_cast<int>(rows_.size()); }
-  int block_size() const { return block_size_; }
+  const RowTableSizes& sizes() const { return sizes_; }
+  void set_num_blocks(int num_blocks) { sizes_.num_blocks = num_blocks; }
+  int num_rows() const { return sizes_.num_rows; }
+  int block_size() const { return sizes_.block_size; }
   Row& row(int i) { return rows_[i]; }
   const Row& row(int i) const { return rows_[i]; }
   /// [num_tokens] of a row: prompt and generated ids.
-  std::int32_t* tokens(int row) const { return tokens_.as<std::int32_t>() + row * token_stride_; }
+  std::int32_t* tokens(int row) const { return tokens_ + row * sizes_.token_stride(); }
   /// [max blocks] of a row; 0 where no block was named.
-  std::int32_t* blocks(int row) const { return blocks_.as<std::int32_t>() + row * block_stride_; }
+  std::int32_t* blocks(int row) const { return blocks_ + row * sizes_.block_stride(); }
   /// Appends a sampled token and marks the row finished if the request ends with it, by the rule
   /// that the engine's update() uses.
   void append(int row, std::int32_t id);
-  std::size_t bytes() const { return tokens_.bytes() + blocks_.bytes(); }
 
  private:
   void fill_rows(const StepView& step);
   void set_blocks(const StepView& step);
 
-  const int max_model_len_, block_size_, num_blocks_, vocab_size_;
-  /// One more than the longest history: the last token may still sample one.
-  const std::int64_t token_stride_, block_stride_;
+  RowTableSizes sizes_;
   std::vector<Row> rows_;
-  Pages tokens_, blocks_;
+  std::int32_t *tokens_, *blocks_;
 };
 
 }  // namespace vt

@@ -18,9 +18,7 @@ void BatchBuilder::build(const StepView& step, std::int64_t num_tokens, Batch& b
            "columns row, start, count and flags differ in length");
   batch.num_scheduled = static_cast<int>(rows.count);
   batch.rows.clear();
-  batch.token_ids.clear();
-  batch.positions.clear();
-  batch.slots.clear();
+  batch.num_tokens = 0;
   batch.logit_rows.clear();
   batch.num_top = 0;
   step_++;
@@ -54,17 +52,9 @@ void BatchBuilder::add_row(int index, int row_index, int start, int count, int f
   const bool sample = (flags & kStepFlagSample) != 0;
   VT_CHECK(!sample || end == row.num_tokens, "column flags: row %d samples at %d, it knows %d",
            row_index, end, row.num_tokens);
-  const int token_begin = batch.num_tokens();
-  const std::int32_t* tokens = table_.tokens(row_index);
-  batch.token_ids.insert(batch.token_ids.end(), tokens + start, tokens + end);
-  const std::int32_t* blocks = table_.blocks(row_index);
-  const int block_size = table_.block_size();
   if (limits_.has_kv_cache) check_blocks(row_index, start, end);
-  for (int position = start; position < end; position++) {
-    batch.positions.push_back(position);
-    batch.slots.push_back(static_cast<std::int64_t>(blocks[position / block_size]) * block_size +
-                          position % block_size);
-  }
+  const int token_begin = batch.num_tokens;
+  batch.num_tokens += count;
   batch.rows.push_back({index, row_index, token_begin, count, start});
   if ((flags & kStepFlagPromptLogprobs) != 0 && row.params.num_prompt_logprobs >= 0) {
     for (int position = start; position < end && position + 1 < row.num_prompt_tokens; position++)
