@@ -55,11 +55,12 @@ __global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAtten
       work.query_start = args.query_start[row];
       work.num_queries = args.query_start[row + 1] - work.query_start;
       work.seq_len = args.seq_lens[row];
+      if (args.row_of != nullptr) work.row = args.row_of[row];
       if (args.window > 0) {
         key_begin =
             max(0, work.seq_len - work.num_queries - args.window + 1) / kTileKeys * kTileKeys;
       }
-      if (work.num_queries <= 0) {
+      if (work.num_queries <= 0 || work.seq_len <= 0) {
         // nothing in this step
       } else if (work.num_queries * group <= 16) {
         for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;

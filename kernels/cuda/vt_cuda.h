@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 3
+#define VT_CUDA_ABI 4
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -206,7 +206,8 @@ VT_CUDA_API int vt_cuda_attention(const VtCudaAttention* args, void* stream);
 /** Builds the work lists of a step: one launch, shared by all layers of one window. */
 typedef struct {
   const int32_t* query_start; /* [num_seqs + 1], prefix sums of the step's tokens a row */
-  const int32_t* seq_lens;    /* [num_seqs], context with this step's tokens */
+  const int32_t* seq_lens;    /* [num_seqs], context with this step's tokens; 0 = no work */
+  const int32_t* row_of;      /* [num_seqs] row of block_tables and counters; null = 0, 1, .. */
   int32_t* decode_work;       /* [max_work][8] */
   int32_t* prefill_work;      /* [max_work][8] */
   int32_t* work_counts;       /* [2] */
