@@ -1,8 +1,9 @@
 // Compiles kernels/cuda, and what it shares with other native backends (kernels/host), with nvcc:
-// one object a source, each rebuilt only when it, a header that it includes, a flag or the compiler
-// changed. Knows nothing of the addon, which loads the library at run time.
+// one object a source, named by what it was made from (source, the headers that it includes, flags,
+// compiler), so that checkouts can share a folder of them. Knows nothing of the addon, which loads
+// the library at run time.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'; // prettier-ignore
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { hashOf, listFiles, withHeaders } from './hash.mjs';
@@ -38,11 +39,12 @@ export function findNvcc() {
   return null;
 }
 
-/** Builds what is stale into `outDir`. Returns the library's path. */
+/** Builds what is stale into `outDir`, its objects into `objects`. Returns the library's path. */
 export async function buildCuda({
   root,
   release = false,
   outDir = join(root, 'build', nativeTarget()),
+  objects = join(outDir, 'obj', 'cuda'),
   report = () => {},
 }) {
   const found = findNvcc();
@@ -61,43 +63,54 @@ export async function buildCuda({
   return await withLock(join(outDir, '.cuda.lock'), async () => {
     const sources = folders.flatMap((folder) => listFiles(root, folder, ['.cu', '.cc']));
     const text = JSON.stringify([flags, targets, found.version]);
-    const objects = join(outDir, 'obj', 'cuda');
-    mkdirSync(objects, { recursive: true });
-    const objectOf = (source) => join(objects, `${source.replaceAll('/', '-')}.o`);
     const hashes = new Map(
       sources.map((source) => [source, hashOf(root, withHeaders(root, source), [text])]),
     );
-    const stale = sources.filter((source) => {
-      const stamp = `${objectOf(source)}.hash`;
-      const current = existsSync(objectOf(source)) && existsSync(stamp);
-      return !current || readFileSync(stamp, 'utf8') !== hashes.get(source);
-    });
-    const pending = [...stale];
-    const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
-      for (let source = pending.shift(); source; source = pending.shift()) {
-        report(`compile ${source}`);
-        const args = [...flags, ...targets, '-c', join(root, source), '-o', objectOf(source)];
-        await run(found.nvcc, args, source);
-        writeFileSync(`${objectOf(source)}.hash`, hashes.get(source));
-      }
-    });
-    await Promise.all(workers);
     const output = join(outDir, 'libvt_cuda.so');
     const stamp = join(outDir, 'libvt_cuda.hash');
     const hash = hashOf(root, [], [text, ...sources, ...hashes.values()]);
     if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) {
       return output;
     }
+    mkdirSync(objects, { recursive: true });
+    const objectOf = new Map(
+      sources.map((source) => {
+        const name = `${source.replaceAll('/', '-')}.${hashes.get(source)}.o`;
+        return [source, join(objects, name)];
+      }),
+    );
+    const pending = sources.filter((source) => !existsSync(objectOf.get(source)));
+    const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
+      for (let source = pending.shift(); source; source = pending.shift()) {
+        report(`compile ${source}`);
+        // A build that is stopped, or another one in the same folder, leaves no half object.
+        const fresh = `${objectOf.get(source)}.${process.pid}`;
+        await run(found.nvcc, [...flags, ...targets, '-c', join(root, source), '-o', fresh], source);
+        renameSync(fresh, objectOf.get(source));
+      }
+    });
+    await Promise.all(workers);
     // A process may have the old file mapped: write beside it, then rename.
     const fresh = `${output}.${process.pid}`;
     const libraries = found.libraries === null ? [] : ['-L', found.libraries];
     const link = ['-shared', '-cudart', 'static', ...libraries, ...targets, '-lpthread', '-ldl'];
-    await run(found.nvcc, [...link, ...sources.map(objectOf), '-o', fresh], 'libvt_cuda.so');
+    await run(found.nvcc, [...link, ...objectOf.values(), '-o', fresh], 'libvt_cuda.so');
     renameSync(fresh, output);
     writeFileSync(stamp, hash);
+    removeUnused(objects, new Set(objectOf.values()));
     report(`built ${output}`);
     return output;
   });
+}
+
+const unusedDays = 14;
+
+function removeUnused(folder, used) {
+  const before = Date.now() - unusedDays * 86_400_000;
+  for (const name of readdirSync(folder)) {
+    const file = join(folder, name);
+    if (!used.has(file) && statSync(file).mtimeMs < before) rmSync(file, { force: true });
+  }
 }
 
 function run(program, args, what) {

@@ -65,6 +65,8 @@ async function bundle(root) {
     logLevel: 'warning',
     // It finds its own binary beside itself.
     external: ['zeromq'],
+    // The same code, but without the attempt to load a native reader of strings.
+    alias: { msgpackr: 'msgpackr/pack' },
     banner: {
       js: "import { createRequire as vtCreateRequire } from 'node:module'; const require = vtCreateRequire(import.meta.url);",
     },
