@@ -1,6 +1,7 @@
 // The configuration as processes see it. The command line becomes one Config (frontend/cli), parsed
 // once and frozen; each process receives its slice in the supervisor's `config` message. What is
 // learned at start (number of blocks, addresses) is a message, never a write.
+import type { HttpLimits, RequestLimits } from './limits.ts';
 import type { DefaultSampling } from './sampling-params.ts';
 import type { CurveKeys } from './wire/transport.ts';
 
@@ -79,6 +80,7 @@ export interface EngineSlice extends ProcessSlice {
   readonly scheduler: SchedulerConfig;
   readonly model: Pick<ModelConfig, 'vocabSize' | 'eosTokenIds'> & { readonly name: string };
   readonly maxLogprobs: number;
+  readonly limits: RequestLimits;
   readonly numWorkers: number;
   readonly frontendListen: Listen;
   readonly workerListen: Listen;
@@ -153,6 +155,7 @@ export interface HttpConfig {
   readonly rootPath: string;
   readonly strictApi: boolean;
   readonly maxLogprobs: number;
+  readonly limits: HttpLimits;
   readonly streamInterval: number;
   readonly priorityScheduling: boolean;
   readonly enableLogRequests: boolean;

@@ -2,6 +2,11 @@
 // the detokenizer needs to render it. Ranges are checked where strangers write: in the HTTP schema
 // and, for foreign frontends, at the engine's door.
 
+/**
+ * "Above 0, finite", with room for what becomes of a logit: product and quotient stay finite in f32.
+ */
+export const repetitionPenaltyRange = [1e-30, 1e30] as const;
+
 /** Sampling, per request. Defaults are vLLM's. */
 export interface SamplingParams {
   /** [0, 2]; below 1e-5 is greedy. */
@@ -16,7 +21,7 @@ export interface SamplingParams {
   readonly presencePenalty: number;
   /** [-2, 2] */
   readonly frequencyPenalty: number;
-  /** (0, 2]; 1 = off. */
+  /** Above 0 (repetitionPenaltyRange); 1 = off. */
   readonly repetitionPenalty: number;
   /** Unsigned 64-bit; null is drawn at admission and kept. Child i of n uses seed + i. */
   readonly seed: number | bigint | null;

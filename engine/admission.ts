@@ -5,14 +5,12 @@ import { RequestError } from '../common/errors.ts';
 import type { AddRequest } from '../common/wire/messages.ts';
 import { maxLogprobs as maxLogprobsOfWire } from '../common/wire/step.ts';
 import type { SchedulerConfig } from '../common/config.ts';
+import type { RequestLimits } from '../common/limits.ts';
+import { repetitionPenaltyRange } from '../common/sampling-params.ts';
 
 /** Bounds that no flag raises. */
-export const limits = {
-  n: 128,
-  stop: 16,
-  stopBytes: 256,
+export const fixedLimits = {
   stopTokenIds: 1024,
-  logitBias: 1024,
   badWords: 256,
   badWordIds: 64,
   cacheSaltBytes: 256,
@@ -22,8 +20,10 @@ export interface AdmissionOptions {
   readonly scheduler: SchedulerConfig;
   readonly vocabSize: number;
   readonly maxLogprobs: number;
+  readonly limits: RequestLimits;
 }
 
+const [minPenalty, maxPenalty] = repetitionPenaltyRange;
 const u32 = z.int().min(0).max(0xffffffff);
 const textBytes = (max: number) =>
   z
@@ -31,7 +31,7 @@ const textBytes = (max: number) =>
     .min(1)
     .refine((text) => Buffer.byteLength(text) <= max, `must be at most ${max} bytes`);
 
-function makeSchema({ vocabSize, maxLogprobs, scheduler }: AdmissionOptions) {
+function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOptions) {
   const tokenId = z
     .int()
     .min(0)
@@ -44,11 +44,11 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler }: AdmissionOptions) {
     minP: z.number().min(0).max(1),
     presencePenalty: z.number().min(-2).max(2),
     frequencyPenalty: z.number().min(-2).max(2),
-    repetitionPenalty: z.number().gt(0).max(2),
+    repetitionPenalty: z.number().min(minPenalty).max(maxPenalty),
     seed: z.union([z.int().min(0), z.bigint().min(0n).max(0xffffffffffffffffn)]).nullable(),
     maxTokens: z.int().min(1).max(0x7fffffff).nullable(),
     minTokens: z.int().min(0).max(0x7fffffff),
-    stopTokenIds: z.array(tokenId).max(limits.stopTokenIds),
+    stopTokenIds: z.array(tokenId).max(fixedLimits.stopTokenIds),
     ignoreEos: z.boolean(),
     logprobs: numLogprobs,
     promptLogprobs: numLogprobs,
@@ -60,7 +60,9 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler }: AdmissionOptions) {
       .refine(({ ids, values }) => ids.length === values.length, 'must have a value for each id')
       .nullable(),
     allowedTokenIds: z.array(tokenId).min(1).max(vocabSize).nullable(),
-    badWords: z.array(z.array(tokenId).min(1).max(limits.badWordIds)).max(limits.badWords),
+    badWords: z
+      .array(z.array(tokenId).min(1).max(fixedLimits.badWordIds))
+      .max(fixedLimits.badWords),
   });
   const text = z.strictObject({
     detokenize: z.boolean(),
@@ -82,7 +84,7 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler }: AdmissionOptions) {
       scheduler.schedulingPolicy === 'priority'
         ? z.int()
         : z.literal(0, 'priority needs --scheduling-policy priority'),
-    cacheSalt: textBytes(limits.cacheSaltBytes).nullable(),
+    cacheSalt: textBytes(fixedLimits.cacheSaltBytes).nullable(),
   });
 }
 

@@ -27,6 +27,7 @@ export class Intake {
       scheduler: slice.scheduler,
       vocabSize: slice.model.vocabSize,
       maxLogprobs: slice.maxLogprobs,
+      limits: slice.limits,
     });
   }
 

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SchedulerConfig } from '../common/config.ts';
+import { defaultRequestLimits } from '../common/limits.ts';
 import { packageRoot } from '../common/package-root.ts';
 import { processEnv } from '../common/process.ts';
 import { makeHello } from '../common/wire/handshake.ts';
@@ -291,6 +292,7 @@ export class EngineHarness {
       scheduler,
       model: { name: 'fake', vocabSize, eosTokenIds: [2] },
       maxLogprobs: 20,
+      limits: defaultRequestLimits,
       numWorkers: 1,
       frontendListen: { address: this.address('engine'), curve: null },
       workerListen: { address: this.address('workers'), curve: null },

@@ -1,5 +1,6 @@
 // EngineCore, a fake worker and a fake detokenizer in one process on virtual time: no sockets, no
 // waiting, the same engine code as in the server. Tests and the simulator drive it.
+import { defaultRequestLimits } from '../common/limits.ts';
 import type { EngineSlice, SchedulerConfig } from '../common/config.ts';
 import type { ErrorInfo } from '../common/errors.ts';
 import {
@@ -331,6 +332,7 @@ function makeSlice(scheduler: SchedulerConfig, options: VirtualServerOptions): E
       eosTokenIds: options.eosTokenIds ?? [2],
     },
     maxLogprobs: 20,
+    limits: defaultRequestLimits,
     numWorkers: 1,
     frontendListen: listen,
     workerListen: listen,

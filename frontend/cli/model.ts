@@ -4,8 +4,10 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import { packageRoot } from '../../common/package-root.ts';
-import type { DefaultSampling } from '../../common/sampling-params.ts';
+import { repetitionPenaltyRange, type DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
+
+const [minPenalty, maxPenalty] = repetitionPenaltyRange;
 
 export const demoModelName = 'vllm-ts-demo';
 
@@ -53,8 +55,8 @@ const samplingFields: Readonly<
   min_p: { to: 'minP', isValid: (v) => v >= 0 && v <= 1, range: '0 to 1' },
   repetition_penalty: {
     to: 'repetitionPenalty',
-    isValid: (v) => v > 0 && v <= 2,
-    range: 'above 0, at most 2',
+    isValid: (v) => v >= minPenalty && v <= maxPenalty,
+    range: 'above 0',
   },
   max_new_tokens: { to: 'maxTokens', isValid: (v) => Number.isInteger(v) && v > 0, range: 'whole' },
 };

@@ -8,12 +8,14 @@ import type {
   ProcessSlice,
   WorkerSlice,
 } from '../../common/config.ts';
+import type { HttpLimits, RequestLimits } from '../../common/limits.ts';
 import { firstInheritedFd } from '../../common/process.ts';
 import type { ChildId } from '../supervisor/child.ts';
 import type { Endpoints } from '../supervisor/endpoints.ts';
 import type { RunDir } from '../supervisor/run-dir.ts';
 import type { Generations } from '../supervisor/plan.ts';
 import { isLoopback, type Config } from './config.ts';
+import type { Flags } from './flags.ts';
 
 export interface SliceContext {
   readonly config: Config;
@@ -66,6 +68,7 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
       eosTokenIds: model.eosTokenIds,
     },
     maxLogprobs: flags.maxLogprobs,
+    limits: requestLimits(flags),
     numWorkers: 1,
     frontendListen: endpoints.engineFrontend(id.generation),
     workerListen: endpoints.engineWorker(id.generation),
@@ -140,6 +143,7 @@ function frontendSlice(context: SliceContext) {
       rootPath: flags.rootPath ?? '',
       strictApi: flags.strictApi,
       maxLogprobs: flags.maxLogprobs,
+      limits: httpLimits(flags),
       streamInterval: flags.streamInterval,
       priorityScheduling: flags.schedulingPolicy === 'priority',
       enableLogRequests: flags.enableLogRequests,
@@ -147,6 +151,28 @@ function frontendSlice(context: SliceContext) {
       defaultSampling: config.defaultSampling,
     },
   } satisfies Own<FrontendSlice>;
+}
+
+function requestLimits(flags: Flags): RequestLimits {
+  return {
+    n: flags.maxN,
+    stop: flags.maxStopStrings,
+    stopBytes: flags.maxStopBytes,
+    logitBias: flags.maxLogitBias,
+  };
+}
+
+function httpLimits(flags: Flags): HttpLimits {
+  return {
+    ...requestLimits(flags),
+    choices: flags.maxChoices,
+    bodyBytes: flags.maxBodyBytes,
+    headerBytes: flags.maxHeaderBytes,
+    jsonDepth: flags.maxJsonDepth,
+    connections: flags.maxConnections,
+    connectionsPerAddress: flags.maxConnectionsPerAddress,
+    requestsPerConnection: flags.maxRequestsPerConnection,
+  };
 }
 
 /** A template given as text on the command line becomes a file in the run directory. */

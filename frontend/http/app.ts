@@ -3,25 +3,47 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { addAccessChecks } from './access.ts';
-import type { HttpContext } from './context.ts';
+import { capConnections } from './connections.ts';
+import { warnOnce, type HttpContext } from './context.ts';
 import { ClientGone, sendError, toRequestError } from './http-errors.ts';
-import { maxBodyBytes, readJsonBody } from './json-body.ts';
+import { readJsonBody } from './json-body.ts';
 import { answerParserError } from './parser-errors.ts';
 import { requestIdOf } from './request-id.ts';
 import { addRoutes } from './routes.ts';
 
-const limits = { maxHeaderSize: 32 * 1024, connectionsCheckingInterval: 1000 };
-const headersTimeoutMs = 10_000;
-const requestTimeoutMs = 30_000;
-const keepAliveTimeoutMs = 75_000;
+/** What a client may take for its part, so that a slow one does not keep a connection for ever. */
+export interface HttpTimeouts {
+  readonly handshakeMs: number;
+  readonly headersMs: number;
+  /** The whole request, from its first byte to the last of its body. */
+  readonly requestMs: number;
+  /** Between an answer and the next request. */
+  readonly keepAliveMs: number;
+  /** How often the above is looked at. */
+  readonly checkMs: number;
+}
+
+export const defaultTimeouts: HttpTimeouts = {
+  handshakeMs: 10_000,
+  headersMs: 10_000,
+  requestMs: 30_000,
+  keepAliveMs: 75_000,
+  checkMs: 1000,
+};
 
 export function createApp(context: HttpContext): FastifyInstance {
-  const { config } = context;
+  const { config, timeouts } = context;
+  const { limits } = config;
+  const parser = {
+    maxHeaderSize: limits.headerBytes,
+    connectionsCheckingInterval: timeouts.checkMs,
+  };
   const app = fastify({
     logger: false,
-    bodyLimit: maxBodyBytes,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveTimeoutMs,
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: timeouts.requestMs,
+    keepAliveTimeout: timeouts.keepAliveMs,
+    maxRequestsPerSocket: limits.requestsPerConnection,
     forceCloseConnections: 'idle',
     requestIdHeader: false,
     genReqId: (request) => requestIdOf(request.headers['x-request-id']),
@@ -29,15 +51,25 @@ export function createApp(context: HttpContext): FastifyInstance {
     clientErrorHandler: answerParserError,
     routerOptions: { maxParamLength: 1024 },
     ...(config.tls === null
-      ? { http: limits }
-      : { https: { ...limits, ...tlsOptions(config.tls) } }),
+      ? { http: parser }
+      : {
+          https: {
+            ...parser,
+            ...tlsOptions(config.tls),
+            handshakeTimeout: timeouts.handshakeMs,
+          },
+        }),
   }) as unknown as FastifyInstance;
-  app.server.headersTimeout = headersTimeoutMs;
+  app.server.headersTimeout = timeouts.headersMs;
   app.server.maxHeadersCount = 100;
-  app.server.maxConnections = 16_384;
+  capConnections(app.server, {
+    limits,
+    isTls: config.tls !== null,
+    refused: (reason) => warnOnce(context, `connections are refused: ${reason}`),
+  });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>
-    readJsonBody(payload),
+    readJsonBody(payload, limits),
   );
   app.setErrorHandler((error, request, reply) => {
     if (error instanceof ClientGone || reply.raw.destroyed) {

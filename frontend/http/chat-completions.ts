@@ -12,7 +12,7 @@ import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
 import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
-import { chatSchema, type ChatRequest } from './schema/chat-schema.ts';
+import type { ChatRequest } from './schema/chat-schema.ts';
 import { notBuilt, parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
 
@@ -24,7 +24,7 @@ export async function chatCompletions(
   const { client, text } = requireOpenBackend(context);
   const open = new OpenRequest(context, reply);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(chatSchema, request.body);
+  const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
   reportIgnored(reply, [...ignored, ...ignoredInMessages], config.strictApi);
   checkModel(body.model, config);

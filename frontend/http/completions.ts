@@ -16,12 +16,7 @@ import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
 import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
-import {
-  completionSchema,
-  maxPrompts,
-  type CompletionRequest,
-  type Prompt,
-} from './schema/completion-schema.ts';
+import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
 import { parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
 
@@ -33,13 +28,14 @@ export async function completions(
   const { client, text } = requireOpenBackend(context);
   const open = new OpenRequest(context, reply);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(completionSchema, request.body);
+  const { value: body, ignored } = parseRequest(context.schemas.completion, request.body);
   reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
   const echo = body.echo ?? false;
   const n = body.n ?? 1;
-  if (body.prompt.length * n > maxPrompts) {
-    throw bad('n', `times the number of prompts must be at most ${maxPrompts}`);
+  const { choices } = config.limits;
+  if (body.prompt.length * n > choices) {
+    throw bad('n', `times the number of prompts must be at most ${choices}`);
   }
   if (body.max_tokens === 0 && !echo) throw bad('max_tokens', 'must be 1 or more without echo');
   const route: RouteSampling = {

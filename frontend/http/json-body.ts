@@ -3,20 +3,24 @@
 // prototype later (schemas read own properties only).
 import type { IncomingMessage } from 'node:http';
 import { RequestError } from '../../common/errors.ts';
+import type { HttpLimits } from '../../common/limits.ts';
 import { ClientGone } from './http-errors.ts';
 
-export const maxBodyBytes = 4 * 1024 * 1024;
-export const maxJsonDepth = 64;
-/** A body of the full size in chunks of 64 bytes; a client that sends smaller ones is not one. */
-const maxChunks = 65_536;
+/** On average, in a body of the full size; a client that sends smaller ones is not one. */
+const minChunkBytes = 64;
+
+export type BodyLimits = Pick<HttpLimits, 'bodyBytes' | 'jsonDepth'>;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
-  return parseJson(await readBody(request));
+export async function readJsonBody(
+  request: IncomingMessage,
+  { bodyBytes, jsonDepth }: BodyLimits,
+): Promise<unknown> {
+  return parseJson(await readBody(request, bodyBytes), jsonDepth);
 }
 
-function readBody(request: IncomingMessage): Promise<Buffer> {
+function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let numBytes = 0;
@@ -25,7 +29,7 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
     };
     const onData = (chunk: Buffer) => {
       numBytes += chunk.length;
-      if (numBytes > maxBodyBytes || chunks.length === maxChunks) refuse();
+      if (numBytes > maxBytes || chunks.length * minChunkBytes >= maxBytes) refuse();
       else chunks.push(chunk);
     };
     const onEnd = () => {
@@ -38,19 +42,19 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
     };
     const refuse = () => {
       finish();
-      const message = `the request body is larger than ${maxBodyBytes} bytes`;
+      const message = `the request body is larger than ${maxBytes} bytes`;
       reject(new RequestError('payload_too_large', message));
       // What still comes is dropped; the answer closes the connection.
       request.resume();
     };
-    if (Number(request.headers['content-length'] ?? 0) > maxBodyBytes) refuse();
+    if (Number(request.headers['content-length'] ?? 0) > maxBytes) refuse();
     else request.on('data', onData).on('end', onEnd).on('close', onClose);
   });
 }
 
-export function parseJson(body: Uint8Array): unknown {
-  if (depth(body) > maxJsonDepth) {
-    throw new RequestError('bad_request', `the JSON is nested deeper than ${maxJsonDepth} levels`);
+export function parseJson(body: Uint8Array, maxDepth: number): unknown {
+  if (depth(body, maxDepth) > maxDepth) {
+    throw new RequestError('bad_request', `the JSON is nested deeper than ${maxDepth} levels`);
   }
   let text: string;
   try {
@@ -69,7 +73,7 @@ const quote = 0x22;
 const backslash = 0x5c;
 
 /** Deepest nesting of arrays and objects; stops counting one past the limit. */
-function depth(body: Uint8Array): number {
+function depth(body: Uint8Array, max: number): number {
   let level = 0;
   let deepest = 0;
   let inString = false;
@@ -82,7 +86,7 @@ function depth(body: Uint8Array): number {
     else if (byte === 0x7b || byte === 0x5b) {
       level++;
       if (level > deepest) deepest = level;
-      if (deepest > maxJsonDepth) return deepest;
+      if (deepest > max) return deepest;
     } else if (byte === 0x7d || byte === 0x5d) level--;
   }
   return deepest;

@@ -1,4 +1,5 @@
-// Bytes that are no HTTP request never reach a route; their answer is written to the socket by hand.
+// Answers that are written to a socket by hand: to bytes that are no HTTP request and never reach a
+// route, and to connections that are refused.
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { RequestError } from '../../common/errors.ts';
@@ -16,10 +17,21 @@ export function answerParserError(error: NodeJS.ErrnoException, socket: Socket):
     return;
   }
   const status = statusOf[error.code ?? ''] ?? 400;
-  const { error: shape } = errorBody(new RequestError('bad_request', 'the request is malformed'));
+  socket.end(rawAnswer(status, new RequestError('bad_request', 'the request is malformed')));
+}
+
+/** Says why, and closes at once: nothing that the peer sends is read. */
+export function refuseSocket(socket: Socket, status: number, error: RequestError): void {
+  socket.end(rawAnswer(status, error));
+  socket.destroySoon();
+}
+
+function rawAnswer(status: number, error: RequestError): string {
+  const { error: shape } = errorBody(error);
   const body = JSON.stringify({ error: { ...shape, code: status } });
-  socket.end(
+  return (
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nconnection: close\r\n` +
-      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    (status === 503 ? 'retry-after: 1\r\n' : '') +
+    `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   );
 }

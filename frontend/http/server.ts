@@ -4,10 +4,12 @@ import type { AddressInfo } from 'node:net';
 import type { HttpConfig } from '../../common/config.ts';
 import { RequestError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import { createApp } from './app.ts';
+import { createApp, defaultTimeouts, type HttpTimeouts } from './app.ts';
 import type { HttpBackend } from './backend.ts';
 import type { HttpContext } from './context.ts';
 import { Metrics } from './metrics.ts';
+import { makeChatSchema } from './schema/chat-schema.ts';
+import { makeCompletionSchema } from './schema/completion-schema.ts';
 
 export interface HttpServerOptions {
   readonly config: HttpConfig;
@@ -18,6 +20,7 @@ export interface HttpServerOptions {
   readonly listen?: { readonly host: string; readonly port: number };
   /** How long a full socket may stand still. */
   readonly writeStallMs?: number;
+  readonly timeouts?: HttpTimeouts;
 }
 
 export interface HttpServer {
@@ -46,6 +49,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     log,
     backend,
     metrics: new Metrics(config, backend),
+    schemas: {
+      chat: makeChatSchema(config.limits),
+      completion: makeCompletionSchema(config.limits),
+    },
+    timeouts: options.timeouts ?? defaultTimeouts,
     createdAt: Math.floor(Date.now() / 1000),
     writeStallMs: options.writeStallMs ?? 30_000,
     open: new Set(),

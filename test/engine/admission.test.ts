@@ -7,7 +7,8 @@ import {
   type TextParams,
 } from '../../common/sampling-params.ts';
 import type { AddRequest } from '../../common/wire/messages.ts';
-import { Admission, limits } from '../../engine/admission.ts';
+import { Admission, fixedLimits } from '../../engine/admission.ts';
+import { defaultRequestLimits as limits } from '../../common/limits.ts';
 import { defaultScheduler } from '../../scripts/virtual-server.ts';
 
 const vocabSize = 100;
@@ -15,6 +16,7 @@ const admission = new Admission({
   scheduler: { ...defaultScheduler, maxModelLen: 64 },
   vocabSize,
   maxLogprobs: 5,
+  limits,
 });
 
 const makeMessage = (
@@ -43,7 +45,7 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
   ['minP', 'min_p', [0, 1], [-0.1, 1.1]],
   ['presencePenalty', 'presence_penalty', [-2, 2], [-2.1, 2.1]],
   ['frequencyPenalty', 'frequency_penalty', [-2, 2], [-2.1, 2.1]],
-  ['repetitionPenalty', 'repetition_penalty', [0.1, 2], [0, -1, 2.1]],
+  ['repetitionPenalty', 'repetition_penalty', [0.1, 20], [0, -1, 1e31, Infinity]],
   ['seed', 'seed', [0, null, 2n ** 64n - 1n], [-1, 0.5, 2n ** 64n, 'x']],
   ['maxTokens', 'max_tokens', [1, 61, null], [0, -1, 1.5, 62]],
   ['minTokens', 'min_tokens', [0, 16], [-1, 17, 0.5]],
@@ -51,7 +53,7 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
     'stopTokenIds',
     'stop_token_ids',
     [[], [99]],
-    [[100], [-1], [1.5], many(limits.stopTokenIds + 1)],
+    [[100], [-1], [1.5], many(fixedLimits.stopTokenIds + 1)],
   ],
   ['ignoreEos', 'ignore_eos', [true], ['yes', null]],
   ['logprobs', 'logprobs', [null, 0, 5], [-1, 6, 0.5]],
@@ -69,7 +71,7 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
     ],
   ],
   ['allowedTokenIds', 'allowed_token_ids', [null, [0, 99]], [[], [100], [-1]]],
-  ['badWords', 'bad_words', [[], [[1, 2]]], [[[]], [[100]], many(limits.badWords + 1, [1])]],
+  ['badWords', 'bad_words', [[], [[1, 2]]], [[[]], [[100]], many(fixedLimits.badWords + 1, [1])]],
 ];
 
 const text: readonly [keyof TextParams, string, unknown[], unknown[]][] = [

@@ -1,46 +1,50 @@
 // POST /v1/chat/completions.
 import { z } from 'zod';
+import type { RequestLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { messagesField } from './message-schema.ts';
 import type { RequestSchema } from './parse.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';
 
-const object = z.object({
-  ...samplingFields,
-  messages: messagesField,
-  max_tokens: field.integer(1, field.maxInt32).optional(),
-  max_completion_tokens: field.integer(1, field.maxInt32).optional(),
-  logprobs: field.boolean().optional(),
-  top_logprobs: field.integer(0, field.maxInt32).optional(),
-  add_generation_prompt: field.boolean().optional(),
-  continue_final_message: field.boolean().optional(),
-  tools: z.unknown().optional(),
-  tool_choice: z.unknown().optional(),
-});
+const makeObject = (limits: RequestLimits) =>
+  z.object({
+    ...samplingFields(limits),
+    messages: messagesField,
+    max_tokens: field.integer(1, field.maxInt32).optional(),
+    max_completion_tokens: field.integer(1, field.maxInt32).optional(),
+    logprobs: field.boolean().optional(),
+    top_logprobs: field.integer(0, field.maxInt32).optional(),
+    add_generation_prompt: field.boolean().optional(),
+    continue_final_message: field.boolean().optional(),
+    tools: z.unknown().optional(),
+    tool_choice: z.unknown().optional(),
+  });
 
-export const chatSchema = {
-  object,
-  unsupported: {
-    ...unsupportedFields,
-    add_special_tokens: (value: unknown) => value === false,
-    chat_template: () => false,
-    chat_template_kwargs: (value: unknown) =>
-      field.isObject(value) && Object.keys(value).length === 0,
-    documents: () => false,
-    functions: () => false,
-    function_call: (value: unknown) => value === 'none',
-    reasoning_effort: (value: unknown) => value === 'none',
-    include_reasoning: (value: unknown) => value === true,
-    mm_processor_kwargs: () => false,
-    media_io_kwargs: () => false,
-    modalities: (value: unknown) =>
-      Array.isArray(value) && value.every((modality) => modality === 'text'),
-    audio: () => false,
-    prediction: () => false,
-    web_search_options: () => false,
-  },
-  // Parallel tool calls are nothing without tools.
-  accepted: [...acceptedFields, 'parallel_tool_calls'],
-} satisfies RequestSchema<typeof object.shape>;
+export const makeChatSchema = (limits: RequestLimits) =>
+  ({
+    object: makeObject(limits),
+    unsupported: {
+      ...unsupportedFields,
+      add_special_tokens: (value: unknown) => value === false,
+      chat_template: () => false,
+      chat_template_kwargs: (value: unknown) =>
+        field.isObject(value) && Object.keys(value).length === 0,
+      documents: () => false,
+      functions: () => false,
+      function_call: (value: unknown) => value === 'none',
+      reasoning_effort: (value: unknown) => value === 'none',
+      include_reasoning: (value: unknown) => value === true,
+      mm_processor_kwargs: () => false,
+      media_io_kwargs: () => false,
+      modalities: (value: unknown) =>
+        Array.isArray(value) && value.every((modality) => modality === 'text'),
+      audio: () => false,
+      prediction: () => false,
+      web_search_options: () => false,
+    },
+    // Parallel tool calls are nothing without tools.
+    accepted: [...acceptedFields, 'parallel_tool_calls'],
+  }) satisfies RequestSchema<ReturnType<typeof makeObject>['shape']>;
 
-export type ChatRequest = z.output<typeof object>;
+export type ChatSchema = ReturnType<typeof makeChatSchema>;
+export type ChatRequest = z.output<ChatSchema['object']>;

@@ -1,30 +1,32 @@
 // POST /v1/completions.
 import { z } from 'zod';
+import type { HttpLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';
 import type { Parsed, RequestSchema } from './parse.ts';
 
-/** Prompts of one request; with n choices each. */
-export const maxPrompts = 1024;
-
 export type Prompt = string | readonly number[];
 
-const promptRule =
+const promptRule = (max: number) =>
   'must be a string, a list of token ids, or a list of 1 to ' +
-  `${maxPrompts} strings or lists of token ids`;
+  `${max} strings or lists of token ids`;
 
 /** Always a list of prompts. Checked by hand: one object per token id would be dear. */
-const prompts = z.unknown().transform((value, context): readonly Prompt[] => {
-  if (typeof value === 'string') return [value];
-  if (isTokenIds(value)) return [value];
-  if (Array.isArray(value) && value.length >= 1 && value.length <= maxPrompts) {
-    if (value.every((item) => typeof item === 'string') || value.every(isTokenIds)) {
-      return value;
+const prompts = (max: number) =>
+  z.unknown().transform((value, context): readonly Prompt[] => {
+    if (typeof value === 'string') return [value];
+    if (isTokenIds(value)) return [value];
+    if (Array.isArray(value) && value.length >= 1 && value.length <= max) {
+      if (value.every((item) => typeof item === 'string') || value.every(isTokenIds)) {
+        return value;
+      }
     }
-  }
-  context.addIssue({ code: 'custom', message: value === undefined ? 'is required' : promptRule });
-  return z.NEVER;
-});
+    context.addIssue({
+      code: 'custom',
+      message: value === undefined ? 'is required' : promptRule(max),
+    });
+    return z.NEVER;
+  });
 
 function isTokenIds(value: unknown): value is readonly number[] {
   return (
@@ -34,19 +36,22 @@ function isTokenIds(value: unknown): value is readonly number[] {
   );
 }
 
-const object = z.object({
-  ...samplingFields,
-  prompt: prompts,
-  add_special_tokens: field.boolean().optional(),
-  max_tokens: field.integer(0, field.maxInt32).optional(),
-  logprobs: field.integer(0, field.maxInt32).optional(),
-});
+const makeObject = (limits: HttpLimits) =>
+  z.object({
+    ...samplingFields(limits),
+    prompt: prompts(limits.choices),
+    add_special_tokens: field.boolean().optional(),
+    max_tokens: field.integer(0, field.maxInt32).optional(),
+    logprobs: field.integer(0, field.maxInt32).optional(),
+  });
 
-export const completionSchema = {
-  object,
-  unsupported: { ...unsupportedFields, suffix: (value: unknown) => value === '' },
-  accepted: acceptedFields,
-} satisfies RequestSchema<typeof object.shape>;
+export const makeCompletionSchema = (limits: HttpLimits) =>
+  ({
+    object: makeObject(limits),
+    unsupported: { ...unsupportedFields, suffix: (value: unknown) => value === '' },
+    accepted: acceptedFields,
+  }) satisfies RequestSchema<ReturnType<typeof makeObject>['shape']>;
 
-export type CompletionRequest = z.output<typeof object>;
+export type CompletionSchema = ReturnType<typeof makeCompletionSchema>;
+export type CompletionRequest = z.output<CompletionSchema['object']>;
 export type ParsedCompletion = Parsed<CompletionRequest>;

@@ -1,9 +1,9 @@
 // The fields that completions and chat have in common, with their ranges; what the model's
 // vocabulary and the context allow is checked later, in sampling.ts.
 import { z } from 'zod';
+import type { RequestLimits } from '../../../common/limits.ts';
+import { repetitionPenaltyRange } from '../../../common/sampling-params.ts';
 import * as field from './fields.ts';
-
-export const maxChoices = 128;
 
 const streamOptions = z.object(
   {
@@ -13,25 +13,25 @@ const streamOptions = z.object(
   { error: 'must be an object' },
 );
 
-export const samplingFields = {
+export const samplingFields = (limits: RequestLimits) => ({
   model: field.text(1024).optional(),
-  n: field.integer(1, maxChoices).optional(),
+  n: field.integer(1, limits.n).optional(),
   temperature: field.number(0, 2).optional(),
   top_p: field.number(0, 1, true).optional(),
   top_k: field.integer(-1, field.maxInt32).optional(),
   min_p: field.number(0, 1).optional(),
   presence_penalty: field.number(-2, 2).optional(),
   frequency_penalty: field.number(-2, 2).optional(),
-  repetition_penalty: field.number(0, 2, true).optional(),
+  repetition_penalty: field.number(...repetitionPenaltyRange).optional(),
   seed: field.seed().optional(),
-  stop: field.texts(16, 256).optional(),
+  stop: field.texts(limits.stop, limits.stopBytes).optional(),
   stop_token_ids: field.tokenIds(0, 1024).optional(),
   include_stop_str_in_output: field.boolean().optional(),
   ignore_eos: field.boolean().optional(),
   bad_words: field.texts(128, 256).optional(),
   min_tokens: field.integer(0, field.maxInt32).optional(),
   prompt_logprobs: field.integer(0, field.maxInt32).optional(),
-  logit_bias: field.logitBias(1024).optional(),
+  logit_bias: field.logitBias(limits.logitBias).optional(),
   allowed_token_ids: field.tokenIds(1, 1_000_000).optional(),
   skip_special_tokens: field.boolean().optional(),
   spaces_between_special_tokens: field.boolean().optional(),
@@ -43,9 +43,9 @@ export const samplingFields = {
   cache_salt: field.text(256).optional(),
   return_token_ids: field.boolean().optional(),
   return_tokens_as_token_ids: field.boolean().optional(),
-} as const;
+});
 
-export type SamplingFields = z.output<z.ZodObject<typeof samplingFields>>;
+export type SamplingFields = z.output<z.ZodObject<ReturnType<typeof samplingFields>>>;
 
 /** Whether a value of a field that is not built yet asks for nothing. */
 export type Neutral = (value: unknown) => boolean;

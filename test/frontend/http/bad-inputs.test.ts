@@ -34,7 +34,7 @@ const common: readonly Case[] = [
   ['presence_penalty', { presence_penalty: 2.5 }, 'presence_penalty'],
   ['frequency_penalty', { frequency_penalty: -2.5 }, 'frequency_penalty'],
   ['repetition_penalty 0', { repetition_penalty: 0 }, 'repetition_penalty'],
-  ['repetition_penalty above 2', { repetition_penalty: 2.1 }, 'repetition_penalty'],
+  ['repetition_penalty huge', { repetition_penalty: 1e31 }, 'repetition_penalty'],
   ['seed a fraction', { seed: 0.5 }, 'seed'],
   ['seed beyond 64 bits', { seed: 2 ** 70 }, 'seed'],
   ['stop empty', { stop: '' }, 'stop'],

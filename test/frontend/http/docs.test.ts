@@ -3,10 +3,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
-import { chatSchema } from '../../../frontend/http/schema/chat-schema.ts';
-import { completionSchema } from '../../../frontend/http/schema/completion-schema.ts';
+import { defaultHttpLimits } from '../../../common/limits.ts';
+import { makeChatSchema } from '../../../frontend/http/schema/chat-schema.ts';
+import { makeCompletionSchema } from '../../../frontend/http/schema/completion-schema.ts';
 import { startServer } from './fakes.ts';
 
+const chatSchema = makeChatSchema(defaultHttpLimits);
+const completionSchema = makeCompletionSchema(defaultHttpLimits);
 const page = readFileSync(join(packageRoot, 'docs/http.md'), 'utf8');
 const section = (from: string, to: string) => page.slice(page.indexOf(from), page.indexOf(to));
 const names = (text: string) => new Set([...text.matchAll(/`([a-z_]+)`/g)].map((m) => m[1]!));

@@ -1,6 +1,7 @@
 // A scripted engine and byte-level text services, and a server over them on a real socket. A token
 // is a byte; 256 begins a text, 257 ends one.
 import type { HttpConfig } from '../../../common/config.ts';
+import { defaultHttpLimits } from '../../../common/limits.ts';
 import { RequestError } from '../../../common/errors.ts';
 import { createLogger } from '../../../common/log.ts';
 import type { EngineStatus, EngineWelcome } from '../../../common/wire/messages.ts';
@@ -31,6 +32,7 @@ export const baseConfig: HttpConfig = {
   rootPath: '',
   strictApi: false,
   maxLogprobs: 20,
+  limits: defaultHttpLimits,
   streamInterval: 1,
   priorityScheduling: false,
   enableLogRequests: false,
