@@ -13,11 +13,14 @@ namespace vt {
 /// owner -> bytes, in the order of first use.
 class Ledger {
  public:
-  void add(const std::string& owner, std::size_t bytes);
+  void add(const std::string& owner, std::size_t bytes, bool on_device = true);
   const std::vector<std::pair<std::string, std::size_t>>& entries() const { return entries_; }
+  /// Of all owners, on the device.
+  std::size_t device_bytes() const { return device_bytes_; }
 
  private:
   std::vector<std::pair<std::string, std::size_t>> entries_;
+  std::size_t device_bytes_ = 0;
 };
 
 /// cudaMalloc, zeroed; throws KernelError naming the owner.
@@ -63,19 +66,24 @@ class PinnedBuffer {
 /// [block][layer][K|V][kvHead][blockSize][headDim] at an address that is known before its size.
 class KvCache {
  public:
-  /// Reserves address space for `max_bytes`.
+  /// Reserves address space for `max_bytes`; none for 0.
   explicit KvCache(std::size_t max_bytes);
   ~KvCache();
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
-  void* base() const { return base_; }
-  /// Backs the first `bytes` with memory, zeroed.
+  void* base() const { return reinterpret_cast<void*>(base_); }
+  /// What mapping `bytes` takes of the device: it is given out in whole units.
+  std::size_t mapped_bytes(std::size_t bytes) const;
+  /// Backs the first `bytes` with memory, zeroed. Once.
   void map(std::size_t bytes, Ledger& ledger);
 
  private:
-  void* base_ = nullptr;
-  std::size_t reserved_ = 0, mapped_ = 0;
+  void release();
+
+  std::uint64_t base_ = 0;
+  std::size_t unit_ = 1, reserved_ = 0, mapped_ = 0;
+  /// Of physical memory, in order, each at most kChunkBytes.
   std::vector<std::uint64_t> handles_;
 };
 
