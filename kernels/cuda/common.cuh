@@ -10,12 +10,11 @@
 
 #include <cstdint>
 
+#include "error.h"
 #include "vt_cuda.h"
 
 namespace vt {
 
-/** Keeps the message for vt_cuda_error() and returns -1. */
-int fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 /** The number of multiprocessors of the current device, read once. */
 int num_multiprocessors();
 /**
@@ -27,11 +26,6 @@ int num_multiprocessors();
  */
 int make_tensor_map(CUtensorMap* map, const void* data, int64_t rows, int64_t columns,
                     int64_t row_stride, int box_rows, int box_columns);
-
-#define VT_REQUIRE(condition, ...)                  \
-  do {                                              \
-    if (!(condition)) return vt::fail(__VA_ARGS__); \
-  } while (0)
 
 /**
  * Launches `kernel(params...)`; with VT_CUDA_DEPENDENT it may start before the kernel in front of

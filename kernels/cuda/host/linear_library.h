@@ -18,7 +18,9 @@ class LinearLibrary {
   ~LinearLibrary();
 
   /// Chooses algorithms for a weight [n][k] and every class of m up to max_m: from the committed
-  /// table, else by a check against our own kernel on the device. Before any capture.
+  /// table, else by a check against our own kernel on the device. `shape` has the addresses of
+  /// the weight and of a bias, which are read, whatever they hold, so that every kernel is loaded;
+  /// `residual` only says whether there is one. Before any capture.
   void prepare(const VtCudaLinear& shape, int max_m);
   /// As vt_cuda_linear, whoever computes it; may be captured. 0, or -1 with vt_cuda_error().
   int linear(const VtCudaLinear& args, void* stream) const;
