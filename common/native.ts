@@ -1,11 +1,12 @@
-// Finds and loads a native module (kernels.node, os.node): the folder that the command line handed
-// down, the local build, a prebuild of the package. Compiling is scripts/build's business.
+// Finds and loads a native module (kernels.node, os.node): in the folder that the command line
+// handed down, else in the local build or a prebuild of the package. Compiling is scripts/build's
+// business.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from './package-root.ts';
 
-/** Set by scripts/vllm-ts.mjs where the modules were compiled into the user's cache. */
+/** Set by scripts/vllm-ts.mjs, which knows: the build, the package's own, or the user's cache. */
 export const nativeDirEnv = 'VLLM_TS_NATIVE_DIR';
 
 /** linux-x64-glibc, darwin-arm64, ...: the folder name of native files. */
@@ -18,23 +19,22 @@ export function nativeTarget(): string {
 
 /** Folders that may hold native files, in order of preference. */
 export function nativeFolders(): string[] {
-  const target = nativeTarget();
   const handedDown = process.env[nativeDirEnv];
-  return [
-    ...(handedDown === undefined ? [] : [handedDown]),
-    join(packageRoot, 'build', target),
-    join(packageRoot, 'prebuilds', target),
-  ];
+  // Asking which libc this is takes milliseconds: only where nobody has said.
+  if (handedDown !== undefined) return [handedDown];
+  const target = nativeTarget();
+  return ['build', 'prebuilds'].map((folder) => join(packageRoot, folder, target));
 }
 
 /** Loads `<name>.node`. Throws an error that says how to build it. */
 export function loadNative(name: 'kernels' | 'os'): unknown {
-  const file = nativeFolders()
+  const folders = nativeFolders();
+  const file = folders
     .map((folder) => join(folder, `${name}.node`))
     .find((path) => existsSync(path));
   if (file === undefined)
     throw new Error(
-      `native module ${name}.node for ${nativeTarget()} is missing: run \`npm run build\``,
+      `native module ${name}.node for ${nativeTarget()} is missing in ${folders.join(' and ')}: run \`npm run build\``,
     );
   return createRequire(import.meta.url)(file);
 }

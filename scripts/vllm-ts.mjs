@@ -1,35 +1,38 @@
 #!/usr/bin/env node
 // The vllm-ts command. In a checkout it builds what is stale first; in an installed package it
 // compiles the native modules once, into the user's cache, unless the package brings them.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { hashOf, listFiles } from './build/hash.mjs';
-import { BuildError, buildNative, nativeTarget } from './build/native.mjs';
+import { BuildError } from './build/compiler.mjs';
+import { buildNative, nativeTarget } from './build/native.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const report = (line) => console.error(`build: ${line}`);
 
+/** The folder that has the native modules, built or compiled where need be. */
 async function prepare() {
+  const target = nativeTarget();
   if (existsSync(join(root, 'tsconfig.json'))) {
     const { buildTypescript } = await import('./build/typescript.mjs');
     await buildTypescript({ root, report });
-    await buildNative({ root, report });
-    return;
+    const outDir = join(root, 'build', target);
+    await buildNative({ root, outDir, report });
+    return outDir;
   }
-  if (existsSync(join(root, 'prebuilds', nativeTarget(), 'kernels.node'))) return;
-  const sources = ['kernels', 'common/os'].flatMap((folder) =>
-    listFiles(root, folder, ['.cc', '.h']),
-  );
+  const prebuilt = join(root, 'prebuilds', target);
+  if (existsSync(join(prebuilt, 'kernels.node'))) return prebuilt;
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  const outDir = join(cache, 'vllm-ts', hashOf(root, sources), nativeTarget());
+  // The hash of all sources, native ones included: versions do not share a folder.
+  const buildId = readFileSync(join(root, 'dist/build-id'), 'utf8').trim();
+  const outDir = join(cache, 'vllm-ts', buildId, target);
   await buildNative({ root, outDir, report });
-  process.env.VLLM_TS_NATIVE_DIR = outDir;
+  return outDir;
 }
 
 try {
-  await prepare();
+  process.env.VLLM_TS_NATIVE_DIR = await prepare();
 } catch (error) {
   if (!(error instanceof BuildError)) throw error;
   console.error(`vllm-ts: ${error.message}`);

@@ -101,7 +101,7 @@ function makePlan(
       { role: 'engine', index: 0 },
     ],
     shutdownTimeoutMs: Math.round(config.flags.shutdownTimeout * 1000),
-    command: (role) => ['--enable-source-maps', entryPoint(role)],
+    command: (role) => [entryPoint(role)],
     fds: (role) => (role === 'frontend' && listening ? [listening.fd] : []),
     slice: (id, generations) => ({
       ...makeSlice(id, { config, endpoints, runDir, generations }),

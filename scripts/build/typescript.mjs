@@ -3,9 +3,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { BuildError } from './compiler.mjs';
 import { hashOf, listFiles } from './hash.mjs';
 import { withLock } from './lock.mjs';
-import { BuildError } from './native.mjs';
+import { isAsSeen, keepLook, lookAt } from './seen.mjs';
 
 const folders = ['common', 'engine', 'worker', 'frontend', 'detokenizer', 'kernels', 'scripts', 'test', 'examples'];
 
@@ -18,28 +19,40 @@ const entryPoints = {
   detokenizer: 'detokenizer/main.ts',
 };
 
-function inputHash(root) {
+function inputFiles(root) {
   const sources = folders.flatMap((folder) => listFiles(root, folder, ['.ts']));
   const native = ['kernels', 'common/os'].flatMap((folder) => listFiles(root, folder, ['.cc', '.h', '.cu', '.cuh']));
-  const rest = ['tsconfig.json', 'package-lock.json', 'scripts/build/typescript.mjs'];
-  return hashOf(root, [...sources, ...native, ...rest]);
+  return [...sources, ...native, 'tsconfig.json', 'package-lock.json', 'scripts/build/typescript.mjs'];
 }
 
+/** Looks at contents only where sizes or times of the inputs are not those that it saw last. */
 export function isTypescriptStale(root) {
   const file = join(root, 'dist/build-id');
-  return !existsSync(file) || readFileSync(file, 'utf8').trim() !== inputHash(root);
+  const areThere = [file, ...Object.keys(entryPoints).map((name) => join(root, `dist/bundle/${name}.js`))];
+  if (!areThere.every((file) => existsSync(file))) return true;
+  const files = inputFiles(root);
+  const look = lookAt(root, files);
+  const seen = join(root, 'dist/.seen');
+  if (isAsSeen(seen, look)) return false;
+  if (readFileSync(file, 'utf8').trim() !== hashOf(root, files)) return true;
+  keepLook(seen, look);
+  return false;
 }
 
 export async function buildTypescript({ root, report = () => {} }) {
+  if (!isTypescriptStale(root)) return false;
   return await withLock(join(root, 'dist/.lock'), async () => {
     if (!isTypescriptStale(root)) return false;
-    const hash = inputHash(root);
+    const files = inputFiles(root);
+    const look = lookAt(root, files);
+    const hash = hashOf(root, files);
     report('tsc');
     const tsc = spawnSync(process.execPath, ['node_modules/typescript/lib/tsc.js'], { cwd: root, stdio: 'inherit' });
     if (tsc.status !== 0) throw new BuildError('tsc failed');
     report('bundles');
     await bundle(root);
     writeFileSync(join(root, 'dist/build-id'), `${hash}\n`);
+    keepLook(join(root, 'dist/.seen'), look);
     return true;
   });
 }

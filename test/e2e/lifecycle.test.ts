@@ -29,6 +29,9 @@ async function longStream(server: Server): Promise<CompletionStream> {
   return stream;
 }
 
+/** For drains that must end by themselves: a busy machine may take longer than the usual 30 s. */
+const patient = ['--shutdown-timeout', '300'];
+
 t.test('a server says where it is, and ends cleanly on SIGTERM', async (t) => {
   const server = await startServer(t);
   t.match(server.ready, {
@@ -52,7 +55,7 @@ t.test('a server says where it is, and ends cleanly on SIGTERM', async (t) => {
 });
 
 t.test('SIGTERM lets open requests end and takes no new ones', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, patient);
   const stream = await longStream(server);
   server.kill('SIGTERM');
   await server.waitFor(() => server.stderr.includes('draining'));
@@ -98,7 +101,7 @@ t.test('a second signal after 500 ms ends a drain', async (t) => {
 });
 
 t.test('SIGTERM to every process at once drains, as under systemd', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, patient);
   const stream = await longStream(server);
   for (const pid of [...descendants(server.pid), server.pid]) process.kill(pid, 'SIGTERM');
   await stream.ended;
@@ -174,7 +177,7 @@ const canUnshare = spawnSync(unshare[0]!, [...unshare.slice(1), 'true']).status 
 const skipUnshare = canUnshare ? false : 'unshare may not make a process namespace here';
 
 t.test('the server works as process 1 of a container', { skip: skipUnshare }, async (t) => {
-  const server = runCommand(t, [...unshare, ...serveCommand, '--port', '0']);
+  const server = runCommand(t, [...unshare, ...serveCommand, '--port', '0', ...patient]);
   await server.waitReady();
   const [init] = descendants(server.pid);
   t.match(readFileSync(`/proc/${init!}/status`, 'utf8'), /^NSpid:\s+\d+\s+1$/m);
