@@ -17,6 +17,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "test/kernels/cuda"))
 import check  # noqa: E402
+from sample_table import SampleTable, row_of  # noqa: E402
 from vt_cuda import DEPENDENT, VtCuda  # noqa: E402
 
 SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048), (16384, 2048),
@@ -141,23 +142,30 @@ def attention_times(vt, bandwidth):
 
 
 def sample_times(vt, bandwidth):
-    print("\n| sample, 128,256 ids | logits once at the read bandwidth | greedy | temperature | min-p | top-k 50, top-p 0.9 |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    vocab = 128256
-    for rows in (1, 16, 256):
-        sets = [torch.randn(rows, vocab, device="cuda") * 3 for _ in range(max(2, 400 // rows))]
+    kinds = {"greedy": {}, "temperature 0.6": {"temperature": 0.6},
+             "0.8, min-p 0.04": {"temperature": 0.8, "min_p": 0.04},
+             "0.6, top-k 20, top-p 0.95": {"temperature": 0.6, "top_k": 20, "top_p": 0.95},
+             "0.8, top-p 0.9": {"temperature": 0.8, "top_p": 0.9},
+             "0.8, penalties, 1,000 tokens": {"temperature": 0.8, "repetition_penalty": 1.1,
+                                              "frequency_penalty": 0.2},
+             "greedy, 5 logprobs": {"num_logprobs": 5}}
+    print("\n| sample, us | logits once at the read bandwidth | " + " | ".join(kinds) + " |")
+    print("| --- " * (len(kinds) + 2) + "|")
+    for rows, vocab in ((1, 128256), (16, 128256), (256, 128256), (256, 151936), (256, 49152),
+                        (1024, 49152)):
+        sets = [torch.randn(rows, vocab, device="cuda") * 3 for _ in range(max(2, 200 // rows))]
+        row_index = torch.arange(rows, dtype=torch.int32, device="cuda")
         cells = []
-        for temperature, min_p, top_k, top_p in ((0, 0, 0, 1), (0.8, 0, 0, 1), (0.8, 0.04, 0, 1),
-                                                 (0.8, 0, 50, 0.9)):
-            full = lambda value, dtype: torch.full((rows,), value, dtype=dtype, device="cuda")
-            params = (full(temperature, torch.float32), full(min_p, torch.float32),
-                      full(top_k, torch.int32), full(top_p, torch.float32),
-                      full(1, torch.int64), full(2, torch.int32))
-            buffers = vt.sample_buffers(rows, vocab)
-            calls = [lambda logits=logits: vt.sample(logits, *params, buffers) for logits in sets]
-            cells.append(f"{graph_us(vt, calls, 1):.1f} us")
-        print(f"| {rows} rows | {rows * vocab * 4 / bandwidth / 1e3:.1f} us | " + " | ".join(cells) + " |",
-              flush=True)
+        for kind in kinds.values():
+            table = SampleTable(vt, [row_of(seed=r, **kind) for r in range(rows)],
+                                [[(7 * r + i) % vocab for i in range(1000)] for r in range(rows)])
+            num_top = kind.get("num_logprobs", -1)
+            outputs = vt.sample_outputs(rows, num_top)
+            calls = [lambda x=x: vt.sample(x, table, row_index, num_top, None, outputs)
+                     for x in sets]
+            cells.append(f"{graph_us(vt, calls, 1):.1f}")
+        print(f"| {rows} x {vocab} | {rows * vocab * 4 / bandwidth / 1e3:.1f} | "
+              + " | ".join(cells) + " |", flush=True)
 
 
 def main():

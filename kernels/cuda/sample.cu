@@ -1,9 +1,138 @@
-// sample: logits to token ids. Its kernel for the struct below is being written; until then a call
-// is refused by name.
-#include "common.cuh"
+// sample: logits to token ids and logprobs, docs/sampling.md as one kernel. A cluster of blocks
+// takes a row of logits into its shared memory, reading it once; whatever the row's parameters ask
+// is then done there. Parts: sample_scan, sample_edit, sample_threshold, sample_draw,
+// sample_logprobs.
+//
+// A row's result does not depend on the number of blocks: maxima, counts and masses in integers are
+// the same in any order, and sums of exponentials go by tiles at absolute borders.
+#include "sample_draw.cuh"
+#include "sample_edit.cuh"
+#include "sample_logprobs.cuh"
+#include "sample_scan.cuh"
+#include "sample_threshold.cuh"
+
+namespace vt {
+namespace sample {
+namespace {
+
+/** By block 0 of the row's cluster. */
+__device__ void answer(const VtCudaSample& args, const Row& row, int index, int id, bool flagged,
+                       bool has_logprob) {
+  if (row.rank != 0 || threadIdx.x != 0) return;
+  args.token_ids[index] = id;
+  args.row_flags[index] = flagged ? 1 : 0;
+  if (args.num_top >= 0 && !has_logprob) args.ranks[index] = 0;
+}
+
+/** What is known of a row, all read at once. A barrier of the block. */
+__device__ void load_state(const VtCudaSample& args, int table_row, int index, Shared& shared) {
+  const int thread = threadIdx.x;
+  constexpr int kWords = sizeof(VtCudaRowParams) / sizeof(Word);
+  if (thread < kWords) {
+    const Word* from = reinterpret_cast<const Word*>(args.params + table_row);
+    reinterpret_cast<Word*>(&shared.params)[thread] = from[thread];
+  } else if (thread == 32) {
+    shared.num_tokens = args.num_tokens[table_row];
+  } else if (thread == 64) {
+    shared.finished = args.finished != nullptr ? args.finished[table_row] : 0;
+  } else if (thread == 96) {
+    shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
+    shared.num_greater = 0;
+  }
+  __syncthreads();
+}
+
+/** The draw of a row whose greatest logit, after section 3, is `best`; ranked. */
+__device__ Word sample(Row& row, Word best) {
+  const Shared& shared = *row.shared;
+  const float temperature = shared.params.temperature;
+  if (temperature < kGreedyBelow) return best;
+  const float z_max = __fdiv_rn(ranked_value(best), temperature);
+  const float least = truncation_threshold(row, temperature, z_max);
+  Draw draw(row, temperature, least, shared.num_tokens);
+  return cluster_max(row, draw.run(z_max, ranked_id(best)));
+}
+
+__global__ void __launch_bounds__(32 * kMaxWarps, 2)
+    sample_row(const __grid_constant__ VtCudaSample args, const int num_tiles) {
+  extern __shared__ float4 logits_in_shared[];
+  __shared__ Shared shared;
+  start_next();
+  wait_for_previous();
+  Row row;
+  row.num_blocks = cluster_size();
+  row.rank = cluster_rank();
+  const int index = blockIdx.x / row.num_blocks;
+  const int table_row = args.row_of[index];
+  if (table_row < 0) return answer(args, row, index, -1, false, false);
+  load_state(args, table_row, index, shared);
+  if (shared.finished != 0) return answer(args, row, index, -1, false, false);
+
+  row.logits = args.logits + static_cast<int64_t>(index) * args.logits_stride;
+  row.z = reinterpret_cast<float*>(logits_in_shared);
+  row.shared = &shared;
+  row.vocab_size = args.vocab_size;
+  row.num_tiles = num_tiles;
+  row.begin = row.rank * num_tiles * kTile;
+  row.count = max(0, min(num_tiles * kTile, row.vocab_size - row.begin));
+  row.turn = 0;
+  const bool judges = shared.judged_id >= 0;
+  const bool has_edits_here = !judges && has_edits(shared);
+
+  Word best;
+  if (has_edits_here) {
+    const int32_t* history =
+        args.history + static_cast<int64_t>(table_row) * args.history_stride;
+    best = scan_edited(row, history);
+  } else {
+    cluster_arrive();
+    best = scan_logits(row);
+    cluster_wait();  // all blocks are there
+  }
+  best = cluster_max(row, best);
+  if (best == kUnfit || (best == kNone && !judges)) {
+    return answer(args, row, index, -1, true, false);
+  }
+
+  const int id = judges ? shared.judged_id : ranked_id(sample(row, best));
+  const bool has_logprob = args.num_top >= 0 && (judges || shared.params.num_logprobs >= 0);
+  answer(args, row, index, id, false, has_logprob);
+  if (!has_logprob) return;
+  if (has_edits_here) best = cluster_max(row, scan_logits(row));
+  const float max = best == kNone ? -INFINITY : ranked_value(best);
+  Logprobs(row, args, index, max).write(id);
+}
+
+/** Blocks of a row: enough for two or more to share a multiprocessor, eight where rows are few. */
+int blocks_of(int num_rows, int tiles) {
+  const int most_tiles = num_rows * kMaxCluster <= num_multiprocessors() ? 1 : 16;
+  int blocks = 1;
+  while (blocks < kMaxCluster && tiles > blocks * most_tiles) blocks *= 2;
+  return blocks;
+}
+
+}  // namespace
+}  // namespace sample
+}  // namespace vt
 
 extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
-  static_cast<void>(args);
-  static_cast<void>(stream);
-  return vt::fail("sample: not built on cuda");
+  using namespace vt;
+  using namespace vt::sample;
+  const VtCudaSample& a = *args;
+  constexpr int kMaxVocab = kMaxCluster * kMaxTiles * kTile;
+  VT_REQUIRE(a.num_rows > 0 && a.num_rows <= INT32_MAX / kMaxCluster, "sample: %d rows",
+             a.num_rows);
+  VT_REQUIRE(a.vocab_size > 0 && a.vocab_size <= kMaxVocab, "sample: %d ids (at most %d)",
+             a.vocab_size, kMaxVocab);
+  VT_REQUIRE(a.logits_stride >= a.vocab_size, "sample: logits_stride %d below %d ids",
+             a.logits_stride, a.vocab_size);
+  VT_REQUIRE(a.num_top >= -1 && a.num_top <= VT_CUDA_MAX_LOGPROBS,
+             "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
+  const int tiles = (a.vocab_size + kTile - 1) / kTile;
+  const int blocks = blocks_of(a.num_rows, tiles);
+  const int tiles_each = (tiles + blocks - 1) / blocks;
+  const int threads = tiles_each > 16 ? 512 : 256;
+  return launch_clusters("sample", sample_row, blocks, dim3(a.num_rows * blocks), dim3(threads),
+                         static_cast<size_t>(tiles_each) * kTile * sizeof(float), a.flags, stream,
+                         a, tiles_each);
 }

@@ -262,7 +262,7 @@ typedef struct {
   int32_t* ranks;      /* [num_rows] */
   int32_t* top_ids;    /* [num_rows][num_top] */
   float* top_logprobs; /* [num_rows][num_top] */
-  const float* logits; /* [num_rows][logits_stride]; stays as it is */
+  const float* logits; /* [num_rows][logits_stride]; never changed; 16-byte rows are fastest */
   const int32_t* row_of;     /* [num_rows] row of the table; -1 = padding, no work */
   const int32_t* judged_ids; /* [num_rows] prompt token to judge, -1 = sample; null = all sample */
   const VtCudaRowParams* params; /* by row of the table, as the next three */

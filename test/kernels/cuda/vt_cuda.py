@@ -94,23 +94,25 @@ class VtCuda:
                   residual_stride=0 if residual is None else residual.stride(0),
                   dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning)
 
-    def sample_buffers(self, rows, vocab):
-        """Scratch, token ids and row flags, full of what sample must overwrite."""
-        self.lib.vt_cuda_sample_scratch_bytes.restype = ctypes.c_int64
-        full = lambda n, value, dtype: torch.full((n,), value, dtype=dtype, device="cuda")
-        return (full(self.lib.vt_cuda_sample_scratch_bytes(rows, vocab), 255, torch.uint8),
-                full(rows, -7, torch.int32), full(rows, 7, torch.uint8))
+    def sample_outputs(self, rows, num_top=-1):
+        """Outputs of a step, full of what sample must overwrite."""
+        full = lambda shape, value, dtype: torch.full(shape, value, dtype=dtype, device="cuda")
+        top = (rows, max(num_top, 0))
+        return {"token_ids": full((rows,), -7, torch.int32),
+                "row_flags": full((rows,), 7, torch.uint8),
+                "logprobs": full((rows,), 7, torch.float32),
+                "ranks": full((rows,), -7, torch.int32),
+                "top_ids": full(top, -7, torch.int32),
+                "top_logprobs": full(top, 7, torch.float32)}
 
-    def sample(self, logits, temperature, min_p, top_k, top_p, seed, position, buffers=None):
-        """(token ids, row flags)"""
+    def sample(self, logits, table, row_of, num_top=-1, judged_ids=None, outputs=None):
+        """`table`: a SampleTable of sample_table.py; row_of and judged_ids: i32 on the device."""
         rows, vocab = logits.shape
-        scratch, tokens, flags = buffers or self.sample_buffers(rows, vocab)
-        fields = dict(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p, seed=seed,
-                      position=position)
-        self.call("vt_cuda_sample", "VtCudaSample", token_ids=tokens, row_flags=flags,
-                  logits=logits, scratch=scratch, num_rows=rows, vocab_size=vocab,
-                  logits_stride=logits.stride(0), **fields)
-        return tokens, flags
+        outputs = outputs or self.sample_outputs(rows, num_top)
+        self.call("vt_cuda_sample", "VtCudaSample", logits=logits, row_of=row_of,
+                  judged_ids=judged_ids, num_rows=rows, vocab_size=vocab,
+                  logits_stride=logits.stride(0), num_top=num_top, **table.fields, **outputs)
+        return outputs
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0):
         device = query_start.device

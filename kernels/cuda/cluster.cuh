@@ -1,0 +1,103 @@
+// Thin names for thread block clusters (sm_90): blocks that run together and reach each other's
+// shared memory. Addresses are of shared memory, as shared_address() gives them.
+#ifndef VT_CUDA_CLUSTER_CUH_
+#define VT_CUDA_CLUSTER_CUH_
+
+#include "common.cuh"
+
+namespace vt {
+
+/** As launch() in common.cuh, in clusters of `cluster_size` blocks along x. */
+template <typename... Params, typename... Args>
+int launch_clusters(const char* op, void (*kernel)(Params...), int cluster_size, dim3 grid,
+                    dim3 block, size_t shared_bytes, int flags, void* stream, Args... args) {
+  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(shared_bytes));
+  if (error != cudaSuccess) {
+    return fail("%s: %zu bytes of shared memory: %s", op, shared_bytes, cudaGetErrorString(error));
+  }
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = cluster_size;
+  attributes[0].val.clusterDim.y = 1;
+  attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = attributes;
+  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 ? 2 : 1;
+  error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
+  return 0;
+}
+
+__device__ __forceinline__ int cluster_rank() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+
+__device__ __forceinline__ int cluster_size() {
+  uint32_t size;
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+  return static_cast<int>(size);
+}
+
+/**
+ * The barrier of all threads of the cluster, in halves. What was written before an arrival, also to
+ * shared memory of others, is seen after the wait. Before the first access to another block's
+ * memory, and after the last, a barrier must say that the block is there.
+ */
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+
+/** Where block `rank` of the cluster has what this block has at `address`. */
+__device__ __forceinline__ uint32_t address_in(uint32_t address, int rank) {
+  uint32_t there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  return there;
+}
+
+__device__ __forceinline__ void store_in_cluster(uint32_t address, unsigned long long value) {
+  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+
+__device__ __forceinline__ uint32_t load_in_cluster_u32(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ unsigned long long load_in_cluster_u64(uint32_t address) {
+  unsigned long long value;
+  asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void add_in_cluster(uint32_t address, uint32_t value) {
+  asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], %1;" ::"r"(address), "r"(value)
+               : "memory");
+}
+
+__device__ __forceinline__ void or_in_cluster(uint32_t address, uint32_t value) {
+  asm volatile("red.relaxed.cluster.shared::cluster.or.b32 [%0], %1;" ::"r"(address), "r"(value)
+               : "memory");
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_CLUSTER_CUH_

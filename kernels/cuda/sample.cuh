@@ -1,0 +1,130 @@
+// What the parts of the sampler share: a row of logits that lies in the shared memory of a cluster
+// of blocks, each with a run of whole tiles of 1,024 ids, and what the blocks tell each other.
+#ifndef VT_CUDA_SAMPLE_CUH_
+#define VT_CUDA_SAMPLE_CUH_
+
+#include "cluster.cuh"
+
+namespace vt {
+namespace sample {
+
+constexpr int kTile = 1024;
+constexpr int kMaxCluster = 8;
+constexpr int kMaxTiles = 55;  // of a block: 220 KiB
+constexpr int kMaxWarps = 16;
+constexpr int kBins = 512;
+constexpr float kGreedyBelow = 1e-5f;
+
+using Word = unsigned long long;
+
+/** Beside the logits. */
+struct Shared {
+  VtCudaRowParams params;
+  int num_tokens, finished, judged_id;
+  /** What the blocks tell each other, by rank; two turns, so that one may be read yet. */
+  Word told[2][kMaxCluster];
+  Word warps[kMaxWarps];
+  /** Of a selection. */
+  int chosen_bin;
+  Word above_chosen;
+  /** Of the draw: key of the best value so far. */
+  uint32_t best_key;
+  /** Of logprobs, in block 0. */
+  uint32_t num_greater;
+  union alignas(8) {
+    uint32_t bins[kBins][2]; /* 64-bit weights of a selection, low half first */
+    uint32_t queues[kMaxWarps][64];
+    double tile_sums[kMaxCluster * kMaxTiles];
+  };
+};
+
+/** A row of logits, as one block sees it. */
+struct Row {
+  const float* logits; /* [vocab_size] in global memory, never changed */
+  float* z;            /* this block's ids in shared memory: logits, or logits after section 3 */
+  Shared* shared;
+  int vocab_size;
+  int rank, num_blocks;
+  int num_tiles;    /* of a block, the last block's perhaps beyond the vocabulary */
+  int begin, count; /* this block's ids; z is -Infinity from `count` to the next multiple of 4 */
+  int turn;
+};
+
+/** Floats in the order of unsigned numbers; -0 equals 0. */
+__device__ __forceinline__ uint32_t key_of(float value) {
+  const uint32_t bits = __float_as_uint(__fadd_rn(value, 0.0f));
+  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+
+__device__ __forceinline__ float value_of(uint32_t key) {
+  return __uint_as_float(key >> 31 != 0 ? key & 0x7fffffffu : ~key);
+}
+
+/** Orders (value, id) as one number: the greater value, then the lower id. */
+__device__ __forceinline__ Word ranked(float value, int id) {
+  return static_cast<Word>(key_of(value)) << 32 | ~static_cast<uint32_t>(id);
+}
+__device__ __forceinline__ float ranked_value(Word word) { return value_of(word >> 32); }
+__device__ __forceinline__ int ranked_id(Word word) {
+  return static_cast<int>(~static_cast<uint32_t>(word));
+}
+
+/** Below all that is ranked, and above. */
+constexpr Word kNone = 0;
+constexpr Word kUnfit = ~0ull;
+
+__device__ __forceinline__ Word warp_max(Word word) {
+  const uint32_t high = word >> 32;
+  const uint32_t low = static_cast<uint32_t>(word);
+  const uint32_t top = __reduce_max_sync(~0u, high);
+  const uint32_t rest = __reduce_max_sync(~0u, high == top ? low : 0);
+  return static_cast<Word>(top) << 32 | rest;
+}
+
+/** The greatest word of the cluster, in every thread. A barrier of the cluster. */
+__device__ __forceinline__ Word cluster_max(Row& row, Word word) {
+  Shared& shared = *row.shared;
+  word = warp_max(word);
+  if (threadIdx.x % 32 == 0) shared.warps[threadIdx.x / 32] = word;
+  __syncthreads();
+  if (static_cast<int>(threadIdx.x) < row.num_blocks) {
+    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
+      word = max(word, shared.warps[w]);
+    }
+    store_in_cluster(address_in(shared_address(&shared.told[row.turn][row.rank]), threadIdx.x),
+                     word);
+  }
+  cluster_sync();
+  word = kNone;
+  for (int r = 0; r < row.num_blocks; r++) word = max(word, shared.told[row.turn][r]);
+  row.turn ^= 1;
+  return word;
+}
+
+/** A logit below all whose quotient by `temperature` is at least `z`. */
+__device__ __forceinline__ float lowest_logit(float z, float temperature) {
+  const float x = z * temperature;
+  return x - fabsf(x) * 0x1p-20f - 1e-30f;
+}
+
+/** f(z) for this block's ids with z = logit / temperature at least `least` and not -Infinity. */
+template <typename F>
+__device__ __forceinline__ void for_each_from(const Row& row, float temperature, float least, F f) {
+  const float lowest = lowest_logit(least, temperature);
+  const float4* groups = reinterpret_cast<const float4*>(row.z);
+  for (int i = threadIdx.x; i < (row.count + 3) / 4; i += blockDim.x) {
+    const float4 group = groups[i];
+    const float logits[4] = {group.x, group.y, group.z, group.w};
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      if (!(logits[e] >= lowest)) continue;
+      const float z = __fdiv_rn(logits[e], temperature);
+      if (z >= least && z > -INFINITY) f(z);
+    }
+  }
+}
+
+}  // namespace sample
+}  // namespace vt
+
+#endif  // VT_CUDA_SAMPLE_CUH_

@@ -1,0 +1,146 @@
+// Masks, bias and penalties: section 3 of docs/sampling.md. The blocks share the work of reading
+// the row's history and lists once, and mark in a word for each id what happens to it; the words
+// lie where the logits will.
+#ifndef VT_CUDA_SAMPLE_EDIT_CUH_
+#define VT_CUDA_SAMPLE_EDIT_CUH_
+
+#include "sample_scan.cuh"
+
+namespace vt {
+namespace sample {
+
+/** An id's word: how often it was generated, and these. */
+constexpr uint32_t kInPrompt = 1u << 31;
+constexpr uint32_t kMasked = 1u << 30;
+constexpr uint32_t kBiased = 1u << 29;
+constexpr uint32_t kAllowed = 1u << 28;
+constexpr uint32_t kCount = kAllowed - 1;
+
+__device__ __forceinline__ bool below_min_tokens(const Shared& shared) {
+  return shared.num_tokens - shared.params.num_prompt_tokens < shared.params.min_tokens;
+}
+
+__device__ __forceinline__ bool has_edits(const Shared& shared) {
+  const VtCudaRowParams& p = shared.params;
+  return p.num_allowed_ids > 0 || p.num_bad_words > 0 || p.num_biases > 0 ||
+         p.repetition_penalty != 1.0f || p.frequency_penalty != 0.0f ||
+         p.presence_penalty != 0.0f || (p.num_stop_ids > 0 && below_min_tokens(shared));
+}
+
+/** Reaches the word of any id of the row, in whichever block it lies. */
+class Marks {
+ public:
+  __device__ explicit Marks(const Row& row)
+      : words_(shared_address(row.z)),
+        ids_per_block_(row.num_tiles * kTile),
+        vocab_size_(row.vocab_size) {}
+
+  __device__ void set(int id, uint32_t bits) const {
+    if (valid(id)) or_in_cluster(address(id), bits);
+  }
+  __device__ void count(int id) const {
+    if (valid(id)) add_in_cluster(address(id), 1);
+  }
+
+ private:
+  __device__ bool valid(int id) const { return id >= 0 && id < vocab_size_; }
+  __device__ uint32_t address(int id) const {
+    const int rank = id / ids_per_block_;
+    return address_in(words_ + 4 * (id - rank * ids_per_block_), rank);
+  }
+
+  uint32_t words_;
+  int ids_per_block_, vocab_size_;
+};
+
+/** Whether all ids of a word but the last are the tail of the generated tokens. */
+__device__ inline bool is_next(const int32_t* word, int length, const int32_t* history,
+                               const Shared& shared) {
+  const int prefix = length - 1;
+  if (prefix > shared.num_tokens - shared.params.num_prompt_tokens) return false;
+  const int32_t* tail = history + shared.num_tokens - prefix;
+  for (int i = 0; i < prefix; i++) {
+    if (word[i] != tail[i]) return false;
+  }
+  return true;
+}
+
+/** Marks all that section 3 names; the words are zero before. Every thread of the cluster. */
+__device__ inline void mark(const Row& row, const int32_t* history) {
+  const Shared& shared = *row.shared;
+  const VtCudaRowParams& p = shared.params;
+  const Marks marks(row);
+  const int first = row.rank * static_cast<int>(blockDim.x) + threadIdx.x;
+  const int step = row.num_blocks * static_cast<int>(blockDim.x);
+  const bool repetition = p.repetition_penalty != 1.0f;
+  if (repetition || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f) {
+    const int prompt = p.num_prompt_tokens;
+    for (int i = (repetition ? 0 : prompt) + first; i < shared.num_tokens; i += step) {
+      if (i < prompt) {
+        marks.set(history[i], kInPrompt);
+      } else {
+        marks.count(history[i]);
+      }
+    }
+  }
+  for (int i = first; i < p.num_allowed_ids; i += step) marks.set(p.allowed_ids[i], kAllowed);
+  for (int i = first; i < p.num_biases; i += step) marks.set(p.bias_ids[i], kBiased);
+  if (below_min_tokens(shared)) {
+    for (int i = first; i < p.num_stop_ids; i += step) marks.set(p.stop_ids[i], kMasked);
+  }
+  for (int i = first; i < p.num_bad_words; i += step) {
+    const int32_t* word = p.bad_word_ids + p.bad_word_starts[i];
+    const int length = p.bad_word_starts[i + 1] - p.bad_word_starts[i];
+    if (length > 0 && is_next(word, length, history, shared)) {
+      marks.set(word[length - 1], kMasked);
+    }
+  }
+}
+
+__device__ inline float edited(float x, int id, uint32_t word, const VtCudaRowParams& p) {
+  if ((word & kMasked) != 0 || (p.num_allowed_ids > 0 && (word & kAllowed) == 0)) return -INFINITY;
+  float z = x;
+  if ((word & kBiased) != 0) {
+    for (int i = 0; i < p.num_biases; i++) {
+      if (p.bias_ids[i] == id) z = __fadd_rn(z, fminf(100.0f, fmaxf(-100.0f, p.biases[i])));
+    }
+  }
+  const uint32_t count = word & kCount;
+  if (p.repetition_penalty != 1.0f && ((word & kInPrompt) != 0 || count != 0)) {
+    z = z > 0.0f ? __fdiv_rn(z, p.repetition_penalty) : __fmul_rn(z, p.repetition_penalty);
+  }
+  if (count != 0) {
+    if (p.frequency_penalty != 0.0f) {
+      z = __fsub_rn(z, __fmul_rn(p.frequency_penalty, static_cast<float>(count)));
+    }
+    if (p.presence_penalty != 0.0f) z = __fsub_rn(z, p.presence_penalty);
+  }
+  return z;
+}
+
+/** As scan_logits, with section 3 applied. Barriers of the cluster. */
+__device__ inline Word scan_edited(const Row& row, const int32_t* history) {
+  uint32_t* words = reinterpret_cast<uint32_t*>(row.z);
+  for (int i = threadIdx.x; i < row.num_tiles * kTile; i += blockDim.x) words[i] = 0;
+  cluster_sync();
+  mark(row, history);
+  cluster_sync();
+  const VtCudaRowParams& p = row.shared->params;
+  float4* to = reinterpret_cast<float4*>(row.z);
+  Scan scan;
+  for (int i = threadIdx.x; 4 * i < row.count; i += blockDim.x) {
+    const float4 x = load_group(row, i);
+    const uint4 word = reinterpret_cast<const uint4*>(words)[i];
+    const int id = row.begin + 4 * i;
+    scan.check(max_or_nan(max_or_nan(x.x, x.y), max_or_nan(x.z, x.w)));
+    to[i] = make_float4(edited(x.x, id, word.x, p), edited(x.y, id + 1, word.y, p),
+                        edited(x.z, id + 2, word.z, p), edited(x.w, id + 3, word.w, p));
+    scan.add(to[i], i);
+  }
+  return scan.result(row);
+}
+
+}  // namespace sample
+}  // namespace vt
+
+#endif  // VT_CUDA_SAMPLE_EDIT_CUH_

@@ -1,0 +1,149 @@
+// Logprobs of raw logits, section 1 of docs/sampling.md: a sum of exponentials over tiles of 1,024
+// ids, the rank of an id, and the best ids, which each warp lists for itself and block 0 merges.
+#ifndef VT_CUDA_SAMPLE_LOGPROBS_CUH_
+#define VT_CUDA_SAMPLE_LOGPROBS_CUH_
+
+#include "sample.cuh"
+
+namespace vt {
+namespace sample {
+
+/** Row.z must hold the logits as they are. Every method with a barrier: all of the cluster. */
+class Logprobs {
+ public:
+  /** Of logits row `index` of the step, whose greatest logit is `max`. */
+  __device__ Logprobs(const Row& row, const VtCudaSample& args, int index, float max)
+      : row_(row),
+        shared_(*row.shared),
+        args_(args),
+        index_(index),
+        max_(max),
+        lane_(threadIdx.x % 32),
+        warp_(threadIdx.x / 32),
+        num_warps_(blockDim.x / 32) {}
+
+  /** Writes all that the step returns for `id`. Barriers of the cluster. */
+  __device__ void write(int id) {
+    const float x = row_.logits[id];
+    add_up(x);
+    if (args_.num_top > 0) list_best();
+    cluster_sync();
+    if (row_.rank == 0 && warp_ == 0) {
+      const double log_sum = log(total());
+      if (lane_ == 0) {
+        args_.logprobs[index_] = logprob(x, log_sum);
+        args_.ranks[index_] = 1 + static_cast<int>(shared_.num_greater);
+      }
+      if (args_.num_top > 0) merge(log_sum);
+    }
+    cluster_sync();  // block 0 has read the others' lists
+  }
+
+ private:
+  __device__ float logprob(float x, double log_sum) const {
+    return static_cast<float>((static_cast<double>(x) - static_cast<double>(max_)) - log_sum);
+  }
+
+  /** Tile sums, and how many logits are greater than x, to block 0. */
+  __device__ void add_up(float x) {
+    unsigned greater = 0;
+    for (int t = warp_; t * kTile < row_.count; t += num_warps_) {
+      double sum = 0;
+#pragma unroll 8
+      for (int i = t * kTile + lane_; i < min(row_.count, (t + 1) * kTile); i += 32) {
+        const float z = row_.z[i];
+        sum += static_cast<double>(expf(__fsub_rn(z, max_)));
+        greater += z > x ? 1 : 0;
+      }
+#pragma unroll
+      for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+      if (lane_ == 0) {
+        double* to = &shared_.tile_sums[row_.rank * row_.num_tiles + t];
+        store_in_cluster(address_in(shared_address(to), 0), __double_as_longlong(sum));
+      }
+    }
+    greater = __reduce_add_sync(~0u, greater);
+    if (lane_ == 0) add_in_cluster(address_in(shared_address(&shared_.num_greater), 0), greater);
+  }
+
+  __device__ double total() const {
+    double sum = 0;
+    for (int t = 0; t * kTile < row_.vocab_size; t++) sum += shared_.tile_sums[t];
+    return sum;
+  }
+
+  /** The best of this thread's ids below `limit`. */
+  __device__ Word best_below(Word limit) const {
+    Word best = kNone;
+    for (int i = threadIdx.x; i < row_.count; i += blockDim.x) {
+      const Word word = ranked(row_.z[i], row_.begin + i);
+      if (word < limit) best = max(best, word);
+    }
+    return best;
+  }
+
+  /** Each warp's best ids, best first, over the start of row.z. */
+  __device__ void list_best() {
+    Word best = best_below(kUnfit);
+    Word kept = kNone;
+    for (int k = 0; k < args_.num_top; k++) {
+      const Word top = warp_max(best);
+      if (lane_ == k) kept = top;
+      if (top != kNone && best == top) best = best_below(top);
+    }
+    __syncthreads();
+    if (lane_ < args_.num_top) lists()[warp_ * args_.num_top + lane_] = kept;
+  }
+
+  __device__ void merge(double log_sum) const {
+    constexpr int kLists = kMaxCluster * kMaxWarps / 32;  // of a lane
+    const int num_lists = row_.num_blocks * num_warps_;
+    const int num_top = args_.num_top;
+    Word heads[kLists];
+    int taken[kLists];
+#pragma unroll
+    for (int q = 0; q < kLists; q++) {
+      taken[q] = 0;
+      heads[q] = lane_ + 32 * q < num_lists ? entry(lane_ + 32 * q, 0) : kNone;
+    }
+    for (int k = 0; k < num_top; k++) {
+      Word best = kNone;
+#pragma unroll
+      for (int q = 0; q < kLists; q++) best = max(best, heads[q]);
+      best = warp_max(best);
+      if (lane_ == 0) {
+        const int64_t at = static_cast<int64_t>(index_) * num_top + k;
+        args_.top_ids[at] = best == kNone ? -1 : ranked_id(best);
+        args_.top_logprobs[at] =
+            best == kNone ? -INFINITY : logprob(ranked_value(best), log_sum);
+      }
+#pragma unroll
+      for (int q = 0; q < kLists; q++) {
+        if (best == kNone || heads[q] != best) continue;
+        taken[q]++;
+        heads[q] = taken[q] < num_top ? entry(lane_ + 32 * q, taken[q]) : kNone;
+      }
+    }
+  }
+
+  __device__ Word* lists() const { return reinterpret_cast<Word*>(row_.z); }
+
+  /** Entry k of a list of the cluster. */
+  __device__ Word entry(int list, int k) const {
+    const int rank = list / num_warps_;
+    const Word* at = lists() + (list - rank * num_warps_) * args_.num_top + k;
+    return load_in_cluster_u64(address_in(shared_address(at), rank));
+  }
+
+  const Row& row_;
+  Shared& shared_;
+  const VtCudaSample& args_;
+  const int index_;
+  const float max_;
+  const int lane_, warp_, num_warps_;
+};
+
+}  // namespace sample
+}  // namespace vt
+
+#endif  // VT_CUDA_SAMPLE_LOGPROBS_CUH_

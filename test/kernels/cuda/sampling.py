@@ -1,0 +1,101 @@
+"""docs/sampling.md in numpy, for one row; section numbers are its. `row` has the fields of
+VtCudaRowParams, with lists as lists; `history` is the prompt and what was generated."""
+
+import numpy as np
+
+f32 = np.float32
+
+
+def philox(position, seed, count):
+    """The first `count` words for ids 0.. of Philox4x32-10."""
+    groups = np.arange((count + 3) // 4, dtype=np.uint64)
+    c = [np.full_like(groups, position), groups, np.zeros_like(groups), np.zeros_like(groups)]
+    k = [np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(b >> np.uint64(32)) ^ c[1] ^ k[0], b & low, (a >> np.uint64(32)) ^ c[3] ^ k[1], a & low]
+        k = [(k[0] + np.uint64(0x9E3779B9)) & low, (k[1] + np.uint64(0xBB67AE85)) & low]
+    return np.stack(c, 1).reshape(-1)[:count]
+
+
+def is_fit(logits):
+    """Section 2."""
+    return bool((logits < np.inf).all())
+
+
+def edit(logits, row, history):
+    """Section 3."""
+    z = logits.copy()
+    generated = history[row["num_prompt_tokens"]:]
+    inside = lambda ids: [i for i in ids if 0 <= i < len(z)]
+    if row["allowed_ids"]:
+        masked = np.ones(len(z), bool)
+        masked[inside(row["allowed_ids"])] = False
+        z[masked] = -np.inf
+    for word in row["bad_words"]:
+        prefix = len(word) - 1
+        if prefix <= len(generated) and generated[len(generated) - prefix:] == word[:-1]:
+            z[inside(word[-1:])] = -np.inf
+    if len(generated) < row["min_tokens"]:
+        z[inside(row["stop_ids"])] = -np.inf
+    for i, bias in zip(row["bias_ids"], row["biases"]):
+        if 0 <= i < len(z):
+            z[i] += f32(min(100, max(-100, bias)))
+    repetition, frequency, presence = (f32(row[name + "_penalty"]) for name in
+                                       ("repetition", "frequency", "presence"))
+    if repetition != 1:
+        for i in set(history):
+            z[i] = z[i] / repetition if z[i] > 0 else z[i] * repetition
+    for i, count in zip(*np.unique(generated, return_counts=True)) if generated else ():
+        if frequency != 0:
+            z[i] -= frequency * f32(count)
+        if presence != 0:
+            z[i] -= presence
+    return z
+
+
+def left_after_truncation(z, row):
+    """Section 5, on z already divided by the temperature."""
+    left = z > -np.inf
+    top = z.max()
+    if row["min_p"] > 0:
+        left &= z >= f32(top + f32(np.log(f32(row["min_p"]))))
+    if 0 < row["top_k"] < left.sum():
+        left &= z >= np.sort(z[left])[-row["top_k"]]
+    if row["top_p"] < 1:
+        values, counts = np.unique(z[left], return_counts=True)
+        mass = np.cumsum((np.exp(values.astype(np.float64) - top) * counts)[::-1])
+        left &= z >= values[::-1][int(np.argmax(mass >= np.float64(f32(row["top_p"])) * mass[-1]))]
+    return left
+
+
+def sample(logits, row, history):
+    """(id, margin): -1 = cannot be sampled; the margin to the second best, below which two backends
+    may differ."""
+    if not is_fit(logits):
+        return -1, 1.0
+    z = edit(logits, row, history)
+    if (z == -np.inf).all():
+        return -1, 1.0
+    if row["temperature"] < 1e-5:
+        return int(z.argmax()), 1.0
+    z = (z / f32(row["temperature"])).astype(f32)
+    left = left_after_truncation(z, row)
+    words = philox(len(history), row["seed"], len(z))
+    u = ((words >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
+    score = np.where(left, z - np.log(-np.log(u)).astype(f32), f32(-np.inf))
+    best = int(score.argmax())
+    margin = score[best] - np.delete(score, best).max() if len(score) > 1 else 1.0
+    return best, float(margin)
+
+
+def logprobs(logits, id, num_top):
+    """Section 1: (logprob, rank, top ids, top logprobs)."""
+    x = logits.astype(np.float64)
+    log_sum = np.log(np.exp(x - x.max()).sum())
+    order = np.argsort(-x, kind="stable")[:num_top]
+    missing = num_top - len(order)
+    return (x[id] - x.max() - log_sum, 1 + int((logits > logits[id]).sum()),
+            order.tolist() + [-1] * missing,
+            (x[order] - x.max() - log_sum).tolist() + [-np.inf] * missing)
