@@ -105,6 +105,8 @@ export interface WorkerSlice extends ProcessSlice {
   readonly kvCacheDtype: 'auto' | 'f32' | 'f16' | 'bf16';
   /** null = decided by the worker (see --kv-cache-memory-bytes). */
   readonly kvCacheMemoryBytes: number | null;
+  /** Share of the whole GPU that the worker may take; (0, 1]. */
+  readonly gpuMemoryUtilization: number;
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
   readonly maxModelLen: number;

@@ -256,9 +256,10 @@ export class EngineCore {
       }
       const startUs = this.ports.nowUs();
       this.updater.update(record, output);
-      this.status.stepEnded(startUs / 1000);
+      this.status.stepEnded(startUs / 1000, output);
       this.sendOutputs(step);
-      this.timeline.add('execute', output.startUs, output.endUs, step, numRows);
+      const { startUs: beganUs, endUs, deviceIdleUs } = output;
+      this.timeline.add('execute', beganUs, endUs, step, numRows, deviceIdleUs);
       this.timeline.add('update', startUs, this.ports.nowUs(), step, numRows);
     }
   }

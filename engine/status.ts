@@ -1,5 +1,5 @@
 // Counts for the Status that frontends get and for the log's stats line. Counters count from start.
-import type { EngineStatus } from '../common/wire/messages.ts';
+import type { EngineStatus, StepOutput } from '../common/wire/messages.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Updater } from './update.ts';
 
@@ -18,6 +18,10 @@ export class StatusReporter {
   private sentMs = 0;
   private progressMs = 0;
   private wasBusy = false;
+  private deviceBusyUs = 0;
+  private deviceIdleUs = 0;
+  /** The last step that ended left requests behind. */
+  private hadWork = false;
 
   constructor(scheduler: Scheduler, updater: Updater) {
     this.scheduler = scheduler;
@@ -28,8 +32,12 @@ export class StatusReporter {
     this.numEnded++;
   }
 
-  stepEnded(nowMs: number): void {
+  /** After its update. */
+  stepEnded(nowMs: number, { startUs, endUs, deviceIdleUs }: StepOutput): void {
     this.progressMs = nowMs;
+    this.deviceBusyUs += endUs - startUs;
+    if (this.hadWork) this.deviceIdleUs += deviceIdleUs;
+    this.hadWork = this.scheduler.numUnfinished > 0;
   }
 
   /** The Status to send now: every 250 ms while there is work, and once when it ends. */
@@ -64,6 +72,8 @@ export class StatusReporter {
       generationTokens: this.updater.numGenerationTokens,
       prefixCacheQueries: stats.prefixCacheQueries,
       prefixCacheHits: stats.prefixCacheHits,
+      deviceBusyMs: this.deviceBusyUs / 1000,
+      deviceIdleMs: this.deviceIdleUs / 1000,
       stalledMs: busy ? Math.max(0, Math.round(nowMs - this.progressMs)) : 0,
     };
   }

@@ -38,6 +38,7 @@ export class Timeline {
   /** Step of a step's entries; frontend and request of the others. */
   private readonly first: Float64Array;
   private readonly second: Float64Array;
+  private readonly idleUs: Float64Array;
   private numAdded = 0;
 
   constructor(capacity: number) {
@@ -47,10 +48,21 @@ export class Timeline {
     this.endUs = new Float64Array(capacity);
     this.first = new Float64Array(capacity);
     this.second = new Float64Array(capacity);
+    this.idleUs = new Float64Array(capacity);
   }
 
-  /** An entry about step `first` with `second` rows, or about a request (frontendId, requestId). */
-  add(kind: TimelineKind, startUs: number, endUs: number, first: number, second: number): void {
+  /**
+   * An entry about step `first` with `second` rows, or about a request (frontendId, requestId).
+   * `idleUs`: how long the device had waited before it.
+   */
+  add(
+    kind: TimelineKind,
+    startUs: number,
+    endUs: number,
+    first: number,
+    second: number,
+    idleUs = 0,
+  ): void {
     if (this.capacity === 0) return;
     const at = this.numAdded++ % this.capacity;
     this.kind[at] = kindNames.indexOf(kind);
@@ -58,6 +70,7 @@ export class Timeline {
     this.endUs[at] = endUs;
     this.first[at] = first;
     this.second[at] = second;
+    this.idleUs[at] = idleUs;
   }
 
   /** Oldest first. */
@@ -79,7 +92,13 @@ export class Timeline {
     const { lane, span } = kinds[name];
     const [a, b] = [this.first[at]!, this.second[at]!];
     const base = { name, pid: 1, tid: lanes.indexOf(lane), ts: this.startUs[at]! };
-    const args = lane === 'requests' ? { frontendId: a, requestId: b } : { step: a, numRows: b };
+    const ofStep = { step: a, numRows: b };
+    const args =
+      lane === 'requests'
+        ? { frontendId: a, requestId: b }
+        : lane === 'worker'
+          ? { ...ofStep, deviceIdleUs: this.idleUs[at]! }
+          : ofStep;
     return span
       ? { ...base, ph: 'X', dur: this.endUs[at]! - base.ts, args }
       : { ...base, ph: 'i', s: 't', args };

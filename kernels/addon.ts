@@ -26,11 +26,12 @@ export type NativeReport = (
   hash: number,
   startUs: number,
   endUs: number,
+  deviceIdleUs: number,
   body: ArrayBuffer,
   table: Int32Array,
 ) => void;
 
-/** What CpuBackend.load takes: a Program as flat numbers, weights, and the load's sizes. */
+/** What every backend's load() takes: a Program as flat numbers, weights, and the load's sizes. */
 export interface NativeLoad {
   readonly flat: FlatProgram;
   readonly weights: readonly (readonly {
@@ -44,24 +45,53 @@ export interface NativeLoad {
   readonly maxNumTokens: number;
   readonly maxNumLogits: number;
   readonly blockSize: number;
-  readonly numBlocks: number;
   readonly maxNumSeqs: number;
   readonly maxModelLen: number;
-  readonly numThreads: number;
   readonly asyncDepth: number;
   readonly debugSync: boolean;
+}
+
+export interface NativeCpuLoad extends NativeLoad {
+  readonly numBlocks: number;
+  readonly numThreads: number;
   /** A variant by name, or '' for the best that this machine runs. */
   readonly variant: string;
 }
 
-export interface NativeCpuBackend {
-  load(load: NativeLoad): Promise<{ variant: string; memory: Record<string, number> }>;
+export interface NativeCudaLoad extends NativeLoad {
+  /** -1: weights are given; else those without parts are made on the device. */
+  readonly dummySeed: number;
+  /** 0: what memoryUtilization of the whole device leaves. */
+  readonly kvCacheMemoryBytes: number;
+  readonly memoryUtilization: number;
+  readonly fastMath: boolean;
+  /** Where libvt_cuda.so may lie. */
+  readonly folders: readonly string[];
+  /** Folders that may hold cuBLASLt, ':' between. */
+  readonly libraryPath: string;
+}
+
+export interface NativeBackendObject {
   submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void;
   position(): { step: number; opIndex: number };
-  /** For tests: a copy of a buffer of the program, or with `values` its new content. */
-  buffer(index: number): Float32Array;
-  buffer(index: number, values: Float32Array): void;
+  /** For tests, between steps: the first bytes of a buffer of the program. */
+  readBuffer(index: number, numBytes: number): ArrayBuffer;
+  writeBuffer(index: number, data: Uint8Array): void;
   close(): void;
+}
+
+export interface NativeCpuBackend extends NativeBackendObject {
+  load(load: NativeCpuLoad): Promise<{ variant: string; memory: Record<string, number> }>;
+}
+
+export interface NativeCudaBackend extends NativeBackendObject {
+  load(load: NativeCudaLoad): Promise<{
+    device: string;
+    /** Lines. */
+    notes: string;
+    numBlocks: number;
+    memory: Record<string, number>;
+  }>;
 }
 
 export interface NativeAddon {
@@ -74,6 +104,7 @@ export interface NativeAddon {
   /** A file's bytes, mapped read-only: writing to the buffer ends the process. */
   mapFile(path: string): ArrayBuffer;
   readonly CpuBackend: new (report: NativeReport) => NativeCpuBackend;
+  readonly CudaBackend: new (report: NativeReport) => NativeCudaBackend;
 }
 
 let loaded: NativeAddon | null = null;

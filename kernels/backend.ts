@@ -21,9 +21,17 @@ export interface BackendLoad {
   readonly program: Program;
   /** weights[i] are the parts of program.weights[i], in order; the backend copies what it keeps. */
   readonly weights: readonly (readonly WeightPart[])[];
+  /** Seed of random weights that the backend makes itself (cuda alone); null: `weights` it is. */
+  readonly dummySeed: number | null;
   readonly blockSize: number;
-  /** Blocks of each KV group. Block 0 is the null block. */
-  readonly numBlocks: number;
+  /**
+   * Blocks of each KV group; block 0 is the null block. null (cuda alone): what kvCacheMemoryBytes
+   * holds, or if that is null too, what memoryUtilization of the whole device leaves.
+   */
+  readonly numBlocks: number | null;
+  readonly kvCacheMemoryBytes: number | null;
+  /** (0, 1] */
+  readonly memoryUtilization: number;
   /** Rows of the row table. */
   readonly maxNumSeqs: number;
   readonly maxModelLen: number;
@@ -39,6 +47,10 @@ export interface BackendInfo {
   readonly device: string;
   /** owner -> bytes */
   readonly memory: Readonly<Record<string, number>>;
+  /** The null block included. */
+  readonly numBlocks: number;
+  /** Lines for the log: choices that the backend made. */
+  readonly notes: readonly string[];
 }
 
 export interface StepResult {
@@ -47,6 +59,8 @@ export interface StepResult {
   readonly hash: number;
   readonly startUs: number;
   readonly endUs: number;
+  /** From the end of the step before, on the device, to this one's start; 0 for the first. */
+  readonly deviceIdleUs: number;
   /** Valid for the receiver to keep: the backend does not reuse them. */
   readonly columns: StepOutputColumns;
 }

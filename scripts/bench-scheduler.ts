@@ -73,6 +73,7 @@ function makeOutput(step: number, numRows: number): StepOutput {
     hash: 0,
     startUs: 0,
     endUs: 0,
+    deviceIdleUs: 0,
     columns: {
       tokenId: tokenId.subarray(0, numRows),
       rowFlags: rowFlags.subarray(0, numRows),

@@ -26,6 +26,7 @@ const now = () => Number(process.hrtime.bigint()) / 1000;
 let endUs = 0;
 for (let done = 0; ; done++) {
   // A step that is there already follows at once, however late this thread woke up.
+  const beforeUs = endUs;
   let startUs = endUs;
   while (Atomics.load(signal, 0) <= done) {
     Atomics.wait(signal, 0, done);
@@ -34,7 +35,8 @@ for (let done = 0; ; done++) {
   endUs = startUs + stepMs * 1000;
   const left = (endUs - now()) / 1000;
   if (left > 0) Atomics.wait(never, 0, 0, left);
-  parentPort.postMessage({ startUs, endUs });
+  const deviceIdleUs = done === 0 ? 0 : startUs - beforeUs;
+  parentPort.postMessage({ startUs, endUs, deviceIdleUs });
 }`;
 
 async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProcess> {
@@ -69,8 +71,8 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
     Atomics.notify(signal, 0);
   }
 
-  device.on('message', ({ startUs, endUs }: { startUs: number; endUs: number }) => {
-    send({ kind: 'stepOutput', generation, rank, startUs, endUs, ...model.execute() });
+  device.on('message', (times: Record<'startUs' | 'endUs' | 'deviceIdleUs', number>) => {
+    send({ kind: 'stepOutput', generation, rank, ...times, ...model.execute() });
   });
 
   const info = {

@@ -222,6 +222,7 @@ export class VirtualServer {
       rank: 0,
       startUs,
       endUs,
+      deviceIdleUs: 0,
       ...result,
     });
   }

@@ -34,3 +34,18 @@ export function numKvBlocks(request: KvSizeRequest): number {
     );
   return numBlocks;
 }
+
+/** That the backend's blocks hold one request of full length; block 0 is nobody's. */
+export function checkKvBlocks(
+  numBlocks: number,
+  { maxModelLen, blockSize }: Pick<KvSizeRequest, 'maxModelLen' | 'blockSize'>,
+): void {
+  const numTokens = (numBlocks - 1) * blockSize;
+  if (numTokens < maxModelLen)
+    throw new StartError(
+      exitCodes.badFlag,
+      `the KV cache holds ${numTokens} tokens, less than one request of ${maxModelLen}: lower ` +
+        `--max-model-len to ${numTokens} or less, or raise --gpu-memory-utilization or ` +
+        '--kv-cache-memory-bytes',
+    );
+}

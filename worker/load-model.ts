@@ -1,10 +1,10 @@
 // Everything between a worker's slice and a loaded backend: dtypes, program, weights, KV size.
-import type { ModelConfig, WorkerSlice } from '../common/config.ts';
-import { exitCodes, StartError } from '../common/errors.ts';
-import type { Backend } from '../kernels/backend.ts';
-import { blockBytes, type Dtype } from '../kernels/program.ts';
+import type { WorkerSlice } from '../common/config.ts';
+import type { Backend, BackendLoad } from '../kernels/backend.ts';
+import { blockBytes, type Dtype, type Program } from '../kernels/program.ts';
+import { computeFormat } from './compute-format.ts';
 import { defaultNumThreads } from './cpu-limits.ts';
-import { numKvBlocks } from './kv-size.ts';
+import { checkKvBlocks, numKvBlocks } from './kv-size.ts';
 import { buildProgram } from './program/build.ts';
 import { Checkpoint } from './weights/checkpoint.ts';
 import { dummyWeights } from './weights/dummy-weights.ts';
@@ -12,7 +12,7 @@ import { loadWeights } from './weights/load-weights.ts';
 
 export interface LoadedModel {
   readonly device: string;
-  /** Of activations; weights keep the checkpoint's. */
+  /** Of activations; on cpu, weights keep the checkpoint's. */
   readonly dtype: Dtype;
   readonly kvCacheDtype: Dtype;
   readonly numBlocks: number;
@@ -21,36 +21,26 @@ export interface LoadedModel {
   readonly memory: Readonly<Record<string, number>>;
 }
 
-/** Throws StartError that names file and tensor, or flag. */
-export async function loadModel(backend: Backend, slice: WorkerSlice): Promise<LoadedModel> {
+/** `note` is told what the operator should know. Throws StartError that names file and tensor, or flag. */
+export async function loadModel(
+  backend: Backend,
+  slice: WorkerSlice,
+  note: (line: string) => void,
+): Promise<LoadedModel> {
   const { model, blockSize, maxNumSeqs, maxModelLen, maxNumBatchedTokens } = slice;
-  const { dtype, kvCacheDtype } = chooseDtypes(slice);
+  const { notes: formatNotes, ...format } = computeFormat(slice);
+  formatNotes.forEach(note);
   const program = buildProgram(model, {
-    actDtype: dtype,
-    weightDtype: model.dtype,
-    kvDtype: kvCacheDtype,
-    interleave: 0,
+    ...format,
     maxNumTokens: maxNumBatchedTokens,
     maxNumLogits: Math.min(maxNumSeqs, maxNumBatchedTokens),
   });
   const bytesPerBlock = blockBytes(program.kvGroups[0]!, blockSize);
-  const numBlocks = numKvBlocks({
-    blockBytes: bytesPerBlock,
-    blockSize,
-    maxNumSeqs,
-    maxModelLen,
-    kvCacheMemoryBytes: slice.kvCacheMemoryBytes,
-    availableBytes: process.availableMemory(),
-  });
-  const weights =
-    slice.loadFormat === 'dummy'
-      ? dummyWeights(program, slice.seed)
-      : loadWeights(program, Checkpoint.open(model.path));
-  const { device, memory } = await backend.load({
+  const { device, memory, numBlocks, notes } = await backend.load({
     program,
-    weights,
+    ...chooseWeights(program, slice),
+    ...chooseKvSize(bytesPerBlock, slice),
     blockSize,
-    numBlocks,
     maxNumSeqs,
     maxModelLen,
     numThreads: slice.numThreads || defaultNumThreads(),
@@ -58,25 +48,45 @@ export async function loadModel(backend: Backend, slice: WorkerSlice): Promise<L
     fastMath: slice.fastMath,
     debugSync: slice.debugSync,
   });
-  const { vocabSize } = model;
-  return { device, dtype, kvCacheDtype, numBlocks, blockBytes: bytesPerBlock, vocabSize, memory };
+  notes.forEach(note);
+  checkKvBlocks(numBlocks, slice);
+  return {
+    device,
+    dtype: format.actDtype,
+    kvCacheDtype: format.kvDtype,
+    numBlocks,
+    blockBytes: bytesPerBlock,
+    vocabSize: model.vocabSize,
+    memory,
+  };
 }
 
-function chooseDtypes({ device, dtype, kvCacheDtype }: WorkerSlice): {
-  dtype: ModelConfig['dtype'];
-  kvCacheDtype: ModelConfig['dtype'];
-} {
-  const act = dtype === 'auto' ? 'f32' : dtype;
-  const kv = kvCacheDtype === 'auto' ? 'f32' : kvCacheDtype;
-  if (device === 'cpu' && act !== 'f32')
-    throw new StartError(
-      exitCodes.badFlag,
-      `--dtype ${act} is not built on cpu: activations are f32 there, weights keep their own dtype`,
-    );
-  if (device === 'cpu' && kv === 'f16')
-    throw new StartError(
-      exitCodes.badFlag,
-      '--kv-cache-dtype f16 is not built on cpu; supported: f32, bf16',
-    );
-  return { dtype: act, kvCacheDtype: kv };
+/** A GPU makes random weights itself: they need not cross the bus. */
+function chooseWeights(
+  program: Program,
+  { loadFormat, device, seed, model }: WorkerSlice,
+): Pick<BackendLoad, 'weights' | 'dummySeed'> {
+  if (loadFormat !== 'dummy')
+    return { weights: loadWeights(program, Checkpoint.open(model.path)), dummySeed: null };
+  return device === 'cuda'
+    ? { weights: [], dummySeed: seed }
+    : { weights: dummyWeights(program, seed), dummySeed: null };
+}
+
+/** A GPU's free memory is known only after everything else is on it: the backend decides. */
+function chooseKvSize(
+  bytesPerBlock: number,
+  slice: WorkerSlice,
+): Pick<BackendLoad, 'numBlocks' | 'kvCacheMemoryBytes' | 'memoryUtilization'> {
+  const { kvCacheMemoryBytes, gpuMemoryUtilization: memoryUtilization } = slice;
+  if (slice.device === 'cuda') return { numBlocks: null, kvCacheMemoryBytes, memoryUtilization };
+  const numBlocks = numKvBlocks({
+    blockBytes: bytesPerBlock,
+    blockSize: slice.blockSize,
+    maxNumSeqs: slice.maxNumSeqs,
+    maxModelLen: slice.maxModelLen,
+    kvCacheMemoryBytes,
+    availableBytes: process.availableMemory(),
+  });
+  return { numBlocks, kvCacheMemoryBytes, memoryUtilization };
 }

@@ -16,7 +16,8 @@ async function startWorker(context: ProcessContext<WorkerSlice>): Promise<Runnin
   const { slice, generation, token, log } = context;
   const { rank } = slice;
   const backend = await createBackend(slice.device);
-  const model = await loadModel(backend, slice).catch((error: unknown) => {
+  const note = (line: string) => log.info(line);
+  const model = await loadModel(backend, slice, note).catch((error: unknown) => {
     // A backend that cannot load (no memory, no such instruction set) is a failed start.
     throw error instanceof KernelError ? new StartError(1, error.message) : error;
   });

@@ -48,20 +48,10 @@ export class StepLoop {
     clearInterval(this.heartbeat);
   }
 
-  private report({ step, numTop, hash, startUs, endUs, columns }: StepResult): void {
+  private report(result: StepResult): void {
     this.numInFlight--;
     const { rank, generation } = this.options;
-    this.options.send({
-      kind: 'stepOutput',
-      step,
-      generation,
-      rank,
-      numTop,
-      hash,
-      startUs,
-      endUs,
-      columns,
-    });
+    this.options.send({ kind: 'stepOutput', generation, rank, ...result });
   }
 
   private beat(): void {

@@ -99,6 +99,9 @@ export interface EngineStatus {
   readonly generationTokens: number;
   readonly prefixCacheQueries: number;
   readonly prefixCacheHits: number;
+  /** Time in which the device of rank 0 ran steps, and in which it waited though there was work. */
+  readonly deviceBusyMs: number;
+  readonly deviceIdleMs: number;
   /** Work is pending but no step has ended for this long; 0 when idle or advancing. */
   readonly stalledMs: number;
 }

@@ -131,6 +131,8 @@ export interface StepOutput {
   /** CLOCK_MONOTONIC microseconds at which the device began and ended the step. */
   readonly startUs: number;
   readonly endUs: number;
+  /** From the end of the step before, on the device, to this one's start; 0 for the first. */
+  readonly deviceIdleUs: number;
   readonly columns: StepOutputColumns;
 }
 

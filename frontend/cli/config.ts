@@ -1,9 +1,10 @@
 // From flags to the configuration: built once, frozen. What it says of the model is read from the
 // model's folder here, so that a bad model ends the start before anything is spawned.
 import { existsSync } from 'node:fs';
-import type { Logger } from '../../common/log.ts';
 import type { ModelConfig, ProcessSlice, WorkerSlice } from '../../common/config.ts';
+import type { CudaAnswer } from '../../common/cuda-device.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
 import { readModelConfig } from '../../common/model-config.ts';
 import type { DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
@@ -20,6 +21,10 @@ export interface Config {
   readonly chatTemplate: { path: string } | { text: string } | null;
   readonly defaultSampling: DefaultSampling;
   readonly device: WorkerSlice['device'];
+  /** Why --device auto is not cuda; null where it is, or nobody asked. */
+  readonly noCudaReason: string | null;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
   readonly dtype: WorkerSlice['dtype'];
   readonly kvCacheDtype: WorkerSlice['kvCacheDtype'];
   readonly host: string;
@@ -43,8 +48,14 @@ const logLevels: Readonly<Record<string, ProcessSlice['logLevel']>> = {
   ERROR: 'error',
 };
 
-export function makeConfig({ model, flags }: ServeCommand, env: NodeJS.ProcessEnv): Config {
-  checkTogether(flags);
+/** `cuda` is the answer to whether there is a GPU; null where the device of the flags needs none. */
+export function makeConfig(
+  { model, flags }: ServeCommand,
+  env: NodeJS.ProcessEnv,
+  cuda: CudaAnswer | null,
+): Config {
+  const device = chooseDevice(flags, cuda);
+  checkTogether(flags, device);
   const { path, name } = chooseModel(model);
   const modelConfig = readModelConfig(path);
   const tokenizerPath = flags.tokenizer ?? path;
@@ -63,7 +74,9 @@ export function makeConfig({ model, flags }: ServeCommand, env: NodeJS.ProcessEn
     tokenizerPath,
     chatTemplate: readChatTemplate(flags.chatTemplate),
     defaultSampling: readDefaultSampling(flags, path),
-    device: flags.device === 'auto' ? 'cpu' : flags.device,
+    device,
+    noCudaReason: device === 'cpu' && cuda?.device === null ? cuda.reason : null,
+    ...chooseBatch(flags, device === 'cuda' ? (cuda?.device?.totalBytes ?? 0) : 0),
     dtype: dtypes[flags.dtype],
     kvCacheDtype: dtypes[flags.kvCacheDtype],
     host: flags.host ?? '127.0.0.1',
@@ -72,10 +85,33 @@ export function makeConfig({ model, flags }: ServeCommand, env: NodeJS.ProcessEn
   });
 }
 
+/** Whether the answer to "is there a GPU" matters. */
+export function asksForCuda({ device }: Pick<Flags, 'device'>): boolean {
+  return device === 'auto' || device === 'cuda';
+}
+
+function chooseDevice({ device }: Flags, cuda: CudaAnswer | null): WorkerSlice['device'] {
+  if (device === 'auto') return cuda?.device ? 'cuda' : 'cpu';
+  if (device === 'cuda' && cuda?.device === null) throw badFlag(`--device cuda: ${cuda.reason}`);
+  return device;
+}
+
+/** Defaults as vLLM has them, by the memory of the GPU; 0 = none. */
+function chooseBatch(
+  { maxNumSeqs, maxNumBatchedTokens }: Flags,
+  gpuBytes: number,
+): Pick<Config, 'maxNumSeqs' | 'maxNumBatchedTokens'> {
+  const gib = gpuBytes / 2 ** 30;
+  return {
+    maxNumSeqs: maxNumSeqs ?? (gib >= 70 ? 1024 : 256),
+    maxNumBatchedTokens: maxNumBatchedTokens ?? (gib >= 160 ? 16_384 : gib >= 70 ? 8192 : 2048),
+  };
+}
+
 /** Flags that only make sense together, or not together. */
-function checkTogether(flags: Flags): void {
+function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
   const { sslKeyfile, sslCertfile, uds, host, headless, frontendAddress, rootPath } = flags;
-  const { fastMath, device, blockSize } = flags;
+  const { fastMath, blockSize } = flags;
   if ((sslKeyfile === null) !== (sslCertfile === null))
     throw badFlag('--ssl-keyfile and --ssl-certfile go together');
   for (const [name, file] of [
@@ -88,15 +124,18 @@ function checkTogether(flags: Flags): void {
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
   if (rootPath !== null && !/^(\/[^/?#]+)+$/.test(rootPath))
     throw badFlag(`--root-path: ${rootPath} is not a path such as /llm`);
-  if (fastMath)
-    throw badFlag('--fast-math is not built yet: every kernel gives the same tokens in any batch');
+  if (fastMath && device !== 'cuda')
+    throw badFlag(
+      `--fast-math is not built on ${device}: every kernel gives the same tokens in any batch`,
+    );
   if (device !== 'reference' && blockSize % 16 !== 0)
     throw badFlag(`--block-size: ${blockSize} is not a multiple of 16`);
 }
 
 /** Says what an operator should know before the server is ready. */
 export function report(config: Config, log: Logger): void {
-  const { host, apiKeys, flags, defaultSampling } = config;
+  const { host, apiKeys, flags, defaultSampling, noCudaReason } = config;
+  if (noCudaReason !== null) log.info(`running on cpu: ${noCudaReason}`);
   if (!isLoopback(host) && flags.uds === null && !flags.headless && apiKeys.length === 0)
     log.warn(`anybody who reaches ${host} can use this server: there is no --api-key`);
   if (Object.keys(defaultSampling).length > 0)

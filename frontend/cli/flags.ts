@@ -7,6 +7,7 @@ import {
   parseJsonObject,
   parseJsonTexts,
   parseSeconds,
+  parseShare,
 } from './values.ts';
 
 export interface Flag<T> {
@@ -116,7 +117,7 @@ export const flags = {
     '--dtype',
     ['auto', 'half', 'float16', 'bfloat16', 'float', 'float32'],
     'auto',
-    'type of weights and activations; auto: float32 on cpu',
+    "type of weights and activations; auto: the model's on cuda (bfloat16 for float32), float32 activations on cpu",
   ),
   loadFormat: choice(
     '--load-format',
@@ -140,8 +141,18 @@ export const flags = {
   maxLogprobs: integer('--max-logprobs', 20, 0, 20, 'most logprobs that a request may ask for'),
 
   // Scheduling
-  maxNumSeqs: integer('--max-num-seqs', 256, 1, 4096, 'requests that run at once'),
-  maxNumBatchedTokens: integer('--max-num-batched-tokens', 2048, 1, maxInt, 'tokens of one step'),
+  maxNumSeqs: optionalInteger(
+    '--max-num-seqs',
+    1,
+    4096,
+    'requests that run at once (default: 256; 1024 on a GPU of 70 GiB or more)',
+  ),
+  maxNumBatchedTokens: optionalInteger(
+    '--max-num-batched-tokens',
+    1,
+    maxInt,
+    'tokens of one step (default: 2048; 8192 on a GPU of 70 GiB or more, 16384 from 160 GiB)',
+  ),
   schedulingPolicy: choice(
     '--scheduling-policy',
     ['fcfs', 'priority'],
@@ -176,17 +187,29 @@ export const flags = {
     '--kv-cache-memory-bytes',
     1,
     Number.MAX_SAFE_INTEGER,
-    'bytes for the KV cache (cpu default: the smallest of 4 GiB, 40 % of free memory and what max-num-seqs x max-model-len needs)',
+    'bytes for the KV cache (default on cuda: what --gpu-memory-utilization leaves; on cpu: the smallest of 4 GiB, 40 % of free memory and what max-num-seqs x max-model-len needs)',
   ),
+  gpuMemoryUtilization: {
+    name: '--gpu-memory-utilization',
+    value: '<share>',
+    default: 0.92,
+    help: 'share of the whole GPU that this server may take, unless --kv-cache-memory-bytes says it',
+    parse: parseShare,
+  },
   kvCacheDtype: choice(
     '--kv-cache-dtype',
     ['auto', 'float16', 'bfloat16', 'float32'],
     'auto',
-    'type of keys and values; auto: float32 on cpu',
+    'type of keys and values; auto: that of activations',
   ),
 
   // Device
-  device: choice('--device', ['auto', 'cpu', 'cuda', 'reference'], 'auto', 'what runs the model'),
+  device: choice(
+    '--device',
+    ['auto', 'cpu', 'cuda', 'reference'],
+    'auto',
+    'what runs the model; auto: cuda where there is a GPU, else cpu',
+  ),
   threads: integer(
     '--threads',
     0,
@@ -197,7 +220,7 @@ export const flags = {
   fastMath: onOff(
     '--fast-math',
     false,
-    'give up equal tokens in any batch where that is faster (not built yet)',
+    'give up equal tokens in any batch where that is faster (cuda)',
   ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
   stepTimeout: seconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
@@ -319,7 +342,7 @@ export type Flags = {
 export const notBuilt: ReadonlySet<string> = new Set(
   `--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp
   --decode-context-parallel-size -dcp --prefill-context-parallel-size -pcp --enable-expert-parallel
-  --gpu-memory-utilization --quantization -q --enable-lora --max-loras --max-lora-rank
+  --quantization -q --enable-lora --max-loras --max-lora-rank
   --lora-modules --speculative-config --enable-auto-tool-choice --tool-call-parser
   --reasoning-parser --api-server-count --kv-transfer-config --kv-events-config
   --kv-offloading-size --kv-offloading-backend --enforce-eager --compilation-config -O

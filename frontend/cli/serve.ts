@@ -6,6 +6,7 @@ import { Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
+import { findCudaDevice } from '../../common/cuda-device.ts';
 import { createLogger } from '../../common/log.ts';
 import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
 import { packageRoot } from '../../common/package-root.ts';
@@ -15,15 +16,16 @@ import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
 import { RunDir } from '../supervisor/run-dir.ts';
 import type { Outcome, Plan } from '../supervisor/plan.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
-import { makeConfig, report, type Config } from './config.ts';
+import { asksForCuda, makeConfig, report, type Config } from './config.ts';
 import { baseUrl, bindHttp, curlLine } from './listen.ts';
 import type { ServeCommand } from './parse.ts';
 import { makeSlice } from './slices.ts';
 
 /** Runs a server to its end and returns the exit code. Throws StartError before anything runs. */
 export async function serve(command: ServeCommand): Promise<number> {
-  const config = makeConfig(command, process.env);
-  const { flags } = config;
+  const { flags } = command;
+  const cuda = asksForCuda(flags) ? await findCudaDevice() : null;
+  const config = makeConfig(command, process.env, cuda);
   const tcp = parseTcpAddress(flags.frontendAddress ?? '');
   const listening = flags.headless ? null : bindHttp(config);
   const log = createLogger({

@@ -51,8 +51,8 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
   const { flags, model } = config;
   return {
     scheduler: {
-      maxNumSeqs: flags.maxNumSeqs,
-      maxNumBatchedTokens: flags.maxNumBatchedTokens,
+      maxNumSeqs: config.maxNumSeqs,
+      maxNumBatchedTokens: config.maxNumBatchedTokens,
       maxModelLen: config.maxModelLen,
       schedulingPolicy: flags.schedulingPolicy,
       asyncDepth: flags.asyncDepth,
@@ -93,8 +93,9 @@ function workerSlice(id: ChildId, { config, endpoints, generations }: SliceConte
     dtype: config.dtype,
     kvCacheDtype: config.kvCacheDtype,
     kvCacheMemoryBytes: flags.kvCacheMemoryBytes,
-    maxNumSeqs: flags.maxNumSeqs,
-    maxNumBatchedTokens: flags.maxNumBatchedTokens,
+    gpuMemoryUtilization: flags.gpuMemoryUtilization,
+    maxNumSeqs: config.maxNumSeqs,
+    maxNumBatchedTokens: config.maxNumBatchedTokens,
     maxModelLen: config.maxModelLen,
     blockSize: flags.blockSize,
     asyncDepth: flags.asyncDepth,

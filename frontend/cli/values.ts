@@ -35,6 +35,14 @@ export function parseSeconds(text: string): number {
   return value;
 }
 
+/** A share of a whole: above 0, at most 1. */
+export function parseShare(text: string): number {
+  const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value > 0 && value <= 1))
+    throw new InvalidArgumentError(`'${text}' is not above 0 and at most 1.`);
+  return value;
+}
+
 /** One of `choices`; an error names the nearest. */
 export function parseChoice<T extends string>(text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text);

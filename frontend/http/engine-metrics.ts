@@ -18,6 +18,11 @@ const counters: Readonly<Record<string, readonly [string, Read]>> = {
   num_preemptions: ['Preemptions.', (s) => s.numPreemptions],
   prompt_tokens: ['Prompt tokens processed.', (s) => s.promptTokens],
   generation_tokens: ['Tokens generated.', (s) => s.generationTokens],
+  device_busy_seconds: ['Time in which the device ran steps.', (s) => s.deviceBusyMs / 1000],
+  device_idle_seconds: [
+    'Time in which the device waited though there was work.',
+    (s) => s.deviceIdleMs / 1000,
+  ],
 };
 
 export function addEngineMetrics(

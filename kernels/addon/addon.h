@@ -37,7 +37,12 @@ Napi::Value map_file(const Napi::CallbackInfo& info);
 Napi::Value op_table(const Napi::CallbackInfo& info);
 Napi::Value step_columns(const Napi::CallbackInfo& info);
 
-/// The class CpuBackend (cpu_backend.cc).
+/// The classes CpuBackend and CudaBackend (cpu_backend.cc, cuda_backend.cc).
 Napi::Function cpu_backend_class(Napi::Env env);
+Napi::Function cuda_backend_class(Napi::Env env);
+
+/// cudaDevice(folders): the device that CudaBackend would use, or a rejection that says why there
+/// is none.
+Napi::Value cuda_device(const Napi::CallbackInfo& info);
 
 }  // namespace vt

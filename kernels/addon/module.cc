@@ -17,7 +17,9 @@ Napi::Object exports_of(Napi::Env env, Napi::Object exports) {
   exports.Set("opTable", Napi::Function::New(env, op_table, "opTable"));
   exports.Set("stepColumns", Napi::Function::New(env, step_columns, "stepColumns"));
   exports.Set("mapFile", Napi::Function::New(env, map_file, "mapFile"));
+  exports.Set("cudaDevice", Napi::Function::New(env, cuda_device, "cudaDevice"));
   exports.Set("CpuBackend", cpu_backend_class(env));
+  exports.Set("CudaBackend", cuda_backend_class(env));
   return exports;
 }
 

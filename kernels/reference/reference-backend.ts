@@ -43,6 +43,8 @@ export class ReferenceBackend implements Backend {
 
   async load(load: BackendLoad): Promise<BackendInfo> {
     const { program, blockSize, numBlocks, maxNumSeqs, maxModelLen } = load;
+    if (numBlocks === null || load.dummySeed !== null)
+      throw new KernelError('the reference backend is told its KV blocks and given its weights');
     const weights = program.weights.map((spec, i) => prepareWeight(spec, load.weights[i]!));
     const poison = load.debugSync;
     const sizes = { blockSize, numBlocks, maxNumSeqs, maxModelLen, poison };
@@ -57,7 +59,7 @@ export class ReferenceBackend implements Backend {
       activations: program.arenaBytes,
       rowTable: maxNumSeqs * maxModelLen * 4,
     };
-    return { device: 'reference (float64, 1 thread)', memory };
+    return { device: 'reference (float64, 1 thread)', memory, numBlocks, notes: [] };
   }
 
   submit(step: number, _numTokens: number, body: Uint8Array, table: Int32Array): void {

@@ -10,6 +10,7 @@ import type { FromThread, ToThread } from './reference-backend.ts';
 const port = parentPort!;
 let executor: Executor | null = null;
 let program: ExecutorLoad['program'] | null = null;
+let lastEndUs: number | null = null;
 /** Shared with the backend: step, op index. */
 let position: Int32Array | null = null;
 
@@ -42,7 +43,10 @@ function execute(step: number, body: Uint8Array, table: Int32Array): void {
       Atomics.store(position!, 1, index);
     });
     const { numTop } = output;
-    const result = { step, numTop, hash: output.hash(), startUs, endUs: nowUs() };
+    const endUs = nowUs();
+    const deviceIdleUs = lastEndUs === null ? 0 : startUs - lastEndUs;
+    lastEndUs = endUs;
+    const result = { step, numTop, hash: output.hash(), startUs, endUs, deviceIdleUs };
     tell({ kind: 'step', result: { ...result, columns: output.columns() } });
   } catch (error) {
     const name = op < 0 ? null : program!.ops[op]!.op;

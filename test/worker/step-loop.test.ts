@@ -18,7 +18,7 @@ class ScriptedBackend implements Backend {
   readonly submitted: { step: number; numTokens: number; rows: Int32Array }[] = [];
 
   load(): Promise<BackendInfo> {
-    return Promise.resolve({ device: 'scripted', memory: {} });
+    return Promise.resolve({ device: 'scripted', memory: {}, numBlocks: 2, notes: [] });
   }
 
   submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void {
@@ -33,7 +33,7 @@ class ScriptedBackend implements Backend {
     const columns = Object.fromEntries(
       Object.keys(stepOutputColumns).map((name) => [name, new Int32Array()]),
     ) as unknown as StepResult['columns'];
-    this.onStep?.({ step, numTop: 0, hash: 7, startUs: 1, endUs: 2, columns });
+    this.onStep?.({ step, numTop: 0, hash: 7, startUs: 1, endUs: 2, deviceIdleUs: 3, columns });
   }
 
   position() {
@@ -84,7 +84,7 @@ t.test('bodies reach the backend as they came, results the engine', (t) => {
   backend.finish(1);
   backend.finish(2);
   t.match(sent, [
-    { kind: 'stepOutput', step: 1, generation: 3, rank: 0, hash: 7 },
+    { kind: 'stepOutput', step: 1, generation: 3, rank: 0, hash: 7, deviceIdleUs: 3 },
     { kind: 'stepOutput', step: 2 },
   ]);
   loop.stop();

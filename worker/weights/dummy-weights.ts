@@ -1,41 +1,72 @@
 // Random weights for --load-format dummy: the right shapes without a checkpoint. The same seed
-// makes the same weights. Rows are cut out of one pool of random numbers, because drawing each
-// number of a large model would take minutes.
+// makes the same weights. All weights of one row length are views of one array, each beginning
+// elsewhere in it: a large model would take minutes to draw, and twice its memory to hold.
 import type { WeightPart } from '../../kernels/backend.ts';
-import type { Program, WeightSpec } from '../../kernels/program.ts';
+import { dtypeBytes, type Dtype, type Program } from '../../kernels/program.ts';
 import { narrow } from '../../kernels/reference/float-formats.ts';
 
-/** Prime, so that weights longer than it do not repeat in step with their rows. */
+/** Prime, so that arrays longer than it do not repeat in step with their rows. */
 const poolLength = 1_048_573;
 
 export function dummyWeights(program: Program, seed: number): WeightPart[][] {
-  const pool = randomPool(seed);
+  const numbers = randomPool(seed);
   const next = random(seed ^ 0x5bd1e995);
-  return program.weights.map((weight) =>
-    weight.sources.map(({ numRows }) => dummyPart(weight, numRows, pool, next)),
-  );
+  const arrays = new Map<string, Uint8Array>();
+  const arrayOf = (dtype: Dtype, numColumns: number, isVector: boolean): Uint8Array => {
+    const key = `${dtype} ${isVector ? 'vector' : numColumns}`;
+    let bytes = arrays.get(key);
+    if (!bytes) {
+      const count = largestPart(program, dtype, numColumns, isVector);
+      // Uniform in +-sqrt(3 / K) keeps the scale of activations; one-dimensional weights are 1.
+      const scale = isVector ? 0 : Math.sqrt(3 / numColumns);
+      const unit = narrow(
+        dtype,
+        numbers.map((x) => x * scale + (isVector ? 1 : 0)),
+      );
+      arrays.set(key, (bytes = repeat(bytesOf(unit), (count + poolLength) * dtypeBytes[dtype])));
+    }
+    return bytes;
+  };
+  return program.weights.map(({ dtype, shape, sources }) => {
+    const isVector = shape.length === 1;
+    const numColumns = shape[1] ?? 1;
+    return sources.map(({ numRows }) => {
+      const start = Math.floor(next() * poolLength) * dtypeBytes[dtype];
+      const size = numRows * numColumns * dtypeBytes[dtype];
+      const data = arrayOf(dtype, numColumns, isVector).subarray(start, start + size);
+      return { dtype, numRows, numColumns, data };
+    });
+  });
 }
 
-function dummyPart(
-  weight: WeightSpec,
-  numRows: number,
-  pool: Float32Array,
-  next: () => number,
-): WeightPart {
-  const isNorm = weight.shape.length === 1;
-  const numColumns = weight.shape[1] ?? 1;
-  const count = numRows * numColumns;
-  // Uniform in +-sqrt(3 / K) keeps the scale of activations; one-dimensional weights are 1.
-  const scale = isNorm ? 0 : Math.sqrt(3 / numColumns);
-  const start = Math.floor(next() * (poolLength - Math.min(count, poolLength)));
-  const values = pool.slice(start, start + count).map((x) => x * scale + (isNorm ? 1 : 0));
-  const source = narrow(weight.dtype, values);
-  const data = new Uint8Array(count * source.BYTES_PER_ELEMENT);
-  const target =
-    source instanceof Uint16Array ? new Uint16Array(data.buffer) : new Float32Array(data.buffer);
-  for (let to = 0; to < count; to += source.length)
-    target.set(source.subarray(0, Math.min(source.length, count - to)), to);
-  return { dtype: weight.dtype, numRows, numColumns, data };
+/** Elements of the largest part that views the array of such weights. */
+function largestPart(
+  program: Program,
+  dtype: Dtype,
+  numColumns: number,
+  isVector: boolean,
+): number {
+  const alike = program.weights.filter(
+    (weight) =>
+      weight.dtype === dtype &&
+      (weight.shape.length === 1) === isVector &&
+      (isVector || weight.shape[1] === numColumns),
+  );
+  const rows = alike.flatMap(({ sources }) => sources.map(({ numRows }) => numRows));
+  return Math.max(0, ...rows) * (isVector ? 1 : numColumns);
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** `unit` again and again, in copies of what is there already: each twice as long. */
+function repeat(unit: Uint8Array, size: number): Uint8Array {
+  const result = new Uint8Array(size);
+  result.set(unit.subarray(0, Math.min(unit.length, size)));
+  for (let done = unit.length; done < size; done *= 2)
+    result.copyWithin(done, 0, Math.min(done, size - done));
+  return result;
 }
 
 function randomPool(seed: number): Float32Array {

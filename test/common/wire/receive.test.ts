@@ -23,6 +23,8 @@ t.test('receive names the kind and the field or column at fault', (t) => {
     generationTokens: 0,
     prefixCacheQueries: 0,
     prefixCacheHits: 0,
+    deviceBusyMs: 1500,
+    deviceIdleMs: 250,
     stalledMs: 0,
   };
   t.equal(receive('engineToFrontend', status), status as never);

@@ -2,14 +2,16 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { CudaAnswer } from '../../../common/cuda-device.ts';
 import { packageRoot } from '../../../common/package-root.ts';
 import { isLoopback, makeConfig } from '../../../frontend/cli/config.ts';
 import { baseUrl, curlLine } from '../../../frontend/cli/listen.ts';
 import { parseCommandLine } from '../../../frontend/cli/parse.ts';
 
 const demo = join(packageRoot, 'models/demo');
-const config = (argv: string[], env = {}) =>
-  makeConfig(parseCommandLine(['serve', ...argv], '0.0.0')!, env);
+const noCuda: CudaAnswer = { device: null, reason: 'there is no driver' };
+const config = (argv: string[], env = {}, cuda: CudaAnswer = noCuda) =>
+  makeConfig(parseCommandLine(['serve', ...argv], '0.0.0')!, env, cuda);
 
 /** A model folder of the demo model's small files. */
 function modelFolder(t: Test): string {
@@ -72,7 +74,8 @@ t.test('makeConfig names what is wrong with a model', (t) => {
 const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', '4k'], /--max-model-len: 4000 is more than the model's 2048/],
   [['--ssl-keyfile', 'x'], /go together/],
-  [['--fast-math'], /--fast-math is not built yet/],
+  [['--fast-math'], /--fast-math is not built on cpu/],
+  [['--device', 'cuda'], /--device cuda: there is no driver/],
   [['--block-size', '24'], /--block-size: 24 is not a multiple of 16/],
   [['--uds', '/x', '--host', '::1'], /exclude each other/],
   [['--headless'], /--frontend-address/],
@@ -85,6 +88,36 @@ for (const [argv, message] of bad)
     t.throws(() => config(argv), { exitCode: 64, message });
     t.end();
   });
+
+t.test('makeConfig takes the GPU where there is one, with its defaults', (t) => {
+  const gpu = (gib: number): CudaAnswer => ({
+    device: {
+      name: 'NVIDIA X',
+      computeMajor: 9,
+      computeMinor: 0,
+      driverVersion: 13000,
+      totalBytes: gib * 2 ** 30,
+    },
+  });
+  const sizes = (answer: CudaAnswer, ...argv: string[]) => {
+    const { device, maxNumSeqs, maxNumBatchedTokens } = config(argv, {}, answer);
+    return [device, maxNumSeqs, maxNumBatchedTokens];
+  };
+  t.same(sizes(noCuda), ['cpu', 256, 2048]);
+  t.same(sizes(gpu(79.1)), ['cuda', 1024, 8192]);
+  t.same(sizes(gpu(24)), ['cuda', 256, 2048]);
+  t.same(sizes(gpu(180)), ['cuda', 1024, 16_384]);
+  t.same(sizes(gpu(79.1), '--max-num-seqs', '8', '--max-num-batched-tokens', '64'), [
+    'cuda',
+    8,
+    64,
+  ]);
+  t.same(sizes(gpu(79.1), '--device', 'cpu'), ['cpu', 256, 2048]);
+  t.equal(config([]).noCudaReason, 'there is no driver', 'auto says why it is not cuda');
+  t.equal(config([], {}, gpu(79.1)).noCudaReason, null);
+  t.equal(config(['--fast-math'], {}, gpu(79.1)).device, 'cuda');
+  t.end();
+});
 
 t.test('baseUrl and curlLine are what a user can type', (t) => {
   t.equal(baseUrl(config(['--host', '::1']), 7), 'http://[::1]:7');

@@ -15,8 +15,8 @@ t.test('parseCommandLine has vLLM defaults', (t) => {
     dtype: 'auto',
     seed: 0,
     blockSize: 16,
-    maxNumSeqs: 256,
-    maxNumBatchedTokens: 2048,
+    maxNumSeqs: null,
+    maxNumBatchedTokens: null,
     maxLogprobs: 20,
     enablePrefixCaching: true,
     schedulingPolicy: 'fcfs',
@@ -40,6 +40,7 @@ t.test('parseCommandLine reads every form that vLLM reads', (t) => {
   t.equal(read.flags.enablePrefixCaching, false);
   t.same(read.flags.apiKey, ['a', 'b']);
   t.equal(parse('--max-num-batched-tokens', '25.6k').flags.maxNumBatchedTokens, 25_600);
+  t.equal(parse('--gpu-memory-utilization', '.5').flags.gpuMemoryUtilization, 0.5);
   t.equal(parse('--kv-cache-memory-bytes', '2G').flags.kvCacheMemoryBytes, 2 * 2 ** 30);
   t.equal(parse('--port', '1', '--port', '2').flags.port, 2, 'the last one wins');
   t.same(parse('--served-model-name', 'a', '--served-model-name', 'b').flags.servedModelName, [
@@ -61,6 +62,8 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', 'auto'], /^--max-model-len: 'auto'/],
   [['--dtype', 'floot16'], /^--dtype: 'floot16' is not one of .* Did you mean float16\?/],
   [['--port'], /^--port: its value is missing/],
+  [['--gpu-memory-utilization', '92'], /^--gpu-memory-utilization: '92' is not above 0/],
+  [['--gpu-memory-utilization', '0'], /^--gpu-memory-utilization: '0' is not above 0/],
   [['--async-depth', '9'], /^--async-depth: 9 is outside 1 to 8/],
   [['--shutdown-timeout', '-1'], /^--shutdown-timeout: '-1' is not a number of seconds/],
   [['--allowed-origins', '*'], /^--allowed-origins: this is not valid JSON/],

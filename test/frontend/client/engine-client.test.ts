@@ -321,6 +321,8 @@ t.test('status is kept and told', async (t) => {
     generationTokens: 1,
     prefixCacheQueries: 0,
     prefixCacheHits: 0,
+    deviceBusyMs: 1500,
+    deviceIdleMs: 250,
     stalledMs: 6000,
   };
   server.engine.send(server.enginePeers[0]!, status);

@@ -150,6 +150,8 @@ export const idleStatus: EngineStatus = {
   generationTokens: 0,
   prefixCacheQueries: 0,
   prefixCacheHits: 0,
+  deviceBusyMs: 1500,
+  deviceIdleMs: 250,
   stalledMs: 0,
 };
 

@@ -171,6 +171,8 @@ t.test('metrics', async (t) => {
     generationTokens: 50,
     prefixCacheQueries: 80,
     prefixCacheHits: 16,
+    deviceBusyMs: 1500,
+    deviceIdleMs: 250,
   };
   const body = { prompt: 'ab', stream: true };
   await (await post('/v1/completions', body)).text();

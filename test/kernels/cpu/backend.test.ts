@@ -161,7 +161,7 @@ t.test('prompt logprobs are those of the logits, in chunks and in slices', async
       t.same([...columns.logprobIndex], last ? [0] : []);
       start += count;
     }
-    const logits = model.backend.readBuffer(model.logitsBuffer);
+    const logits = new Float32Array(model.backend.readBuffer(model.logitsBuffer));
     await model.close();
     return { seen, logits };
   };

@@ -26,7 +26,7 @@ function fingerprint(model: Harness, result: StepResult, index: number): string 
   const { columns, numTop } = result;
   const r = columns.logprobIndex.indexOf(index);
   const top = columns.topLogprobs.slice(r * numTop, (r + 1) * numTop);
-  const logits = model.backend.readBuffer(model.logitsBuffer);
+  const logits = new Float32Array(model.backend.readBuffer(model.logitsBuffer));
   const row = logits.slice(r * 8192, (r + 1) * 8192);
   return [
     columns.tokenId[index],

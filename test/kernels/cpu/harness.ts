@@ -160,6 +160,9 @@ export class Harness {
 export const defaultLoad = {
   blockSize: 16,
   numBlocks: 64,
+  kvCacheMemoryBytes: null,
+  memoryUtilization: 1,
+  dummySeed: null,
   maxNumSeqs: 40,
   maxModelLen: 512,
   numThreads: 2,

@@ -152,7 +152,7 @@ export async function runOps(run: OpRun): Promise<Float32Array[]> {
       })),
     );
     return run.buffers.map((buffer, i) => {
-      const all = harness.backend.readBuffer(i);
+      const all = new Float32Array(harness.backend.readBuffer(i));
       const used = buffer.logits ? run.rows.length : numTokens;
       for (const value of all.subarray(used * buffer.columns))
         if (value !== sentinel) throw new Error(`buffer ${i} was written beyond its rows`);

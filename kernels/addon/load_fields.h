@@ -1,0 +1,36 @@
+// What every backend's load() is given: a program as flat numbers, weights in parts, and sizes.
+// kernels/native-backend.ts makes it.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "../host/program.h"
+
+namespace vt {
+
+template <typename T>
+T field(const Napi::Object& object, const char* name) {
+  return object.Get(name).As<T>();
+}
+
+double number_field(const Napi::Object& object, const char* name);
+int int_field(const Napi::Object& object, const char* name);
+bool bool_field(const Napi::Object& object, const char* name);
+
+/// Views of the load's arrays.
+FlatProgram read_flat_program(const Napi::Object& load);
+
+/// Rows of a checkpoint tensor, a view of its bytes.
+struct LoadPart {
+  int dtype;
+  std::int64_t num_rows, num_columns;
+  const char* data;
+  std::size_t num_bytes;
+};
+
+/// Parts of each weight; none of any weight where the backend makes its own. Throws KernelError.
+std::vector<std::vector<LoadPart>> read_parts(const Napi::Object& load);
+
+}  // namespace vt

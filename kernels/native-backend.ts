@@ -1,0 +1,112 @@
+// What the native backends (cpu, cuda) share: a load's program as flat numbers with its weights, a
+// step's output as columns, and the calls that go straight down to the addon.
+import { KernelError } from '../common/errors.ts';
+import { columnTypes, type Column } from '../common/wire/columns.ts';
+import { stepOutputColumns, type StepOutputColumns } from '../common/wire/step.ts';
+import type { NativeBackendObject, NativeLoad, NativeReport } from './addon.ts';
+import type {
+  Backend,
+  BackendInfo,
+  BackendLoad,
+  BackendName,
+  BackendPosition,
+  StepResult,
+  WeightPart,
+} from './backend.ts';
+import { dtypeBytes, dtypes, flattenProgram } from './program.ts';
+
+/** [name, constructor] of each output column, in the order of the native table. */
+const outputColumns = Object.entries(stepOutputColumns).map(
+  ([name, type]) => [name, columnTypes[type]] as const,
+);
+
+function unpackOutput(body: ArrayBuffer, table: Int32Array): StepOutputColumns {
+  const columns: Record<string, Column> = {};
+  outputColumns.forEach(([name, Type], i) => {
+    columns[name] = new Type(body, table[2 * i], table[2 * i + 1]);
+  });
+  return columns as StepOutputColumns;
+}
+
+/** A constant as the one part of its weight. */
+function constantPart(values: Float32Array): WeightPart {
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return { dtype: 'f32', numRows: 1, numColumns: values.length, data };
+}
+
+function nativeParts({ program, weights, dummySeed }: BackendLoad): NativeLoad['weights'] {
+  return program.weights.map((spec, i) => {
+    const given = dummySeed === null ? weights[i] : [];
+    const parts = spec.constant ? [constantPart(spec.constant)] : given;
+    if (!parts) throw new KernelError(`weight ${spec.name} is missing`);
+    return parts.map((part) => ({ ...part, dtype: dtypes.indexOf(part.dtype) }));
+  });
+}
+
+export abstract class NativeBackend<N extends NativeBackendObject> implements Backend {
+  abstract readonly name: BackendName;
+  onStep: ((result: StepResult) => void) | null = null;
+  onError: ((error: Error) => void) | null = null;
+  protected readonly native: N;
+  /** Of each buffer of the program. */
+  private bufferBytes: readonly number[] = [];
+
+  /** `make` is handed what the addon reports to. */
+  protected constructor(make: (report: NativeReport) => N) {
+    this.native = make((error, step, numTop, hash, startUs, endUs, deviceIdleUs, body, table) => {
+      if (error) {
+        this.onError?.(error);
+        return;
+      }
+      const columns = unpackOutput(body, table);
+      this.onStep?.({ step, numTop, hash, startUs, endUs, deviceIdleUs, columns });
+    });
+  }
+
+  abstract load(load: BackendLoad): Promise<BackendInfo>;
+
+  /** What every native load is given. */
+  protected nativeLoad(load: BackendLoad): NativeLoad {
+    const { program } = load;
+    const { maxNumTokens, maxNumLogits } = program;
+    this.bufferBytes = program.buffers.map(({ rows, columns, dtype }) => {
+      const numRows = rows === 'numTokens' ? maxNumTokens : maxNumLogits;
+      return numRows * columns * dtypeBytes[dtype];
+    });
+    return {
+      flat: flattenProgram(program),
+      weights: nativeParts(load),
+      vocabSize: program.vocabSize,
+      arenaBytes: program.arenaBytes,
+      maxNumTokens,
+      maxNumLogits,
+      blockSize: load.blockSize,
+      maxNumSeqs: load.maxNumSeqs,
+      maxModelLen: load.maxModelLen,
+      asyncDepth: load.asyncDepth,
+      debugSync: load.debugSync,
+    };
+  }
+
+  submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void {
+    this.native.submit(step, numTokens, body, table);
+  }
+
+  position(): BackendPosition {
+    return this.native.position();
+  }
+
+  /** For tests, between steps: buffer `index` of the program, or new content for its beginning. */
+  readBuffer(index: number): ArrayBuffer {
+    return this.native.readBuffer(index, this.bufferBytes[index]!);
+  }
+  writeBuffer(index: number, values: Uint8Array | Uint16Array | Float32Array): void {
+    const { buffer, byteOffset, byteLength } = values;
+    this.native.writeBuffer(index, new Uint8Array(buffer, byteOffset, byteLength));
+  }
+
+  close(): Promise<void> {
+    this.native.close();
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,83 @@
+// What a device computes in: dtypes of activations, weights and KV, and how merged weights lie.
+// What is not built there is refused by the name of its flag or field.
+import { join } from 'node:path';
+import type { ModelConfig, WorkerSlice } from '../common/config.ts';
+import { exitCodes, StartError } from '../common/errors.ts';
+import { badModel } from '../common/json-fields.ts';
+
+export interface ComputeFormat {
+  readonly actDtype: ModelConfig['dtype'];
+  readonly weightDtype: ModelConfig['dtype'];
+  readonly kvDtype: ModelConfig['dtype'];
+  /** Gate and up rows alternate in groups of this many; 0 = gate rows, then up rows. */
+  readonly interleave: number;
+  /** What the operator should know of these choices. */
+  readonly notes: readonly string[];
+}
+
+type FormatSlice = Pick<WorkerSlice, 'device' | 'dtype' | 'kvCacheDtype' | 'model' | 'blockSize'>;
+
+const flagNames = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
+const cudaHeadDims: readonly number[] = [64, 128];
+const cudaMaxHeadsPerKvHead = 16;
+const cudaMaxColumns = 16_384;
+
+/** Throws StartError (64 for a flag, 65 for a model). */
+export function computeFormat(slice: FormatSlice): ComputeFormat {
+  return slice.device === 'cuda' ? cudaFormat(slice) : hostFormat(slice);
+}
+
+/** cpu and reference: f32 activations, weights as in the checkpoint. */
+function hostFormat({ device, dtype, kvCacheDtype, model }: FormatSlice): ComputeFormat {
+  const actDtype = dtype === 'auto' ? 'f32' : dtype;
+  const kvDtype = kvCacheDtype === 'auto' ? 'f32' : kvCacheDtype;
+  if (device === 'cpu' && actDtype !== 'f32')
+    throw badFlag(
+      `--dtype ${actDtype} is not built on cpu: activations are f32 there, weights keep their own dtype`,
+    );
+  if (device === 'cpu' && kvDtype === 'f16')
+    throw badFlag('--kv-cache-dtype f16 is not built on cpu; supported: f32, bf16');
+  return { actDtype, weightDtype: model.dtype, kvDtype, interleave: 0, notes: [] };
+}
+
+/** cuda: one 16-bit dtype for all. */
+function cudaFormat({ dtype, kvCacheDtype, model, blockSize }: FormatSlice): ComputeFormat {
+  const supported = 'supported: bfloat16, float16';
+  if (dtype === 'f32') throw badFlag(`--dtype float32 is not built on cuda; ${supported}`);
+  const notes: string[] = [];
+  if (dtype === 'auto' && model.dtype === 'f32')
+    notes.push('the checkpoint is float32: weights and activations are bfloat16 on cuda');
+  const act = dtype !== 'auto' ? dtype : model.dtype === 'f32' ? 'bf16' : model.dtype;
+  if (kvCacheDtype !== 'auto' && kvCacheDtype !== act)
+    throw badFlag(
+      `--kv-cache-dtype ${flagNames[kvCacheDtype]} is not built on cuda with ${flagNames[act]} activations: both are one`,
+    );
+  if (blockSize < 16 || (blockSize & (blockSize - 1)) !== 0)
+    throw badFlag(`--block-size: ${blockSize} is not built on cuda; it takes 16, 32, 64, ...`);
+  checkCudaModel(model);
+  return { actDtype: act, weightDtype: act, kvDtype: act, interleave: 8, notes };
+}
+
+function checkCudaModel(model: ModelConfig): void {
+  const { headDim, numHeads, numKvHeads, hiddenSize, intermediateSize } = model;
+  const refuse = (field: string, what: string) =>
+    badModel(
+      `${join(model.path, 'config.json')}: ${field} ${what} on cuda yet; --device cpu runs it`,
+    );
+  if (!cudaHeadDims.includes(headDim))
+    throw refuse('head_dim', `${headDim} is not built (${cudaHeadDims.join(' and ')} are)`);
+  if (numHeads / numKvHeads > cudaMaxHeadsPerKvHead)
+    throw refuse(
+      'num_attention_heads',
+      `more than ${cudaMaxHeadsPerKvHead} for each KV head is not built`,
+    );
+  for (const [field, value] of [
+    ['hidden_size', hiddenSize],
+    ['intermediate_size', intermediateSize],
+  ] as const)
+    if (value % 16 !== 0) throw refuse(field, `${value}, no multiple of 16, is not built`);
+  if (hiddenSize > cudaMaxColumns)
+    throw refuse('hidden_size', `above ${cudaMaxColumns} is not built`);
+}
+
+const badFlag = (message: string) => new StartError(exitCodes.badFlag, message);
