@@ -3,7 +3,8 @@ import { Timeline } from '../../engine/timeline.ts';
 
 t.test('Timeline keeps the last entries, oldest first', (t) => {
   const timeline = new Timeline(4);
-  for (let step = 1; step <= 6; step++) timeline.add('execute', step * 10, step * 10 + 7, step, 2, 3);
+  for (let step = 1; step <= 6; step++)
+    timeline.add('execute', step * 10, step * 10 + 7, step, 2, 3);
   timeline.add('ended', 99, 0, 5, 6);
   const events = timeline.traceEvents().filter(({ ph }) => ph !== 'M');
   t.match(events, [

@@ -40,7 +40,7 @@ async function until(isDone: () => boolean): Promise<void> {
   while (!isDone()) await new Promise<void>((resolve) => (heard = resolve));
 }
 
-async function run(what: string | undefined): Promise<unknown> {
+async function run(what: string): Promise<unknown> {
   switch (what) {
     case 'device':
       return findCudaDevice();
@@ -80,11 +80,11 @@ async function run(what: string | undefined): Promise<unknown> {
       return loading;
     }
     default:
-      throw new Error(`cannot ${what}`);
+      throw new Error(`cannot run '${what}'`);
   }
 }
 
-const outcome = await run(process.argv[2]);
+const outcome = await run(process.argv[2] ?? '');
 await backend.close();
 // The process ends by itself: nothing of the backend keeps it.
 process.stdout.write(JSON.stringify(outcome));
