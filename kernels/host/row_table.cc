@@ -182,8 +182,17 @@ void RowTable::append(int index, std::int32_t id) {
   const std::vector<std::int32_t>& stops = row.params.stop_ids;
   const bool stops_here = num_generated >= row.params.min_tokens &&
                           std::find(stops.begin(), stops.end(), id) != stops.end();
-  if (stops_here || row.num_tokens >= row.max_num_tokens || row.num_tokens >= sizes_.max_model_len)
-    row.finished = true;
+  if (stops_here || is_at_end(row)) row.finished = true;
+}
+
+void RowTable::expect(int index) {
+  Row& row = rows_[index];
+  row.num_tokens++;
+  if (is_at_end(row)) row.finished = true;
+}
+
+bool RowTable::is_at_end(const Row& row) const {
+  return row.num_tokens >= row.max_num_tokens || row.num_tokens >= sizes_.max_model_len;
 }
 
 }  // namespace vt

@@ -71,10 +71,14 @@ class RowTable {
   /// Appends a sampled token and marks the row finished if the request ends with it, by the rule
   /// that the engine's update() uses.
   void append(int row, std::int32_t id);
+  /// Counts a token whose id a device samples, appends and knows alone: the row is marked finished
+  /// only where its length ends it.
+  void expect(int row);
 
  private:
   void fill_rows(const StepView& step);
   void set_blocks(const StepView& step);
+  bool is_at_end(const Row& row) const;
 
   RowTableSizes sizes_;
   std::vector<Row> rows_;

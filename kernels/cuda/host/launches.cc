@@ -1,0 +1,174 @@
+#include "launches.h"
+
+#include <algorithm>
+
+#include "launch_error.h"
+
+namespace vt {
+
+namespace {
+
+int cuda_dtype(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32:
+      return VT_CUDA_F32;
+    case Dtype::f16:
+      return VT_CUDA_F16;
+    case Dtype::bf16:
+      return VT_CUDA_BF16;
+    default:
+      VT_FAIL("%s is no dtype of the cuda kernels", dtype_name(dtype));
+  }
+}
+
+Symbol rows_of(const Program& program, const OpRecord& op) {
+  return program.buffers[op.args[0]].rows;
+}
+
+/// Index of the first of the ops at the end that work on rows of logits.
+std::size_t find_first_logit_op(const Program& program) {
+  std::size_t first = program.ops.size();
+  while (first > 0 && rows_of(program, program.ops[first - 1]) == Symbol::num_logits) first--;
+  for (std::size_t i = 0; i < first; i++)
+    VT_CHECK(rows_of(program, program.ops[i]) == Symbol::num_tokens,
+             "program: %s on rows of logits before the rest", op_spec(program.ops[i].id).name);
+  return first;
+}
+
+}  // namespace
+
+Launches::Launches(const Program& program, const Weights& weights, const LinearLibrary& linears,
+                   void* kv_cache, const RowTableSizes& rows, const StepArrays& arrays,
+                   Ledger& ledger)
+    : program_(program),
+      weights_(weights),
+      linears_(linears),
+      kv_cache_(kv_cache),
+      arrays_(arrays),
+      arena_(static_cast<std::size_t>(program.arena_bytes), "activations", ledger),
+      first_logit_op_(find_first_logit_op(program)) {
+  bool has_embedding = false;
+  for (const OpRecord& op : program.ops) {
+    has_embedding |= op.id == OpId::embedding;
+    has_sample_ |= op.id == OpId::sample;
+    if (op.id == OpId::attention && attention_ == nullptr) early_reads_ = has_embedding;
+    if (op.id == OpId::attention) bind_attention(op, rows, ledger);
+    if (op.id == OpId::gather_logit_rows) {
+      gathered_ = op.args[0];
+      gather_source_ = op.args[1];
+    }
+  }
+}
+
+void Launches::bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger) {
+  const AttentionShape shape = {op.attr_int(1), op.attr_int(2), op.attr_int(3), op.attr_int(5)};
+  if (attention_ == nullptr) {
+    attention_ = std::make_unique<AttentionRoom>(shape, rows, program_.max_num_tokens, ledger);
+    return;
+  }
+  const AttentionShape& first = attention_->shape();
+  VT_CHECK(shape.num_heads == first.num_heads && shape.window == first.window,
+           "attention ops that differ in heads or window are not supported on cuda yet");
+}
+
+char* Launches::buffer(int index) const {
+  return arena_.as<char>() + program_.buffers[index].offset;
+}
+
+std::size_t Launches::buffer_bytes(int index) const {
+  const BufferSpec& buffer = program_.buffers[index];
+  const int rows =
+      buffer.rows == Symbol::num_tokens ? program_.max_num_tokens : program_.max_num_logits;
+  return static_cast<std::size_t>(rows) * buffer.columns * dtype_bytes(buffer.dtype);
+}
+
+void Launches::run(const StepShape& shape, void* stream, const Watch* watch) const {
+  const int flags = watch == nullptr ? VT_CUDA_DEPENDENT : 0;
+  if (shape.num_tokens == 0) return;
+  for (const AttentionGroup& group : shape.attention)
+    attention_->plan(group, arrays_, flags, stream);
+  Call call{shape, stream, flags};
+  run_range(0, first_logit_op_, call, watch);
+  const int at_once = std::max(1, program_.max_num_logits);
+  for (int begin = 0; begin < shape.num_logit_rows; begin += at_once) {
+    call.logit_begin = begin;
+    call.num_logits = std::min(at_once, shape.num_logit_rows - begin);
+    run_range(first_logit_op_, program_.ops.size(), call, watch);
+  }
+}
+
+void Launches::run_range(std::size_t begin, std::size_t end, const Call& call,
+                         const Watch* watch) const {
+  for (std::size_t i = begin; i < end; i++) {
+    const OpRecord& op = program_.ops[i];
+    try {
+      if (watch != nullptr) watch->before(static_cast<int>(i));
+      run_op(op, call);
+      if (watch != nullptr) watch->after(static_cast<int>(i));
+    } catch (KernelError& error) {
+      error.op = op_spec(op.id).name;
+      throw;
+    }
+  }
+}
+
+void Launches::run_op(const OpRecord& op, const Call& call) const {
+  switch (op.id) {
+    case OpId::embedding:
+      return embedding(op, call);
+    case OpId::rope_cos_sin:
+      return rope_cos_sin(op, call);
+    case OpId::rms_norm:
+      return rms_norm(op, call);
+    case OpId::linear:
+      return linear(op, call);
+    case OpId::head_rms_norm:
+      return head_rms_norm(op, call);
+    case OpId::rope_and_cache:
+      return rope_and_cache(op, call);
+    case OpId::attention:
+      return attention(op, call);
+    case OpId::silu_and_mul:
+      return silu_and_mul(op, call);
+    case OpId::gather_logit_rows:
+      return gather_logit_rows(op, call);
+    case OpId::sample:
+      return sample(op, call);
+    case OpId::count:
+      return;
+  }
+}
+
+int Launches::num_rows(const OpRecord& op, const Call& call) const {
+  return rows_of(program_, op) == Symbol::num_tokens ? call.shape.num_tokens : call.num_logits;
+}
+
+Launches::Operand Launches::operand(const OpRecord& op, int arg, const Call& call) const {
+  const int index = op.args[arg];
+  if (index < 0) return {nullptr, 0};
+  if (op_spec(op.id).args[arg].role == Role::weight)
+    return {static_cast<char*>(const_cast<void*>(weights_.data(index))),
+            static_cast<int>(weights_.stride(index))};
+  const bool ungathered = call.shape.logits_are_tokens && index == gathered_;
+  const int from = ungathered ? gather_source_ : index;
+  const BufferSpec& spec = program_.buffers[from];
+  const std::int64_t skipped = ungathered ? call.logit_begin * spec.columns : 0;
+  return {buffer(from) + skipped * dtype_bytes(spec.dtype), static_cast<int>(spec.columns)};
+}
+
+std::int64_t Launches::columns(const OpRecord& op, int arg) const {
+  return program_.buffers[op.args[arg]].columns;
+}
+
+int Launches::interleave_of(const OpRecord& op) const {
+  for (const OpRecord* writer = &op; writer-- != program_.ops.data();)
+    if (writer->id == OpId::linear && writer->args[0] == op.args[1])
+      return program_.weights[writer->args[2]].interleave;
+  return 0;
+}
+
+int Launches::dtype(const OpRecord& op, int arg) const {
+  return cuda_dtype(program_.buffers[op.args[arg]].dtype);
+}
+
+}  // namespace vt

@@ -1,0 +1,100 @@
+// A program as launches: its ops bound to device memory once, then queued on a stream for a step's
+// sizes, whatever the stream does with them (run, or be captured). Knows nothing of rows or rings.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "../../host/program.h"
+#include "attention_room.h"
+#include "linear_library.h"
+#include "step_arrays.h"
+#include "weights.h"
+
+namespace vt {
+
+/// Sizes of a step's launches; those of a graph are the largest that it serves.
+struct StepShape {
+  int num_tokens = 0;
+  int num_logit_rows = 0;
+  /// Row l of logits is token l: there is nothing to gather.
+  bool logits_are_tokens = false;
+  /// Alternatives of logprobs; -1: no row asked for logprobs.
+  int num_top = -1;
+  std::vector<AttentionGroup> attention;
+};
+
+class Launches {
+ public:
+  /// Called with the op's index before its launches, and after them.
+  struct Watch {
+    std::function<void(int)> before, after;
+  };
+
+  /// What `weights`, `linears` and `kv_cache` refer to must live as long. Throws KernelError.
+  Launches(const Program& program, const Weights& weights, const LinearLibrary& linears,
+           void* kv_cache, const RowTableSizes& rows, const StepArrays& arrays, Ledger& ledger);
+
+  /// The step's ops, attention's work lists first. Each kernel is a dependent of the one before,
+  /// unless `watch` is given. Throws KernelError with the op's name.
+  void run(const StepShape& shape, void* stream, const Watch* watch = nullptr) const;
+
+  bool has_sample() const { return has_sample_; }
+  /// Null where the program has no attention.
+  const AttentionRoom* attention() const { return attention_.get(); }
+  char* buffer(int index) const;
+  std::size_t buffer_bytes(int index) const;
+
+ private:
+  /// One call: the step, and the rows of logits at hand.
+  struct Call {
+    const StepShape& shape;
+    void* stream;
+    int flags;
+    int logit_begin = 0, num_logits = 0;
+  };
+  struct Operand {
+    char* data;
+    int stride;
+  };
+
+  void bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger);
+  void run_op(const OpRecord& op, const Call& call) const;
+  void run_range(std::size_t begin, std::size_t end, const Call& call, const Watch* watch) const;
+  int num_rows(const OpRecord& op, const Call& call) const;
+  /// Argument `arg` of `op`: a buffer or a weight; data is null where it is missing.
+  Operand operand(const OpRecord& op, int arg, const Call& call) const;
+  std::int64_t columns(const OpRecord& op, int arg) const;
+  int dtype(const OpRecord& op, int arg) const;
+  /// Of the weight that made siluAndMul's input.
+  int interleave_of(const OpRecord& op) const;
+
+  void embedding(const OpRecord& op, const Call& call) const;
+  void rope_cos_sin(const OpRecord& op, const Call& call) const;
+  void rms_norm(const OpRecord& op, const Call& call) const;
+  void linear(const OpRecord& op, const Call& call) const;
+  void head_rms_norm(const OpRecord& op, const Call& call) const;
+  void rope_and_cache(const OpRecord& op, const Call& call) const;
+  void attention(const OpRecord& op, const Call& call) const;
+  void silu_and_mul(const OpRecord& op, const Call& call) const;
+  void gather_logit_rows(const OpRecord& op, const Call& call) const;
+  void sample(const OpRecord& op, const Call& call) const;
+
+  const Program& program_;
+  const Weights& weights_;
+  const LinearLibrary& linears_;
+  void* const kv_cache_;
+  const StepArrays arrays_;
+  DeviceBuffer arena_;
+  std::unique_ptr<AttentionRoom> attention_;
+  /// The ops from this one on work on rows of logits, as many at a time as the buffers hold.
+  std::size_t first_logit_op_;
+  bool has_sample_ = false;
+  /// An embedding stands before all attention: VT_CUDA_EARLY_READS holds.
+  bool early_reads_ = false;
+  /// gatherLogitRows' out and x, or -1.
+  int gathered_ = -1, gather_source_ = -1;
+};
+
+}  // namespace vt

@@ -1,0 +1,48 @@
+// The rings of a step's inputs and results in pinned memory, and the device arrays that its kernels
+// build: who writes and reads a slot on the host's side.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "../../host/batch.h"
+#include "memory.h"
+#include "rows.h"
+#include "step_arrays.h"
+
+namespace vt {
+
+/// The host's view of a finished step's slot.
+struct StepResults {
+  const std::int32_t* token_ids;   ///< [rows that had work]
+  const std::uint8_t* row_flags;   ///< [rows that had work]
+  const float* logprobs;           ///< [rows of logits]
+  const std::int32_t* ranks;       ///< [rows of logits]; 0 = none
+  const std::int32_t* top_ids;     ///< [rows of logits][num_top]
+  const float* top_logprobs;       ///< [rows of logits][num_top]
+  std::uint64_t start_ns, end_ns;  ///< on the device's clock
+};
+
+class StepBuffers {
+ public:
+  StepBuffers(int max_num_seqs, int max_num_tokens, int num_slots, Ledger& ledger);
+
+  /// Fills the fields of `arrays` that are not the row table's.
+  void describe(StepArrays& arrays) const;
+  /// Fills the step's slot, and tells `rows` which block table entries the device gets.
+  void write(std::uint64_t sequence, const Batch& batch, bool samples, Rows& rows);
+  bool is_done(std::uint64_t sequence) const;
+  StepResults results(std::uint64_t sequence) const;
+
+ private:
+  char* input_slot(std::uint64_t sequence) const;
+  const char* result_slot(std::uint64_t sequence) const;
+
+  SlotLayout layout_{};
+  PinnedBuffer inputs_, results_;
+  const std::size_t max_rows_, max_tokens_;
+  /// One allocation for the small arrays, cut up by describe().
+  DeviceBuffer arrays_;
+};
+
+}  // namespace vt
