@@ -1,6 +1,6 @@
 // The engine's door: an AddRequest may come from a stranger, so every field and range is checked
 // before anything is made of it. Parameters are named as in HTTP.
-import { z } from 'zod';
+import * as z from 'zod';
 import { RequestError } from '../common/errors.ts';
 import type { AddRequest } from '../common/wire/messages.ts';
 import { maxLogprobs as maxLogprobsOfWire } from '../common/wire/step.ts';

@@ -31,6 +31,10 @@ export const defaultTimeouts: HttpTimeouts = {
   checkMs: 1000,
 };
 
+const noSchema = () => () => {
+  throw new Error('routes have no JSON schemas');
+};
+
 export function createApp(context: HttpContext): FastifyInstance {
   const { config, timeouts } = context;
   const { limits } = config;
@@ -50,6 +54,8 @@ export function createApp(context: HttpContext): FastifyInstance {
     rewriteUrl: (request) => stripRoot(request.url ?? '/', config.rootPath),
     clientErrorHandler: answerParserError,
     routerOptions: { maxParamLength: 1024 },
+    // Bodies are checked by zod: fastify need not load its compilers of JSON schemas.
+    schemaController: { compilersFactory: { buildValidator: noSchema, buildSerializer: noSchema } },
     ...(config.tls === null
       ? { http: parser }
       : {

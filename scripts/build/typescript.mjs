@@ -76,8 +76,8 @@ async function bundle(root) {
     sourcemap: 'linked',
     sourcesContent: false,
     logLevel: 'warning',
-    // It finds its own binary beside itself.
-    external: ['zeromq'],
+    // zeromq finds its own binary beside itself; the others are never loaded (frontend/http/app.ts).
+    external: ['zeromq', '@fastify/ajv-compiler', '@fastify/fast-json-stringify-compiler'],
     // The same code, but without the attempt to load a native reader of strings.
     alias: { msgpackr: 'msgpackr/pack' },
     banner: {

@@ -1,5 +1,5 @@
 // POST /v1/chat/completions.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { RequestLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { messagesField } from './message-schema.ts';

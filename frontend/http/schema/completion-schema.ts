@@ -1,5 +1,5 @@
 // POST /v1/completions.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { HttpLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';

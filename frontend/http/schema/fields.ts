@@ -1,6 +1,6 @@
 // Building blocks of the request schemas. Each field has one message that states its whole rule, so
 // that an error reads "<field> <rule>" whatever was wrong with the value.
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const boolean = () => z.boolean({ error: 'must be true or false' });
 

@@ -1,5 +1,5 @@
 // Chat messages: a role, and content as a string or as text parts.
-import { z } from 'zod';
+import * as z from 'zod';
 import * as field from './fields.ts';
 
 export const maxMessages = 4096;

@@ -1,6 +1,6 @@
 // A body becomes a typed request: explicit null equals absent, fields that are known but not built
 // are refused by name, unknown ones are collected (ignored-fields.ts tells the client).
-import { z } from 'zod';
+import * as z from 'zod';
 import { RequestError } from '../../../common/errors.ts';
 import { isObject } from './fields.ts';
 import type { Neutral } from './sampling-fields.ts';

@@ -1,6 +1,6 @@
 // The fields that completions and chat have in common, with their ranges; what the model's
 // vocabulary and the context allow is checked later, in sampling.ts.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { RequestLimits } from '../../../common/limits.ts';
 import { repetitionPenaltyRange } from '../../../common/sampling-params.ts';
 import * as field from './fields.ts';

@@ -1,5 +1,5 @@
 // POST /tokenize (of a prompt or of a conversation) and POST /detokenize.
-import { z } from 'zod';
+import * as z from 'zod';
 import * as field from './fields.ts';
 import { messagesField } from './message-schema.ts';
 import type { RequestSchema } from './parse.ts';
