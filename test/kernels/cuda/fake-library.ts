@@ -21,7 +21,7 @@ export async function fakeLibrary(t: Test, ...defines: string[]): Promise<Enviro
   const folder = mkdtempSync(join(tmpdir(), 'vt-fake-cuda-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/native.mjs')).href
+    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
   )) as { findCompiler(): Compiler };
   const { program, args } = native.findCompiler();
   const compile = (...rest: string[]) => {
