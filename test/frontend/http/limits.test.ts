@@ -153,4 +153,5 @@ t.test('an idle connection is closed', async (t) => {
     sent.on('socket', (socket) => socket.once('close', () => resolve()));
     sent.end();
   });
+  t.equal(server.server.numOpen, 0);
 });
