@@ -17,6 +17,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "test/kernels/cuda"))
 import check  # noqa: E402
+from bench_layers import layer_times  # noqa: E402
 from sample_table import SampleTable, row_of  # noqa: E402
 from vt_cuda import DEPENDENT, VtCuda  # noqa: E402
 
@@ -187,6 +188,7 @@ def main():
     print(f"\n{torch.cuda.get_device_name()}, read bandwidth {bandwidth:.0f} GB/s")
     linear_times(vt, bandwidth)
     large_linear_times(vt)
+    layer_times(vt, bandwidth, graph_us)
     attention_times(vt, bandwidth)
     sample_times(vt, bandwidth)
     print(f"\nread bandwidth again: {read_bandwidth():.0f} GB/s")

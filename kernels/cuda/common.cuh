@@ -18,14 +18,13 @@ namespace vt {
 /** The number of multiprocessors of the current device, read once. */
 int num_multiprocessors();
 /**
- * Describes a row-major [rows][columns] tensor of 2-byte elements to the copy engine, for boxes of
- * `box_rows` rows and `box_columns` columns. They land as [box_columns / 64][box_rows][64], 16-byte
- * piece i of row r at place i ^ (r % 8). Where columns is a multiple of 64, box_columns may be any
- * multiple of it, and a box begins at (0, row, column / 64); otherwise box_columns must be 64, and
- * a box begins at (column, row, 0). Zeros beyond the tensor.
+ * Describes a tensor of 2-byte elements to the copy engine: `sizes` with the contiguous dimension
+ * first, `strides` (bytes) of the others. A box lands densely in shared memory, its first dimension
+ * being 64 elements; 16-byte piece i of 128-byte row r lies at place i ^ (r % 8). Zeros beyond the
+ * tensor.
  */
-int make_tensor_map(CUtensorMap* map, const void* data, int64_t rows, int64_t columns,
-                    int64_t row_stride, int box_rows, int box_columns);
+int make_tensor_map(CUtensorMap* map, const void* data, const int64_t (&sizes)[4],
+                    const int64_t (&strides)[3], const int (&box)[4]);
 
 /**
  * Launches `kernel(params...)`; with VT_CUDA_DEPENDENT it may start before the kernel in front of
@@ -267,15 +266,15 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
 }
 
 /**
- * The box of `map` at (column, row, group) by the copy engine, zeros outside the tensor; its bytes
- * are counted down on `barrier`.
+ * The box of `map` at these coordinates by the copy engine, zeros outside the tensor; its bytes are
+ * counted down on `barrier`.
  */
-__device__ __forceinline__ void copy_box(uint32_t destination, const CUtensorMap* map, int column,
-                                         int row, int group, uint32_t barrier, uint64_t policy) {
+__device__ __forceinline__ void copy_box(uint32_t destination, const CUtensorMap* map,
+                                         const int (&at)[4], uint32_t barrier, uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(destination),
-      "l"(map), "r"(column), "r"(row), "r"(group), "r"(barrier), "l"(policy)
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(destination),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier), "l"(policy)
       : "memory");
 }
 

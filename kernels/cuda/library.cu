@@ -31,8 +31,8 @@ int num_multiprocessors() {
   return count;
 }
 
-int make_tensor_map(CUtensorMap* map, const void* data, int64_t rows, int64_t columns,
-                    int64_t row_stride, int box_rows, int box_columns) {
+int make_tensor_map(CUtensorMap* map, const void* data, const int64_t (&sizes)[4],
+                    const int64_t (&strides)[3], const int (&box)[4]) {
   // The driver is reached through the runtime, so that the library loads where there is none.
   static const auto encode = [] {
     void* symbol = nullptr;
@@ -44,24 +44,24 @@ int make_tensor_map(CUtensorMap* map, const void* data, int64_t rows, int64_t co
                : nullptr;
   }();
   VT_REQUIRE(encode != nullptr, "the driver has no cuTensorMapEncodeTiled");
-  const bool grouped = columns % 64 == 0;
-  VT_REQUIRE(grouped || box_columns == 64, "a box of %d columns of %lld", box_columns,
-             static_cast<long long>(columns));
-  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(grouped ? 64 : columns),
-                               static_cast<cuuint64_t>(rows),
-                               static_cast<cuuint64_t>(grouped ? columns / 64 : 1)};
-  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(row_stride) * 2, 128};
-  const cuuint32_t box[3] = {64, static_cast<cuuint32_t>(box_rows),
-                             static_cast<cuuint32_t>(box_columns / 64)};
-  const cuuint32_t steps[3] = {1, 1, 1};
+  cuuint64_t size[4];
+  cuuint64_t stride[3];
+  cuuint32_t box_size[4];
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  for (int d = 0; d < 4; d++) {
+    size[d] = static_cast<cuuint64_t>(sizes[d]);
+    box_size[d] = static_cast<cuuint32_t>(box[d]);
+    if (d > 0) stride[d - 1] = static_cast<cuuint64_t>(strides[d - 1]);
+  }
   CUresult result =
-      encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(data), sizes, strides, box,
-             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(data), size, stride,
+             box_size, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   VT_REQUIRE(result == CUDA_SUCCESS,
-             "no tensor map of %lld x %lld, row stride %lld, box rows %d: driver error %d",
-             static_cast<long long>(rows), static_cast<long long>(columns),
-             static_cast<long long>(row_stride), box_rows, static_cast<int>(result));
+             "no tensor map of %lld x %lld x %lld x %lld, row stride %lld bytes: driver error %d",
+             static_cast<long long>(sizes[3]), static_cast<long long>(sizes[2]),
+             static_cast<long long>(sizes[1]), static_cast<long long>(sizes[0]),
+             static_cast<long long>(strides[0]), static_cast<int>(result));
   return 0;
 }
 

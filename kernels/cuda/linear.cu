@@ -1,30 +1,68 @@
 // linear: checks a call and picks the kernel of its class of m. All of them give the same bits for
 // the same row of x: one f32 chain an output, k ascending by 16.
-#include "linear.cuh"
+#include "linear_x.cuh"
 
-extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
-  return args->norm_weight == nullptr && args->epilogue == VT_CUDA_PLAIN ? 1 : 0;
-}
+namespace {
 
-extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
-  using vt::fail;
-  const VtCudaLinear& a = *args;
+using vt::fail;
+
+int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.m > 0 && a.n > 0 && a.k > 0, "linear: m %d, n %d, k %d must be positive", a.m, a.n,
              a.k);
   VT_REQUIRE(a.k % 16 == 0, "linear: k %d is not a multiple of 16", a.k);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "linear: dtype %d", a.dtype);
   VT_REQUIRE(a.out_dtype == a.dtype || a.out_dtype == VT_CUDA_F32, "linear: out dtype %d",
              a.out_dtype);
-  VT_REQUIRE(a.x_stride >= a.k && a.weight_stride >= a.k && a.out_stride >= a.n,
+  return 0;
+}
+
+/** Whether one launch can do what the prologue and epilogue ask; says why not. */
+int check_fusion(const VtCudaLinear& a) {
+  if (a.norm_weight != nullptr) {
+    VT_REQUIRE(a.m <= vt::max_norm_rows(a.k),
+               "linear: a norm of x is not built for m %d, k %d: at most %d rows", a.m, a.k,
+               vt::max_norm_rows(a.k));
+  }
+  if (a.epilogue == VT_CUDA_PLAIN) return 0;
+  VT_REQUIRE(a.epilogue == VT_CUDA_SILU_AND_MUL || a.epilogue == VT_CUDA_ROPE_AND_CACHE,
+             "linear: epilogue %d", a.epilogue);
+  VT_REQUIRE(a.m <= 64, "linear: epilogue %d is not built for m %d: at most 64", a.epilogue, a.m);
+  VT_REQUIRE(a.residual == nullptr && a.out_dtype == a.dtype,
+             "linear: epilogue %d with a residual or f32 output", a.epilogue);
+  if (a.epilogue == VT_CUDA_SILU_AND_MUL) {
+    VT_REQUIRE(a.n % 16 == 0, "linear: siluAndMul of n %d, which is not a multiple of 16", a.n);
+    return 0;
+  }
+  VT_REQUIRE(a.head_dim > 0 && a.head_dim % 16 == 0 && a.num_heads > 0 && a.num_kv_heads > 0 &&
+                 a.n == (a.num_heads + 2 * a.num_kv_heads) * a.head_dim,
+             "linear: ropeAndCache of n %d, %d heads and %d KV heads of %d (a multiple of 16)", a.n,
+             a.num_heads, a.num_kv_heads, a.head_dim);
+  VT_REQUIRE(a.layer >= 0 && a.layer < a.num_layers && a.block_size > 0,
+             "linear: ropeAndCache of layer %d of %d, block_size %d", a.layer, a.num_layers,
+             a.block_size);
+  return 0;
+}
+
+}  // namespace
+
+extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
+  return check(*args) == 0 && check_fusion(*args) == 0 ? 1 : 0;
+}
+
+extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
+  const VtCudaLinear& a = *args;
+  if (check(a) != 0 || check_fusion(a) != 0) return -1;
+  const int out_columns = a.epilogue == VT_CUDA_SILU_AND_MUL     ? a.n / 2
+                          : a.epilogue == VT_CUDA_ROPE_AND_CACHE ? a.num_heads * a.head_dim
+                                                                 : a.n;
+  VT_REQUIRE(a.x_stride >= a.k && a.weight_stride >= a.k && a.out_stride >= out_columns,
              "linear: a row stride is shorter than its row");
-  VT_REQUIRE(a.x_stride % 8 == 0 && a.weight_stride % 8 == 0 &&
-                 reinterpret_cast<uintptr_t>(a.x) % 16 == 0 &&
-                 reinterpret_cast<uintptr_t>(a.weight) % 16 == 0,
+  VT_REQUIRE(vt::aligned16(a.x, a.x_stride) && vt::aligned16(a.weight, a.weight_stride) &&
+                 vt::aligned16(a.norm_weight, 0),
              "linear: rows of x and weight must be 16-byte aligned");
-  VT_REQUIRE(a.norm_weight == nullptr, "linear: a norm of x is not built for m %d, n %d, k %d", a.m,
-             a.n, a.k);
-  VT_REQUIRE(a.epilogue == VT_CUDA_PLAIN, "linear: epilogue %d is not built for m %d, n %d, k %d",
-             a.epilogue, a.m, a.n, a.k);
+  VT_REQUIRE(a.epilogue != VT_CUDA_ROPE_AND_CACHE ||
+                 (vt::aligned16(a.cos_sin, 0) && vt::aligned16(a.kv_cache, 0)),
+             "linear: cos_sin and kv_cache must be 16-byte aligned");
   if (a.m > 64) return vt::linear_large(a, stream);
   return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream)
                                 : vt::linear_skinny_bf16(a, stream);

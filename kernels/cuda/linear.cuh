@@ -1,32 +1,35 @@
-// What the kernels of linear share: the end of every output, so that its rounding is written once.
+// What the kernels of linear share: the end of every output, so that its rounding is written once,
+// with the fused epilogues.
 #ifndef VT_CUDA_LINEAR_CUH_
 #define VT_CUDA_LINEAR_CUH_
 
-#include "common.cuh"
+#include "elementwise.cuh"
 
 namespace vt {
 
-/** out[m][n], out[m][n + 1] from their sums: bias, then residual, in f32; rounded once. */
+/** out[m][n] from its sum: bias, then residual, in f32; rounded once. */
+template <typename T>
+__device__ __forceinline__ void write_one(const VtCudaLinear& args, int m, int n, float value) {
+  if (n >= args.n) return;
+  if (args.bias != nullptr) value += to_f32(static_cast<const T*>(args.bias)[n]);
+  if (args.residual != nullptr) {
+    const int64_t at = static_cast<int64_t>(m) * args.residual_stride + n;
+    value += to_f32(static_cast<const T*>(args.residual)[at]);
+  }
+  const int64_t at = static_cast<int64_t>(m) * args.out_stride + n;
+  if (args.out_dtype == VT_CUDA_F32) {
+    static_cast<float*>(args.out)[at] = value;
+  } else {
+    static_cast<T*>(args.out)[at] = from_f32<T>(value);
+  }
+}
+
+/** out[m][n], out[m][n + 1]. */
 template <typename T>
 __device__ __forceinline__ void write_pair(const VtCudaLinear& args, int m, int n, float first,
                                            float second) {
-  float values[2] = {first, second};
-#pragma unroll
-  for (int e = 0; e < 2; e++) {
-    if (n + e >= args.n) return;
-    float value = values[e];
-    if (args.bias != nullptr) value += to_f32(static_cast<const T*>(args.bias)[n + e]);
-    if (args.residual != nullptr) {
-      const int64_t at = static_cast<int64_t>(m) * args.residual_stride + n + e;
-      value += to_f32(static_cast<const T*>(args.residual)[at]);
-    }
-    const int64_t at = static_cast<int64_t>(m) * args.out_stride + n + e;
-    if (args.out_dtype == VT_CUDA_F32) {
-      static_cast<float*>(args.out)[at] = value;
-    } else {
-      static_cast<T*>(args.out)[at] = from_f32<T>(value);
-    }
-  }
+  write_one<T>(args, m, n, first);
+  write_one<T>(args, m, n + 1, second);
 }
 
 /** m <= 64. */

@@ -1,132 +1,132 @@
 // linear for m <= 64: streams the weight once, at the speed of memory.
 //
 // What it computes: out[m][n] = round(x[m][:] . weight[n][:] (+ bias) (+ residual)), every output
-// one f32 chain of mma.sync m16n8k16, k ascending by 16.
+// one f32 chain of mma.sync m16n8k16, k ascending by 16; with the fused prologue and epilogues of
+// vt_cuda.h.
 //
-// Launch: one block a multiprocessor, each with an equal share of the weight's 8-row tiles, taken
-// `warps` units of kTiles tiles at a time. Two producer threads keep the copy engine busy with
-// stages of kColumns columns: one box of many rows of weights, one of x (a thread starts a copy
-// only every 75 cycles or so: a copy for each row stopped at 60 % of the bandwidth); every other
-// warp owns its tiles for the whole of k, so no output is split. A block takes at most 112 KiB of
-// shared memory: the next kernel's block fits beside it and fills its stages with weights while
-// this one works. Only x, bias, residual and out wait for the kernel before. Fragments are loaded
-// kRing - 1 steps ahead: a dependent mma.sync takes 25 cycles, and nothing else may stand in its
-// way (the chain of k = 8192 takes about as long as its bytes).
+// Launch: one block a multiprocessor, each with an equal share of the weight's units of 8 rows (n8
+// operand of the matrix instruction) or, kWide, 16 (its m16 operand; x is the other), `warps` units
+// at a time. A producer warp keeps the copy engine busy with stages of kColumns columns, a box a
+// unit; every multiplying warp owns its unit for the whole of k, so no output is split. A block
+// takes at most half of shared memory: the next kernel's block fits beside it and fills its stages
+// with weights while this one works. Only x, residual, cos_sin, slots and what is written wait for
+// the kernel before.
+//
+// x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
+// a second producer.
+//
+// The chain is what a warp waits for: a dependent mma.sync takes 25 cycles, and k = 8192 has 512 of
+// them, about as long as its bytes take. So the fragments of the next kBatch columns are loaded
+// before this batch's chain, and a warp barrier keeps the assembler from moving those loads back to
+// their use.
 #ifndef VT_CUDA_LINEAR_SKINNY_CUH_
 #define VT_CUDA_LINEAR_SKINNY_CUH_
 
-#include "linear.cuh"
+#include "linear_epilogue.cuh"
+#include "linear_x.cuh"
 
 namespace vt {
 
 constexpr int kMaxStages = 16;
 constexpr int kMaxWarps = 8;
-constexpr int kProducers = 2;  // warps: one for the weights, one for x
-/** Shared memory of a block: two fit, or where x has four tiles of rows, one. */
-template <int kMTiles>
-constexpr int kSharedLimit = (kMTiles <= 2 ? 112 : 216) * 1024;
-/** Barriers, then a row of zeros that stands for the rows 8..15 of a half tile. */
+/** Barriers, then the sums of the norm. */
 constexpr int kHeaderBytes = 1024;
-constexpr int kZeroRow = 512;
+constexpr int kNormSums = 512;
 
 struct SkinnyParams {
   VtCudaLinear args;
+  int units;  // of the weight
+  int warps;  // that multiply
   int num_stages;
-  CUtensorMap weight_pass;  // boxes of all rows of a pass
-  CUtensorMap weight_unit;  // boxes of one unit, for a pass that is not full
+  int x_rows;          // kHoldsX: m; else rows of a stage's box
+  int x_stride;        // kHoldsX: bytes between rows
+  bool pairs;          // neighbours in out are aligned to be stored together
+  CUtensorMap weight;  // [column][row][half of a head, or 1][group of 64 columns, or 1]
   CUtensorMap x;
 };
 
-/** kMTiles: tiles of 16 rows of x; 0 is half a tile, m <= 8. */
-template <int kMTiles>
-constexpr int kStageXRows = kMTiles == 0 ? 8 : kMTiles * 16;
-
-/** What one step of 32 columns needs in registers. */
-template <int kMTiles, int kTiles>
+/** What one batch of columns needs in registers: the m16 operand by 16 columns, the other by 32. */
+template <bool kWide, int kXTiles, int kBatch>
 struct Fragments {
-  uint32_t weight[kTiles][4];
-  uint32_t x[kMTiles == 0 ? 1 : kMTiles][2][4];
+  uint32_t weight[kBatch / (kWide ? 16 : 32)][4];
+  uint32_t x[kXTiles][kBatch / (kWide ? 32 : 16)][4];
 };
 
-template <typename T, int kMTiles, int kTiles, int kColumns>
-__global__ void __launch_bounds__((kMaxWarps + kProducers) * 32, kMTiles <= 2 ? 2 : 1)
+/** kXTiles: tiles of x, of 8 rows where kWide, else of 16. */
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX>
+__global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
+                                  kXTiles*(kWide ? 8 : 16) <= 32 ? 2 : 1)
     linear_skinny(const __grid_constant__ SkinnyParams params) {
-  constexpr int kXRows = kStageXRows<kMTiles>;
-  constexpr int kM = kMTiles == 0 ? 1 : kMTiles;
-  constexpr int kUnitRows = kTiles * 8;
-  constexpr int kSteps = kColumns / 32;
-  constexpr int kRing = kMTiles <= 1 && kSteps >= 4 ? 4 : 2;
+  constexpr int kUnitRows = kWide ? 16 : 8;
+  constexpr int kUnitBytes = kUnitRows * kColumns * 2;
+  constexpr int kXTileRows = kWide ? 8 : 16;
+  constexpr int kProducers = kHoldsX ? 1 : 2;
+  constexpr int kBatch = kXTiles == 1 && kColumns >= 128 ? 64 : 32;
+  constexpr int kBatches = kColumns / kBatch;  // even
   extern __shared__ __align__(1024) uint8_t shared[];
   const VtCudaLinear& args = params.args;
   const int num_stages = params.num_stages;
+  const int warps = params.warps;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int warps = blockDim.x / 32 - kProducers;
-  const int pass_rows = warps * kUnitRows;
-  const int x_offset = pass_rows * kColumns * 2;
-  const int stage_bytes = (pass_rows + kXRows) * kColumns * 2;
+  const int workers = blockDim.x / 32 - kProducers;
+  const int x_offset = warps * kUnitBytes;
+  const int stage_bytes = x_offset + (kHoldsX ? 0 : params.x_rows * kColumns * 2);
   const uint32_t full = shared_address(shared);
   const uint32_t empty = full + kMaxStages * 8;
   const uint32_t stages = full + kHeaderBytes;
 
-  const int units = (args.n + kUnitRows - 1) / kUnitRows;
-  const int unit_begin = static_cast<int>(static_cast<int64_t>(units) * blockIdx.x / gridDim.x);
-  const int unit_end = static_cast<int>(static_cast<int64_t>(units) * (blockIdx.x + 1) / gridDim.x);
+  const int unit_begin =
+      static_cast<int>(static_cast<int64_t>(params.units) * blockIdx.x / gridDim.x);
+  const int unit_end =
+      static_cast<int>(static_cast<int64_t>(params.units) * (blockIdx.x + 1) / gridDim.x);
   const int chunks = (args.k + kColumns - 1) / kColumns;
   const int passes = (unit_end - unit_begin + warps - 1) / warps;
   const int num_steps = passes * chunks;
 
   start_next();
-  if (threadIdx.x == 32) {
-    prefetch_map(&params.weight_pass);
-    prefetch_map(&params.x);
-  }
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == workers * 32) {
+    prefetch_map(&params.weight);
     for (int s = 0; s < num_stages; s++) {
       barrier_init(full + s * 8, kProducers);
       barrier_init(empty + s * 8, warps);
     }
     fence_barrier_init();
   }
-  if (threadIdx.x < 8) {
-    reinterpret_cast<uint4*>(shared + kZeroRow)[threadIdx.x] = make_uint4(0, 0, 0, 0);
-  }
   __syncthreads();
 
-  if (warp >= warps) {
-    if (lane != 0) return;
-    const bool of_x = warp > warps;
+  if (warp >= workers) {
+    const bool of_x = warp > workers;
     const bool grouped = args.k % 64 == 0;
-    const int box_columns = grouped ? kColumns : 64;
     const uint64_t policy = of_x ? evict_last_policy() : evict_first_policy();
     if (of_x) wait_for_previous();
     int stage = 0;
     int parity = 1;
     for (int pass = 0; pass < passes; pass++) {
-      const int unit = unit_begin + pass * warps;
-      const int rows = of_x ? kXRows : min(unit_end - unit, warps) * kUnitRows;
-      const int block_rows = of_x ? kXRows : pass_rows;
-      const CUtensorMap* map = of_x ? &params.x : &params.weight_pass;
-      const int row = of_x ? 0 : unit * kUnitRows;
+      // Lane u copies unit u of the pass; lane 0 copies x.
+      const int unit = unit_begin + pass * warps + lane;
+      const int copies = of_x ? 1 : min(unit_end - unit_begin - pass * warps, warps);
+      const int bytes = of_x ? params.x_rows * kColumns * 2 : copies * kUnitBytes;
+      int at[4] = {0, 0, 0, 0};
+      if (!of_x) {
+        if (kWide && args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
+          const int per_head = args.head_dim / 16;
+          at[1] = unit % per_head * 8;
+          at[2] = unit / per_head * 2;
+        } else {
+          at[1] = unit * kUnitRows;
+        }
+      }
       for (int chunk = 0; chunk < chunks; chunk++) {
         const uint32_t barrier = full + stage * 8;
-        const uint32_t to = stages + stage * stage_bytes + (of_x ? x_offset : 0);
+        const uint32_t to = stages + stage * stage_bytes + (of_x ? x_offset : lane * kUnitBytes);
         barrier_wait(empty + stage * 8, parity);
-        barrier_expect(barrier, rows * kColumns * 2);
-        for (int c = 0; c < kColumns; c += box_columns) {
-          const int column = grouped ? 0 : chunk * kColumns + c;
-          const int group = grouped ? chunk * (kColumns / 64) : 0;
-          if (rows == block_rows) {
-            copy_box(to + c * block_rows * 2, map, column, row, group, barrier, policy);
-            continue;
-          }
-          // Unit by unit; a unit's box has 64 columns.
-          for (int r = 0; r < rows; r += kUnitRows) {
-            for (int i = 0; i < box_columns; i += 64) {
-              copy_box(to + r * 128 + (c + i) * block_rows * 2, &params.weight_unit, column,
-                       row + r, group + i / 64, barrier, policy);
-            }
-          }
+        if (lane == 0) barrier_expect(barrier, bytes);
+        __syncwarp();
+        if (lane < copies) {
+          at[0] = grouped ? 0 : chunk * kColumns;
+          at[3] = grouped ? chunk * (kColumns / 64) : 0;
+          copy_box(to, of_x ? &params.x : &params.weight, at, barrier, policy);
         }
         if (++stage == num_stages) stage = 0, parity ^= 1;
       }
@@ -134,184 +134,159 @@ __global__ void __launch_bounds__((kMaxWarps + kProducers) * 32, kMTiles <= 2 ? 
     return;
   }
 
-  wait_for_previous();
-  // Where the fragments of the step to load next lie. Piece i of row r is at place i ^ (r % 8); a
-  // step of 32 columns is half a 128-byte row, so even and odd steps differ in one bit. Addresses
-  // move by additions alone: a warp has 25 cycles between two steps of its chain, and a longer way
-  // to the next address shows.
-  const bool zero_lane = kMTiles == 0 && lane % 16 >= 8;  // of the half tile that is not there
+  const uint32_t held = stages + num_stages * stage_bytes;
+  if constexpr (kHoldsX) {
+    const HeldX x = {shared + kHeaderBytes + num_stages * stage_bytes, params.x_stride,
+                     chunks * kColumns};
+    if (args.norm_weight != nullptr) {
+      const NormWeights weights = load_norm_weights<T>(args);
+      wait_for_previous();
+      hold_normalised_x<T>(args, x, weights, reinterpret_cast<float*>(shared + kNormSums));
+    } else {
+      wait_for_previous();
+      hold_x<T>(args, x, workers * 32);
+    }
+    if (warp >= warps) return;
+  } else {
+    wait_for_previous();
+  }
+
+  // Where a lane's fragments lie: the m16 operand comes as rows lane % 16 and 16-byte pieces
+  // lane / 16 of 16 columns, the other as rows lane % 8 and pieces lane / 8 of 32. Piece i of a row
+  // is at place i ^ (row % 8). Rows of x from m on are not written, so any row will do for them.
+  const int weight_row = kWide ? lane % 16 : lane % 8;
+  const int weight_piece = kWide ? lane / 16 : lane / 8;
   const uint32_t weight_lane =
-      stages + (warp * kUnitRows + lane % 8) * 128 + (((lane / 8) ^ (lane % 8)) << 4);
-  const uint32_t x_lane =
-      zero_lane ? full + kZeroRow
-                : stages + x_offset + (lane % 16) * 128 + (((lane / 16) ^ (lane % 8)) << 4);
-  const uint32_t weight_group = pass_rows * 128;
-  const uint32_t x_group = zero_lane ? 0 : kXRows * 128;
-  uint32_t weight_at[2];
-  uint32_t x_at[2][2];
-  const auto move_to_stage = [&](int stage) {
-    const uint32_t weight = weight_lane + stage * stage_bytes;
-    const uint32_t x = x_lane + (zero_lane ? 0 : stage * stage_bytes);
+      stages + warp * kUnitBytes + weight_row * 128 + ((weight_piece ^ (weight_row % 8)) << 4);
+  const int x_row = min(kWide ? lane % 8 : lane % 16, params.x_rows - 1);
+  const int x_piece = kWide ? lane / 8 : lane / 16;
+  const uint32_t x_lane = kHoldsX
+                              ? held + x_row * params.x_stride + x_piece * 16
+                              : stages + x_offset + x_row * 128 + ((x_piece ^ (x_row % 8)) << 4);
+  // From one tile of x to the next, and from one group of 64 columns to the next.
+  const int x_tile = kHoldsX
+                         ? (min(x_row + kXTileRows, params.x_rows - 1) - x_row) * params.x_stride
+                         : kXTileRows * 128;
+  const int x_group = params.x_rows * 128;
+  const auto load = [&](Fragments<kWide, kXTiles, kBatch>& f, uint32_t weight, uint32_t x,
+                        int batch) {
+    const int group = batch * kBatch / 64;
+    constexpr int kWeightStep = kWide ? 16 : 32;
+    constexpr int kXStep = kWide ? 32 : 16;
 #pragma unroll
-    for (int odd = 0; odd < 2; odd++) {
-      weight_at[odd] = weight ^ (odd * 64);
-      x_at[odd][0] = x ^ (odd * 64);
-      x_at[odd][1] = x ^ (odd * 64 + 32);
+    for (int s = 0; s < kBatch / kWeightStep; s++) {
+      const int column = batch * kBatch + s * kWeightStep;
+      ldmatrix4(f.weight[s], (weight ^ (column % 64 * 2)) + group * kUnitRows * 128);
+    }
+#pragma unroll
+    for (int s = 0; s < kBatch / kXStep; s++) {
+      const int column = batch * kBatch + s * kXStep;
+#pragma unroll
+      for (int i = 0; i < kXTiles; i++) {
+        ldmatrix4(f.x[i][s], kHoldsX ? x + i * x_tile + column * 2
+                                     : ((x + group * x_group) ^ (column % 64 * 2)) + i * x_tile);
+      }
     }
   };
-  const auto load_weight = [&](Fragments<kMTiles, kTiles>& fragments, int odd) {
-#pragma unroll
-    for (int t = 0; t < kTiles; t++) ldmatrix4(fragments.weight[t], weight_at[odd] + t * 8 * 128);
-    weight_at[odd] += weight_group;
-  };
-  const auto load_x = [&](Fragments<kMTiles, kTiles>& fragments, int odd) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-#pragma unroll
-      for (int i = 0; i < kM; i++) ldmatrix4(fragments.x[i][h], x_at[odd][h] + i * 16 * 128);
-      x_at[odd][h] += x_group;
-    }
-  };
-  float sum[kTiles][kM][4];
+  float sum[kXTiles][4];
   const auto clear = [&] {
 #pragma unroll
-    for (int t = 0; t < kTiles; t++) {
+    for (int i = 0; i < kXTiles; i++) {
 #pragma unroll
-      for (int i = 0; i < kM; i++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) sum[t][i][e] = 0.0f;
-      }
+      for (int e = 0; e < 4; e++) sum[i][e] = 0.0f;
     }
   };
-  const auto multiply = [&](const Fragments<kMTiles, kTiles>& f, int h) {
+  const auto multiply = [&](const Fragments<kWide, kXTiles, kBatch>& f) {
 #pragma unroll
-    for (int i = 0; i < kM; i++) {
+    for (int s = 0; s < kBatch / 16; s++) {
 #pragma unroll
-      for (int t = 0; t < kTiles; t++) {
-        mma<T>(sum[t][i], f.x[i][h], f.weight[t][h * 2], f.weight[t][h * 2 + 1]);
-      }
-    }
-  };
-  const auto write = [&](int pass) {
-    const int unit = unit_begin + pass * warps + warp;
-    if (unit >= unit_end) return;
-#pragma unroll
-    for (int t = 0; t < kTiles; t++) {
-#pragma unroll
-      for (int i = 0; i < kM; i++) {
-#pragma unroll
-        for (int h = 0; h < (kMTiles == 0 ? 1 : 2); h++) {
-          const int m = i * 16 + h * 8 + lane / 4;
-          const int n = unit * kUnitRows + t * 8 + (lane % 4) * 2;
-          if (m < args.m) write_pair<T>(args, m, n, sum[t][i][h * 2], sum[t][i][h * 2 + 1]);
+      for (int i = 0; i < kXTiles; i++) {
+        if constexpr (kWide) {
+          mma<T>(sum[i], f.weight[s], f.x[i][s / 2][s % 2 * 2], f.x[i][s / 2][s % 2 * 2 + 1]);
+        } else {
+          mma<T>(sum[i], f.x[i][s], f.weight[s / 2][s % 2 * 2], f.weight[s / 2][s % 2 * 2 + 1]);
         }
       }
     }
   };
-
-  Fragments<kMTiles, kTiles> ring[kRing];
-  clear();
-  if (num_steps > 0) {
-    barrier_wait(full, 0);
-    move_to_stage(0);
+  // Rows h = 0, 1 of tile i that the lane has. With one tile, what the end of a pass reads is
+  // fetched at its beginning.
+  const auto row_of = [&](int i, int h) {
+    return i * kXTileRows + (kWide ? lane % 4 * 2 + h : lane / 4 + h * 8);
+  };
+  Place place;
+  float2 bias;
+  RowAhead ahead[2];
+  const auto fetch = [&](int pass) {
+    place = place_of<kWide>(args, unit_begin + pass * warps + warp, lane);
+    bias = fetch_bias<T>(args, place);
+    if constexpr (kXTiles == 1) {
 #pragma unroll
-    for (int j = 0; j < kRing - 1; j++) {
-      load_weight(ring[j], j % 2);
-      load_x(ring[j], j % 2);
+      for (int h = 0; h < 2; h++) ahead[h] = fetch_row<T, kWide>(args, place, row_of(0, h));
     }
-  }
+  };
+  const auto write = [&](int pass) {
+    if (unit_begin + pass * warps + warp >= unit_end) return;
+#pragma unroll
+    for (int i = 0; i < kXTiles; i++) {
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const int m = row_of(i, h);
+        if constexpr (kXTiles > 1) ahead[h] = fetch_row<T, kWide>(args, place, m);
+        write_row<T, kWide>(args, place, bias, ahead[h], m, sum[i][kWide ? h : h * 2],
+                            sum[i][kWide ? 2 + h : h * 2 + 1], params.pairs);
+      }
+    }
+  };
+
+  Fragments<kWide, kXTiles, kBatch> ring[2];
+  clear();
+  fetch(0);
+  barrier_wait(full, 0);
+  load(ring[0], weight_lane, x_lane, 0);
   int stage = 0;
   int parity = 0;
   int chunk = 0;
   int pass = 0;
+  uint32_t weight = weight_lane;
+  uint32_t x = x_lane;
   for (int step = 0; step < num_steps; step++) {
     const bool last = step + 1 == num_steps;
-    const int next_stage = stage + 1 == num_stages ? 0 : stage + 1;
-    const int next_parity = stage + 1 == num_stages ? parity ^ 1 : parity;
+    const bool wraps = stage + 1 == num_stages;
+    const bool ends_pass = chunk + 1 == chunks;
+    const int next_stage = wraps ? 0 : stage + 1;
+    const int next_parity = wraps ? parity ^ 1 : parity;
+    const uint32_t next_weight = weight_lane + next_stage * stage_bytes;
+    const uint32_t next_x = !kHoldsX    ? x_lane + next_stage * stage_bytes
+                            : ends_pass ? x_lane
+                                        : x + kColumns * 2;
     const bool next_ready = !last && barrier_ready(full + next_stage * 8, next_parity);
 #pragma unroll
-    for (int j = 0; j < kSteps; j++) {
-      // Loads run kRing - 1 steps ahead, across the stage border too, between the chain's links.
-      const int ahead = j + kRing - 1;
-      multiply(ring[j % kRing], 0);
-      if (ahead == kSteps && !last) {
+    for (int j = 0; j < kBatches; j++) {
+      if (j + 1 < kBatches) {
+        load(ring[(j + 1) % 2], weight, x, j + 1);
+      } else if (!last) {
         if (!next_ready) barrier_wait(full + next_stage * 8, next_parity);
-        move_to_stage(next_stage);
+        load(ring[0], next_weight, next_x, 0);
       }
-      if (ahead < kSteps || !last) load_weight(ring[ahead % kRing], ahead % 2);
-      multiply(ring[j % kRing], 1);
-      if (ahead < kSteps || !last) load_x(ring[ahead % kRing], ahead % 2);
+      __syncwarp();
+      multiply(ring[j % 2]);
     }
     __syncwarp();
     if (lane == 0) barrier_arrive(empty + stage * 8);
     stage = next_stage;
     parity = next_parity;
-    if (++chunk == chunks) {
+    weight = next_weight;
+    x = next_x;
+    chunk++;
+    if (ends_pass) {
       write(pass);
       clear();
       chunk = 0;
       pass++;
+      if (!last) fetch(pass);
     }
   }
-}
-
-template <typename T, int kMTiles, int kTiles, int kColumns>
-int launch_skinny(const VtCudaLinear& args, int warps, void* stream) {
-  const int unit_rows = kTiles * 8;
-  const int units = (args.n + unit_rows - 1) / unit_rows;
-  const int grid = min(num_multiprocessors(), units);
-  const int x_rows = kStageXRows<kMTiles>;
-  const int stage_bytes = (warps * unit_rows + x_rows) * kColumns * 2;
-  const int stages = min(kMaxStages, (kSharedLimit<kMTiles> - kHeaderBytes) / stage_bytes);
-  VT_REQUIRE(stages >= 2, "linear: tuning asks for stages of %d bytes", stage_bytes);
-  SkinnyParams params = {args, stages, {}, {}, {}};
-  const int box_columns = args.k % 64 == 0 ? kColumns : 64;
-  if (make_tensor_map(&params.weight_pass, args.weight, args.n, args.k, args.weight_stride,
-                      warps * unit_rows, box_columns) != 0 ||
-      make_tensor_map(&params.weight_unit, args.weight, args.n, args.k, args.weight_stride,
-                      unit_rows, 64) != 0 ||
-      make_tensor_map(&params.x, args.x, args.m, args.k, args.x_stride, x_rows, box_columns) != 0) {
-    return -1;
-  }
-  return launch("linear", linear_skinny<T, kMTiles, kTiles, kColumns>, dim3(grid),
-                dim3((warps + kProducers) * 32), kHeaderBytes + stages * stage_bytes, args.flags,
-                stream, params);
-}
-
-/** The kernel for this shape, and how many units a block takes at a time. */
-template <typename T, int kMTiles>
-int linear_skinny_by_shape(const VtCudaLinear& args, void* stream) {
-  int warps = args.tuning & 255;
-  int tiles = args.tuning >> 8 & 255;
-  int columns = args.tuning >> 16;
-  if (args.tuning == 0) {
-    // Measured: pairs of tiles where they come out even, at most 8 warps, and the widest stage of
-    // which at least four fit.
-    const int multiprocessors = num_multiprocessors();
-    const int tiles_each = ((args.n + 7) / 8 + multiprocessors - 1) / multiprocessors;
-    tiles = (tiles_each % 2 == 0 && tiles_each > 2) || tiles_each > 8 ? 2 : 1;
-    const int units_each = (tiles_each + tiles - 1) / tiles;
-    const int passes = units_each == kMaxWarps ? 2 : (units_each + kMaxWarps - 1) / kMaxWarps;
-    warps = (units_each + passes - 1) / passes;
-    const int rows = warps * tiles * 8 + kStageXRows<kMTiles>;
-    columns = 256;
-    while (columns > 64 && rows * columns * 2 * 4 > kSharedLimit<kMTiles> - kHeaderBytes) {
-      columns /= 2;
-    }
-  }
-  VT_REQUIRE(warps >= 1 && warps <= kMaxWarps, "linear: tuning asks for %d warps", warps);
-#define VT_CASE(TILES, COLUMNS)                                            \
-  if (tiles == TILES && columns == COLUMNS) {                              \
-    return launch_skinny<T, kMTiles, TILES, COLUMNS>(args, warps, stream); \
-  }
-  VT_CASE(1, 64)
-  VT_CASE(2, 64)
-  VT_CASE(1, 128)
-  VT_CASE(2, 128)
-  VT_CASE(1, 256)
-  VT_CASE(2, 256)
-#undef VT_CASE
-  return fail("linear: no kernel for %d tiles and %d columns", tiles, columns);
 }
 
 }  // namespace vt

@@ -1,12 +1,11 @@
 // rmsNorm and headRmsNorm.
 //
 // What it computes: out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once. The sum of
-// squares has one tree a width: a thread adds its 16-byte pieces ascending, elements ascending;
-// lanes fold pairwise at distance 16, 8, 4, 2, 1; warps ascending. The number of threads depends on
-// the width alone, never on the number of rows.
+// squares has one tree a width (norm_threads): it depends on the width alone, never on the number
+// of rows.
 //
 // Launch: rmsNorm a block a row, 16 bytes a thread and step; headRmsNorm a warp a head.
-#include "common.cuh"
+#include "elementwise.cuh"
 
 namespace vt {
 namespace {
@@ -14,22 +13,6 @@ namespace {
 constexpr int kMaxColumns = 16384;
 constexpr int kMaxThreads = 512;
 constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
-
-__device__ __forceinline__ float sum_of_squares(const float (&values)[8], float sum) {
-#pragma unroll
-  for (int e = 0; e < 8; e++) sum = __fadd_rn(sum, __fmul_rn(values[e], values[e]));
-  return sum;
-}
-
-__device__ __forceinline__ float warp_sum(float sum) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
-  return sum;
-}
-
-__device__ __forceinline__ float scale_of(float sum, int columns, float eps) {
-  return __frcp_rn(__fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(columns)), eps)));
-}
 
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads)
@@ -54,7 +37,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   __syncthreads();
   float total = 0.0f;
   for (int w = 0; w < blockDim.x / 32; w++) total = __fadd_rn(total, sums[w]);
-  const float scale = scale_of(total, args.columns, args.eps);
+  const float scale = norm_scale(total, args.columns, args.eps);
   T* out = static_cast<T*>(args.out) + row * args.out_stride;
 #pragma unroll
   for (int p = 0; p < kMaxPieces; p++) {
@@ -62,10 +45,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     if (i >= pieces) break;
     float weight[8];
     load8(static_cast<const T*>(args.weight) + i * 8, weight);
-#pragma unroll
-    for (int e = 0; e < 8; e++) {
-      values[p][e] = __fmul_rn(__fmul_rn(values[p][e], scale), weight[e]);
-    }
+    apply_norm(values[p], scale, weight);
     store8(out + i * 8, values[p]);
   }
 }
@@ -87,12 +67,11 @@ __global__ void __launch_bounds__(128)
   if (active) load8(x, values);
   const float sum = warp_sum(sum_of_squares(values, 0.0f));
   if (!active) return;
-  const float scale = scale_of(sum, args.head_dim, args.eps);
+  const float scale = norm_scale(sum, args.head_dim, args.eps);
   float weight[8];
   load8(static_cast<const T*>(head < args.num_heads ? args.q_weight : args.k_weight) + lane * 8,
         weight);
-#pragma unroll
-  for (int e = 0; e < 8; e++) values[e] = __fmul_rn(__fmul_rn(values[e], scale), weight[e]);
+  apply_norm(values, scale, weight);
   store8(x, values);
 }
 
@@ -108,9 +87,8 @@ extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
              "rmsNorm: rows must be 16-byte aligned");
-  const int threads = a.columns <= 1024 ? 128 : a.columns <= 4096 ? 256 : kMaxThreads;
   return launch("rmsNorm", a.dtype == VT_CUDA_F16 ? rms_norm<__half> : rms_norm<__nv_bfloat16>,
-                dim3(a.num_rows), dim3(threads), 0, a.flags, stream, a);
+                dim3(a.num_rows), dim3(norm_threads(a.columns)), 0, a.flags, stream, a);
 }
 
 extern "C" int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* stream) {

@@ -5,7 +5,7 @@
 // `interleave` columns.
 //
 // Launch: 8 columns a thread.
-#include "common.cuh"
+#include "elementwise.cuh"
 
 namespace vt {
 namespace {
@@ -31,9 +31,7 @@ __global__ void __launch_bounds__(kThreads)
     load8(from, gate);
     load8(from + group, up);
 #pragma unroll
-    for (int e = 0; e < 8; e++) {
-      gate[e] = __fmul_rn(__fdiv_rn(gate[e], __fadd_rn(1.0f, expf(-gate[e]))), up[e]);
-    }
+    for (int e = 0; e < 8; e++) gate[e] = silu_times(gate[e], up[e]);
     store8(static_cast<T*>(args.out) + row * args.out_stride + i, gate);
   }
 }

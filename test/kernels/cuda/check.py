@@ -1,4 +1,4 @@
-"""Checks libvt_cuda.so on the GPU: `python check.py LIBRARY [linear] [attention] [elementwise] [sample] [library]`.
+"""Checks libvt_cuda.so on the GPU: `python check.py LIBRARY [linear] [fused] [attention] ..`.
 One line a case, then a summary; exit code 1 if anything is wrong."""
 
 import importlib
@@ -8,7 +8,7 @@ import torch
 
 from vt_cuda import VtCuda
 
-GROUPS = ("elementwise", "linear", "attention", "sample", "library")
+GROUPS = ("elementwise", "linear", "fused", "attention", "sample", "library")
 
 
 def run(vt: VtCuda, groups, show_good=True) -> int:

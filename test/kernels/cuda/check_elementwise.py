@@ -103,6 +103,21 @@ def check(vt: VtCuda, report):
             exact &= bool((cache[~touched] == 7).all()) and intact(whole, tokens, columns)
             report(f"ropeAndCache {dtype} {heads}/{kv_heads}x{dim}", max(q_error, k_error), limit, exact)
 
+            # With norms: the bits of headRmsNorm, then ropeAndCache.
+            two_whole, two = framed(tokens, columns, dtype)
+            two.copy_(qkv)
+            two_cache = torch.full_like(cache, 7.0)
+            vt.head_rms_norm(two, qw, kw, heads, kv_heads, 1e-6)
+            vt.rope_and_cache(two, cos_sin, slots, two_cache, 1, heads)
+            whole, view = framed(tokens, columns, dtype)
+            view.copy_(qkv)
+            cache.fill_(7.0)
+            vt.rope_and_cache(view, cos_sin, slots, cache, 1, heads, qw, kw, 1e-6)
+            same = torch.equal(view[:, :heads * dim], two[:, :heads * dim])
+            same &= torch.equal(cache, two_cache) and intact(whole, tokens, columns)
+            same &= torch.equal(view[:, heads * dim:], qkv[:, heads * dim:])
+            report(f"ropeAndCache with norms {dtype} {heads}/{kv_heads}x{dim}", 0.0, 1e-9, same)
+
         for rows, columns, interleave in ((1, 8, 0), (5, 1536, 0), (33, 8192, 8), (300, 14336, 8), (3, 48, 16)):
             x = (rand(rows, 2 * columns) * 3).to(dtype)
             if interleave:

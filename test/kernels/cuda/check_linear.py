@@ -29,8 +29,10 @@ def check(vt: VtCuda, report):
 
             big = run(top)
             same = all(torch.equal(run(m), big[:m]) for m in sizes)
-            for tuning in (8 | 1 << 8 | 64 << 16, 3 | 2 << 8 | 64 << 16):
-                same &= all(torch.equal(run(m, tuning=tuning), big[:m]) for m in (1, 16, 64))
+            # Narrow and wide units, x in stages (the sign) or held, all of shared memory.
+            for tuning in (8 | 1 << 8 | 64 << 16, 3 | 2 << 8 | 64 << 16, 2 << 8, 1 << 8,
+                           2 << 8 | 1 << 31, 1 << 8 | 1 << 31, 2 << 8 | 54 << 25):
+                same &= all(torch.equal(run(m, tuning=tuning), big[:m]) for m in (1, 8, 9, 16, 32, 64))
             same &= torch.equal(run(16, dtype), big[:16].to(dtype))
             bias = torch.randn(n, device="cuda", generator=g).to(dtype)
             residual = torch.randn(top, n, device="cuda", generator=g).to(dtype)

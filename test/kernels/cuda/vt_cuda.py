@@ -10,6 +10,7 @@ import torch
 HEADER = Path(__file__).parents[3] / "kernels/cuda/vt_cuda.h"
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 DEPENDENT = 1
+EARLY_READS = 2
 
 
 def _structs(header: str) -> dict[str, type]:
@@ -37,7 +38,7 @@ class VtCuda:
         self.structs = _structs(HEADER.read_text())
         self.flags = 0
 
-    def call(self, function: str, struct: str, **fields):
+    def args(self, struct: str, fields: dict):
         args = self.structs[struct]()
         known = dict(args._fields_)
         for name, value in {"flags": self.flags, **fields}.items():
@@ -48,6 +49,10 @@ class VtCuda:
             if isinstance(value, torch.Tensor):
                 value = value.data_ptr()
             setattr(args, name, value)
+        return args
+
+    def call(self, function: str, struct: str, **fields):
+        args = self.args(struct, fields)
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         if getattr(self.lib, function)(ctypes.byref(args), stream) != 0:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
@@ -73,12 +78,14 @@ class VtCuda:
                   num_kv_heads=num_kv_heads, head_dim=len(q_weight), qkv_stride=qkv.stride(0),
                   eps=eps, dtype=DTYPES[qkv.dtype])
 
-    def rope_and_cache(self, qkv, cos_sin, slots, cache, layer, num_heads):
+    def rope_and_cache(self, qkv, cos_sin, slots, cache, layer, num_heads, q_weight=None,
+                       k_weight=None, eps=0.0):
         _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
         self.call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin,
                   slots=slots, kv_cache=cache, num_tokens=len(qkv), num_heads=num_heads,
                   num_kv_heads=num_kv_heads, head_dim=head_dim, num_layers=num_layers, layer=layer,
-                  block_size=block_size, qkv_stride=qkv.stride(0), dtype=DTYPES[qkv.dtype])
+                  block_size=block_size, qkv_stride=qkv.stride(0), dtype=DTYPES[qkv.dtype],
+                  q_weight=q_weight, k_weight=k_weight, eps=eps)
 
     def silu_and_mul(self, out, gate_up, interleave=0):
         self.call("vt_cuda_silu_and_mul", "VtCudaSiluAndMul", out=out, gate_up=gate_up,
@@ -86,13 +93,30 @@ class VtCuda:
                   gate_up_stride=gate_up.stride(0), interleave=interleave,
                   dtype=DTYPES[out.dtype])
 
-    def linear(self, out, x, weight, bias=None, residual=None, tuning=0):
+    def linear_fields(self, out, x, weight, bias=None, residual=None, tuning=0, norm_weight=None,
+                      norm_eps=0.0, silu=False, rope=None):
+        """rope: (cos_sin, slots, cache, layer, num_heads)"""
         (m, k), n = x.shape, weight.shape[0]
-        self.call("vt_cuda_linear", "VtCudaLinear", out=out, x=x, weight=weight, bias=bias,
-                  residual=residual, m=m, n=n, k=k, out_stride=out.stride(0), x_stride=x.stride(0),
-                  weight_stride=weight.stride(0),
-                  residual_stride=0 if residual is None else residual.stride(0),
-                  dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning)
+        fields = dict(out=out, x=x, weight=weight, bias=bias, residual=residual, m=m, n=n, k=k,
+                      out_stride=out.stride(0), x_stride=x.stride(0),
+                      weight_stride=weight.stride(0),
+                      residual_stride=0 if residual is None else residual.stride(0),
+                      dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning,
+                      norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0)
+        if rope is not None:
+            cos_sin, slots, cache, layer, num_heads = rope
+            _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
+            fields.update(epilogue=2, cos_sin=cos_sin, slots=slots, kv_cache=cache, layer=layer,
+                          num_layers=num_layers, block_size=block_size, num_heads=num_heads,
+                          num_kv_heads=num_kv_heads, head_dim=head_dim)
+        return fields
+
+    def linear(self, *args, **more):
+        self.call("vt_cuda_linear", "VtCudaLinear", **self.linear_fields(*args, **more))
+
+    def linear_fuses(self, *args, **more) -> bool:
+        fields = self.linear_fields(*args, **more)
+        return self.lib.vt_cuda_linear_fuses(ctypes.byref(self.args("VtCudaLinear", fields))) == 1
 
     def sample_outputs(self, rows, num_top=-1):
         """Outputs of a step, full of what sample must overwrite."""
@@ -114,9 +138,10 @@ class VtCuda:
                   logits_stride=logits.stride(0), num_top=num_top, **table.fields, **outputs)
         return outputs
 
-    def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0):
+    def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
+                       lists=None):
         device = query_start.device
-        lists = {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
+        lists = lists or {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "work_counts": torch.zeros(2, dtype=torch.int32, device=device)}
         self.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=query_start,
@@ -125,7 +150,7 @@ class VtCuda:
         return lists
 
     def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,
-                  scale, window=0, max_decode_work=1 << 20, max_prefill_work=1 << 20):
+                  scale, window=0, max_decode_work=1 << 20, max_prefill_work=1 << 20, early=False):
         _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
         self.call("vt_cuda_attention", "VtCudaAttention", out=out, qkv=qkv, kv_cache=cache,
                   block_tables=block_tables, scratch=scratch, counters=counters,
@@ -134,4 +159,4 @@ class VtCuda:
                   max_num_blocks=block_tables.shape[1], qkv_stride=qkv.stride(0),
                   out_stride=out.stride(0), window=window, scale=scale, dtype=DTYPES[out.dtype],
                   max_decode_work=max_decode_work, max_prefill_work=max_prefill_work,
-                  **lists)
+                  flags=self.flags | (EARLY_READS if early else 0), **lists)

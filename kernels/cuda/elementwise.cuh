@@ -1,0 +1,66 @@
+// The arithmetic of rmsNorm, rope and silu, written once: the kernels of these ops and the fused
+// ends of linear share it, so that they give the same bits. Knows nothing of threads' shares, but
+// for the summation tree of rmsNorm.
+#ifndef VT_CUDA_ELEMENTWISE_CUH_
+#define VT_CUDA_ELEMENTWISE_CUH_
+
+#include "common.cuh"
+
+namespace vt {
+
+/**
+ * Threads of rmsNorm's tree: one adds the 16-byte pieces thread, thread + threads, .. ascending,
+ * elements ascending; lanes fold pairwise at distance 16, 8, 4, 2, 1; warps ascending.
+ */
+__host__ __device__ __forceinline__ int norm_threads(int columns) {
+  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
+}
+
+__device__ __forceinline__ float sum_of_squares(const float (&values)[8], float sum) {
+#pragma unroll
+  for (int e = 0; e < 8; e++) sum = __fadd_rn(sum, __fmul_rn(values[e], values[e]));
+  return sum;
+}
+
+__device__ __forceinline__ float warp_sum(float sum) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+  return sum;
+}
+
+/** 1 / sqrt(mean + eps) of a sum of squares. */
+__device__ __forceinline__ float norm_scale(float sum, int columns, float eps) {
+  return __frcp_rn(__fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(columns)), eps)));
+}
+
+/** values *= scale * weight, each product rounded. */
+__device__ __forceinline__ void apply_norm(float (&values)[8], float scale,
+                                           const float (&weight)[8]) {
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = __fmul_rn(__fmul_rn(values[e], scale), weight[e]);
+}
+
+/** (a, b) turned by the angle of (cos, sin). */
+__device__ __forceinline__ void rotate(float& a, float& b, float cos, float sin) {
+  const float x = a;
+  a = __fsub_rn(__fmul_rn(x, cos), __fmul_rn(b, sin));
+  b = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(x, sin));
+}
+
+/** silu(gate) * up; silu(x) = x / (1 + exp(-x)). */
+__device__ __forceinline__ float silu_times(float gate, float up) {
+  return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0f, expf(-gate))), up);
+}
+
+/** Element offset of the first key of a slot, head 0; its value lies `num_kv_heads` heads on. */
+__device__ __forceinline__ int64_t slot_offset(int slot, int block_size, int num_layers, int layer,
+                                               int num_kv_heads, int head_dim) {
+  const int64_t head_size = static_cast<int64_t>(block_size) * head_dim;
+  return (static_cast<int64_t>(slot / block_size) * num_layers + layer) * 2 * num_kv_heads *
+             head_size +
+         slot % block_size * head_dim;
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_ELEMENTWISE_CUH_

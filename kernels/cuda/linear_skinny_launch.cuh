@@ -1,0 +1,159 @@
+// The host's side of linear_skinny: which of its kernels a shape takes, and their tensor maps.
+#ifndef VT_CUDA_LINEAR_SKINNY_LAUNCH_CUH_
+#define VT_CUDA_LINEAR_SKINNY_LAUNCH_CUH_
+
+#include "linear_skinny.cuh"
+
+namespace vt {
+
+/** Shared memory of a block where two are to fit on a multiprocessor, and where it is alone. */
+constexpr int kLimitShared = 112 * 1024;
+constexpr int kLimitAlone = 216 * 1024;
+
+/** How a call is cut: never changes the result. */
+struct SkinnyPlan {
+  int warps;
+  bool wide;
+  int columns;
+  int limit;  // bytes of shared memory
+  bool holds_x;
+};
+
+/** Rows of x in a stage, where it is not held. */
+inline int staged_rows(int m) { return m <= 8 ? 8 : m <= 16 ? 16 : m <= 32 ? 32 : 64; }
+
+/** By shape, as measured, or as `tuning` asks. */
+inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
+  SkinnyPlan plan = {};
+  const int tuned_tiles = args.tuning >> 8 & 255;
+  const int tuned_limit = args.tuning >> 25 & 63;
+  const int held_bytes = args.m * held_stride(args.k, 256);
+  // Half of a multiprocessor's shared memory, so that the next kernel fits beside; all of it where
+  // x has many rows.
+  plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : args.m <= 32 ? kLimitShared : kLimitAlone;
+  // Of more than 8 rows each multiprocessor fetches so much that it rather begins with a part.
+  plan.holds_x = args.norm_weight != nullptr ||
+                 (args.m <= 8 && args.tuning >= 0 && held_bytes <= kHeldLimit);
+  // Wide units where an epilogue needs them, or, for few rows, where they come out even.
+  const int multiprocessors = num_multiprocessors();
+  const int runs = (args.n + 7) / 8;
+  const int runs_each = (runs + multiprocessors - 1) / multiprocessors;
+  const bool even = (runs_each % 2 == 0 && runs_each > 2) || runs_each > 8;
+  plan.wide = args.epilogue != VT_CUDA_PLAIN || (args.m <= 8 && even);
+  if (tuned_tiles != 0) plan.wide = tuned_tiles == 2;
+  const int unit_rows = plan.wide ? 16 : 8;
+  plan.warps = args.tuning & 255;
+  if (plan.warps == 0) {
+    const int units = (args.n + unit_rows - 1) / unit_rows;
+    const int units_each = (units + multiprocessors - 1) / multiprocessors;
+    const int passes = units_each == kMaxWarps ? 2 : (units_each + kMaxWarps - 1) / kMaxWarps;
+    plan.warps = (units_each + passes - 1) / passes;
+  }
+  plan.columns = args.tuning >> 16 & 511;
+  if (plan.columns == 0) {
+    // The widest stage of which at least four fit.
+    const int rows = plan.warps * unit_rows + (plan.holds_x ? 0 : staged_rows(args.m));
+    const int room = plan.limit - kHeaderBytes - (plan.holds_x ? held_bytes : 0);
+    plan.columns = args.k % 64 == 0 ? 256 : 64;
+    while (plan.columns > 64 && rows * plan.columns * 2 * 4 > room) plan.columns /= 2;
+  }
+  return plan;
+}
+
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX>
+int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream) {
+  constexpr int kUnitRows = kWide ? 16 : 8;
+  SkinnyParams params = {};
+  params.args = args;
+  params.warps = plan.warps;
+  params.units = (args.n + kUnitRows - 1) / kUnitRows;
+  params.x_rows = kHoldsX ? args.m : staged_rows(args.m);
+  params.x_stride = held_stride(args.k, kColumns);
+  params.pairs =
+      args.n % 2 == 0 && args.out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
+
+  const int grid = min(num_multiprocessors(), params.units);
+  const int held_bytes = kHoldsX ? args.m * params.x_stride : 0;
+  const int stage_bytes = (plan.warps * kUnitRows + (kHoldsX ? 0 : params.x_rows)) * kColumns * 2;
+  const int units_each = (params.units + grid - 1) / grid;
+  const int steps =
+      (units_each + plan.warps - 1) / plan.warps * ((args.k + kColumns - 1) / kColumns);
+  params.num_stages =
+      min(min(kMaxStages, steps), (plan.limit - kHeaderBytes - held_bytes) / stage_bytes);
+  VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
+             stage_bytes);
+
+  // Where k is not in groups of 64 columns, a box is one group wide.
+  const bool grouped = args.k % 64 == 0;
+  VT_REQUIRE(grouped || kColumns == 64, "linear: tuning asks for stages of %d columns at k %d",
+             kColumns, args.k);
+  const int64_t columns = grouped ? 64 : args.k;
+  const int64_t groups = grouped ? args.k / 64 : 1;
+  const int box_groups = kColumns / 64;
+  const int64_t weight_row = static_cast<int64_t>(args.weight_stride) * 2;
+  const int64_t x_row = static_cast<int64_t>(args.x_stride) * 2;
+  // For rope a unit is 8 rows of the first half of a head and their partners in the second.
+  const bool halves = args.epilogue == VT_CUDA_ROPE_AND_CACHE;
+  const int64_t rows = halves ? args.head_dim / 2 : args.n;
+  if (make_tensor_map(&params.weight, args.weight, {columns, rows, args.n / rows, groups},
+                      {weight_row, weight_row * rows, 128},
+                      {64, halves ? 8 : kUnitRows, halves ? 2 : 1, box_groups}) != 0) {
+    return -1;
+  }
+  if (!kHoldsX &&
+      make_tensor_map(&params.x, args.x, {columns, args.m, 1, groups}, {x_row, x_row * args.m, 128},
+                      {64, params.x_rows, 1, box_groups}) != 0) {
+    return -1;
+  }
+  const int workers = args.norm_weight != nullptr ? kNormWarps
+                      : kHoldsX                   ? max(plan.warps, 4)
+                                                  : plan.warps;
+  return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX>, dim3(grid),
+                dim3((workers + (kHoldsX ? 1 : 2)) * 32),
+                kHeaderBytes + params.num_stages * stage_bytes + held_bytes, args.flags, stream,
+                params);
+}
+
+template <typename T, bool kWide, int kXTiles, bool kHoldsX>
+int linear_skinny_by_columns(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream) {
+  switch (plan.columns) {
+    case 64:
+      return launch_skinny<T, kWide, kXTiles, 64, kHoldsX>(args, plan, stream);
+    case 128:
+      return launch_skinny<T, kWide, kXTiles, 128, kHoldsX>(args, plan, stream);
+    case 256:
+      return launch_skinny<T, kWide, kXTiles, 256, kHoldsX>(args, plan, stream);
+    default:
+      return fail("linear: tuning asks for stages of %d columns", plan.columns);
+  }
+}
+
+/** The kernel for this shape. */
+template <typename T>
+int linear_skinny_by_shape(const VtCudaLinear& args, void* stream) {
+  const SkinnyPlan plan = plan_skinny(args);
+  VT_REQUIRE(plan.warps >= 1 && plan.warps <= kMaxWarps, "linear: tuning asks for %d warps",
+             plan.warps);
+  VT_REQUIRE(plan.wide || args.epilogue == VT_CUDA_PLAIN,
+             "linear: tuning asks for narrow units with an epilogue");
+#define VT_CASE(ROWS, WIDE, TILES, HOLDS)                                       \
+  if (args.m <= ROWS && plan.wide == WIDE && plan.holds_x == HOLDS) {           \
+    return linear_skinny_by_columns<T, WIDE, TILES, HOLDS>(args, plan, stream); \
+  }
+  VT_CASE(8, true, 1, true)
+  VT_CASE(16, true, 2, true)
+  VT_CASE(16, false, 1, true)
+  VT_CASE(8, true, 1, false)
+  VT_CASE(16, true, 2, false)
+  VT_CASE(32, true, 4, false)
+  VT_CASE(64, true, 8, false)
+  VT_CASE(16, false, 1, false)
+  VT_CASE(32, false, 2, false)
+  VT_CASE(64, false, 4, false)
+#undef VT_CASE
+  return fail("linear: no kernel for m %d", args.m);
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_LINEAR_SKINNY_LAUNCH_CUH_

@@ -1,0 +1,163 @@
+// The prologue of linear_skinny where x lies in shared memory as a whole: as it is, or normalised
+// with the bits of rmsNorm.
+#ifndef VT_CUDA_LINEAR_X_CUH_
+#define VT_CUDA_LINEAR_X_CUH_
+
+#include "linear.cuh"
+
+namespace vt {
+
+/** Warps that normalise: twice or once the warps of rmsNorm's tree. */
+constexpr int kNormWarps = 8;
+/** Widest row whose tree is one block of them. */
+constexpr int kMaxNormColumns = 4096;
+/** Shared memory that x may take: two blocks are to fit on a multiprocessor. */
+constexpr int kHeldLimit = 66 * 1024;
+/** Rows one warp has under way. */
+constexpr int kNormRows = 4;
+
+/** Where x lies: rows of `stride` bytes, zeros from `columns` to `padded`. */
+struct HeldX {
+  uint8_t* rows;
+  int stride;
+  int padded;
+};
+
+/** Bytes between rows: ldmatrix meets no bank twice. */
+inline int held_stride(int k, int columns) {
+  return (k + columns - 1) / columns * columns * 2 + 16;
+}
+
+/** Rows of x of which a norm is built. */
+inline int max_norm_rows(int k) {
+  if (k > kMaxNormColumns) return 0;
+  const int rows = kHeldLimit / held_stride(k, 256);
+  return rows < 16 ? rows : 16;
+}
+
+/** A barrier of the first `threads` threads of the block. */
+__device__ __forceinline__ void sync_workers(int threads) {
+  asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
+}
+
+/** x as it is, by the first `threads` threads. */
+template <typename T>
+__device__ __forceinline__ void hold_x(const VtCudaLinear& args, const HeldX& x, int threads) {
+  for (int m = 0; m < args.m; m++) {
+    const T* from = static_cast<const T*>(args.x) + static_cast<int64_t>(m) * args.x_stride;
+    const uint32_t to = shared_address(x.rows) + m * x.stride;
+    for (int i = threadIdx.x; i < x.padded / 8; i += threads) {
+      const bool valid = i < args.k / 8;
+      copy16_async(to + i * 16, valid ? from + i * 8 : from, valid);
+    }
+  }
+  commit_copies();
+  wait_copies<0>();
+  sync_workers(threads);
+}
+
+/** The weights that a thread multiplies with: those of its pieces, the same in every row. */
+struct NormWeights {
+  uint4 pieces[2];
+};
+
+template <typename T>
+__device__ __forceinline__ NormWeights load_norm_weights(const VtCudaLinear& args) {
+  NormWeights weights = {};
+  const int tree = norm_threads(args.k);
+#pragma unroll
+  for (int p = 0; p < 2; p++) {
+    const int i = threadIdx.x % tree + p * tree;
+    if (i < args.k / 8) weights.pieces[p] = static_cast<const uint4*>(args.norm_weight)[i];
+  }
+  return weights;
+}
+
+template <typename T>
+__device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) {
+  load8(reinterpret_cast<const T*>(&words), values);
+}
+
+/** The normalised x, by kNormWarps warps; `sums` has room for 16 rows of 8. */
+template <typename T>
+__device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, const HeldX& x,
+                                                  const NormWeights& weights, float* sums) {
+  const int tree = norm_threads(args.k);
+  const int tree_warps = tree / 32;
+  const int pieces = args.k / 8;
+  const int lane = threadIdx.x % 32;
+  const int first_row = threadIdx.x / tree;
+  const int row_step = kNormWarps * 32 / tree;
+  const int thread = threadIdx.x % tree;  // of the tree
+  // Every thread reads and writes the same pieces of its rows throughout: barriers are for sums.
+  for (int m0 = first_row; m0 < args.m; m0 += kNormRows * row_step) {
+    uint4 raw[kNormRows][2];
+#pragma unroll
+    for (int r = 0; r < kNormRows; r++) {
+      const int m = m0 + r * row_step;
+#pragma unroll
+      for (int p = 0; p < 2; p++) {
+        const int i = thread + p * tree;
+        if (m >= args.m || i >= pieces) continue;
+        raw[r][p] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(args.x) +
+                                                          static_cast<int64_t>(m) * args.x_stride) +
+                           i);
+      }
+    }
+    float sum[kNormRows] = {};
+#pragma unroll
+    for (int r = 0; r < kNormRows; r++) {
+      const int m = m0 + r * row_step;
+#pragma unroll
+      for (int p = 0; p < 2; p++) {
+        const int i = thread + p * tree;
+        if (m >= args.m || i >= pieces) continue;
+        float values[8];
+        unpack8<T>(raw[r][p], values);
+        sum[r] = sum_of_squares(values, sum[r]);
+        *reinterpret_cast<uint4*>(x.rows + m * x.stride + i * 16) = raw[r][p];
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kNormRows; r++) {
+      const int m = m0 + r * row_step;
+      if (m >= args.m) break;
+      sum[r] = warp_sum(sum[r]);
+      if (lane == 0) sums[m * 8 + thread / 32] = sum[r];
+    }
+  }
+  sync_workers(kNormWarps * 32);
+  // Lane m has the scale of row m.
+  float scale = 0.0f;
+  if (lane < args.m) {
+    float total = 0.0f;
+    for (int w = 0; w < tree_warps; w++) total = __fadd_rn(total, sums[lane * 8 + w]);
+    scale = norm_scale(total, args.k, args.norm_eps);
+  }
+#pragma unroll 2
+  for (int m = first_row; m < args.m; m += row_step) {
+    const float row_scale = __shfl_sync(~0u, scale, m);
+#pragma unroll
+    for (int p = 0; p < 2; p++) {
+      const int i = thread + p * tree;
+      if (i >= pieces) continue;
+      T* at = reinterpret_cast<T*>(x.rows + m * x.stride + i * 16);
+      float values[8];
+      float weight[8];
+      load8(at, values);
+      unpack8<T>(weights.pieces[p], weight);
+      apply_norm(values, row_scale, weight);
+      store8(at, values);
+    }
+  }
+  for (int m = first_row; m < args.m; m += row_step) {
+    for (int i = pieces + thread; i < x.padded / 8; i += tree) {
+      *reinterpret_cast<uint4*>(x.rows + m * x.stride + i * 16) = make_uint4(0, 0, 0, 0);
+    }
+  }
+  sync_workers(kNormWarps * 32);
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_LINEAR_X_CUH_

@@ -1,0 +1,118 @@
+"""Decode steps of whole models as chains of kernels, fused and op by op: what bench-gpu.py predicts
+the batch-1 rows from. Random weights; the sampler and the host are not in it."""
+
+import torch
+
+# hidden, layers, heads, KV heads, head_dim, intermediate, vocabulary, q/k norms
+MODELS = {"Llama-3.2-1B": (2048, 16, 32, 8, 64, 8192, 128256, False),
+          "Llama-3.1-8B": (4096, 32, 32, 8, 128, 14336, 128256, False),
+          "Qwen3-0.6B": (1024, 28, 16, 8, 128, 3072, 151936, True)}
+BLOCK = 16
+
+
+class Chain:
+    """One decode step of `rows` rows with `context` keys each."""
+
+    def __init__(self, vt, name, rows, context, max_context=4096):
+        (self.hidden, self.layers, self.heads, self.kv_heads, self.dim, self.gate, vocab,
+         self.qk_norm) = MODELS[name]
+        self.vt, self.rows = vt, rows
+        dtype = dict(device="cuda", dtype=torch.bfloat16)
+        columns = (self.heads + 2 * self.kv_heads) * self.dim
+        weight = lambda n, k: torch.empty(n, k, **dtype).normal_(std=k**-0.5)
+        ones = lambda n: torch.ones(n, **dtype)
+        self.weights = [dict(norm1=ones(self.hidden), qkv=weight(columns, self.hidden),
+                             q=ones(self.dim), k=ones(self.dim),
+                             o=weight(self.hidden, self.heads * self.dim), norm2=ones(self.hidden),
+                             gate_up=weight(2 * self.gate, self.hidden),
+                             down=weight(self.hidden, self.gate)) for _ in range(self.layers)]
+        self.norm, self.head = ones(self.hidden), weight(vocab, self.hidden)
+        self.table = weight(1000, self.hidden)
+        self.bytes = sum(w.numel() * 2 for layer in self.weights for w in layer.values())
+        self.bytes += self.head.numel() * 2
+        self.bytes += rows * context * self.kv_heads * self.dim * 4 * self.layers
+
+        blocks = rows * ((context + BLOCK - 1) // BLOCK)
+        self.cache = torch.empty(blocks + 1, self.layers, 2, self.kv_heads, BLOCK, self.dim,
+                                 **dtype).normal_()
+        ints = lambda *a: torch.arange(*a, dtype=torch.int32, device="cuda")
+        order = (torch.randperm(blocks, device="cuda") + 1).int().view(rows, -1)
+        self.tables = torch.zeros(rows, max_context // BLOCK, dtype=torch.int32, device="cuda")
+        self.tables[:, :order.shape[1]] = order
+        self.slots = order[:, (context - 1) // BLOCK] * BLOCK + (context - 1) % BLOCK
+        self.positions = torch.full((rows,), context - 1, dtype=torch.int32, device="cuda")
+        self.query_start, self.tokens = ints(rows + 1), ints(rows)
+        self.seq_lens = self.positions + 1
+        # What a graph must allow for: the chunks of the longest context.
+        self.max_work = rows * (max_context // 256)
+        self.lists = vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
+                                       self.max_work)
+        empty = lambda n, kind=torch.bfloat16: torch.empty(rows, n, device="cuda", dtype=kind)
+        self.x, self.normed, self.made = empty(self.hidden), empty(self.hidden), empty(columns)
+        self.attended, self.gated = empty(self.heads * self.dim), empty(self.gate)
+        self.gate_up, self.logits = empty(2 * self.gate), empty(vocab, torch.float32)
+        self.cos_sin = empty(self.dim, torch.float32)
+        self.inv_freq = 5e5 ** (-torch.arange(self.dim // 2, device="cuda") / (self.dim / 2))
+        self.scratch = torch.empty(self.max_work * self.kv_heads, 16, self.dim + 2, device="cuda")
+        self.counters = torch.zeros(rows * self.kv_heads, dtype=torch.int32, device="cuda")
+
+    def linear(self, out, x, weight, norm=None, silu=False, rope=None, residual=None, fused=True,
+               tuning=0):
+        """One launch where that is built and wanted, else op by op."""
+        args = dict(norm_weight=norm, norm_eps=1e-5, silu=silu, rope=rope, residual=residual)
+        if fused and self.vt.linear_fuses(out, x, weight, **args):
+            self.vt.linear(out, x, weight, tuning=tuning, **args)
+            return
+        if norm is not None:
+            self.vt.rms_norm(self.normed, x, norm, 1e-5)
+            x = self.normed
+        self.vt.linear(self.gate_up if silu else out, x, weight, residual=residual)
+        if silu:
+            self.vt.silu_and_mul(out, self.gate_up, 8)
+        if rope is not None:
+            self.vt.rope_and_cache(out, *rope)
+
+    def step(self, fused=True, tuning={}):
+        """Queues the step. tuning: by name of the linear."""
+        vt = self.vt
+        tune = lambda name: tuning.get(name, 0)
+        vt.rope_cos_sin(self.cos_sin, self.inv_freq, self.positions, 1.0)
+        vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
+                          self.max_work, lists=self.lists)
+        vt.gather("vt_cuda_embedding", self.x, self.table, self.tokens)
+        for i, w in enumerate(self.weights):
+            rope = (self.cos_sin, self.slots, self.cache, i, self.heads)
+            if self.qk_norm:
+                self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], fused=fused,
+                            tuning=tune("qkv"))
+                if fused:
+                    vt.rope_and_cache(self.made, *rope, w["q"], w["k"], 1e-6)
+                else:
+                    vt.head_rms_norm(self.made, w["q"], w["k"], self.heads, self.kv_heads, 1e-6)
+                    vt.rope_and_cache(self.made, *rope)
+            else:
+                self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], rope=rope, fused=fused,
+                            tuning=tune("qkv"))
+            vt.attention(self.attended, self.made, self.cache, self.tables, self.lists,
+                         self.scratch, self.counters, i, self.heads, self.dim**-0.5,
+                         max_decode_work=self.max_work, max_prefill_work=0, early=fused)
+            self.linear(self.x, self.attended, w["o"], residual=self.x, tuning=tune("o"))
+            self.linear(self.gated, self.x, w["gate_up"], norm=w["norm2"], silu=True, fused=fused,
+                        tuning=tune("gate_up"))
+            self.linear(self.x, self.gated, w["down"], residual=self.x, tuning=tune("down"))
+        self.linear(self.logits, self.x, self.head, norm=self.norm, fused=fused,
+                    tuning=tune("head"))
+
+
+def layer_times(vt, bandwidth, graph_us):
+    print("\n| decode step, bf16, context 288, no sampler | bytes at the read bandwidth | fused | op by op |")
+    print("| --- | --- | --- | --- |")
+    for name in MODELS:
+        for rows in (1, 8, 16):
+            chain = Chain(vt, name, rows, 288)
+            fused, single = (graph_us(vt, [lambda: chain.step(fused)], 1) / 1e3
+                             for fused in (True, False))
+            limit = chain.bytes / bandwidth / 1e6
+            print(f"| {name}, batch {rows} | {limit:.3f} ms | {fused:.3f} ms ({limit / fused:.0%}) | "
+                  f"{single:.3f} ms ({limit / single:.0%}) |", flush=True)
+            del chain
