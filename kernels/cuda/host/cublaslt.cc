@@ -147,12 +147,14 @@ int CublasLt::linear(const VtCudaLinear& args, const lt::Algorithm& algorithm, v
   const std::lock_guard<std::mutex> lock(mutex_);
   const float one = 1, zero = 0;
   const bool adds = args.residual != nullptr;
+  // In place is promised where both are one layout, and C is the output where nothing is added.
+  const bool apart = adds && args.residual != args.out;
   lt::Status status = describe(args);
   if (status == lt::kSuccess)
     status = lt_.Matmul(handle_, matmul_, &one, args.weight, weight_, args.x, x_,
-                        adds ? &one : &zero, adds ? args.residual : args.out, residual_, args.out,
-                        out_, &algorithm, workspace, workspace_bytes,
-                        static_cast<cudaStream_t>(stream));
+                        adds ? &one : &zero, adds ? args.residual : args.out,
+                        apart ? residual_ : out_, args.out, out_, &algorithm, workspace,
+                        workspace_bytes, static_cast<cudaStream_t>(stream));
   if (status == lt::kSuccess) return 0;
   return fail("linear: cuBLASLt refused %d x %d x %d: status %d", args.m, args.n, args.k, status);
 }
