@@ -1,7 +1,7 @@
 // Which GPU this machine has for the cuda backend, asked through the native addon: the command line
 // needs to know before a worker runs. Loads no kernels; the driver is initialised only where it is
 // installed.
-import { loadNative, nativeFolders } from './native.ts';
+import { cudaFolders, loadNative } from './native.ts';
 
 export interface CudaDevice {
   readonly name: string;
@@ -21,7 +21,7 @@ export async function findCudaDevice(): Promise<CudaAnswer> {
     const addon = loadNative('kernels') as {
       cudaDevice(folders: readonly string[]): Promise<CudaDevice>;
     };
-    return { device: await addon.cudaDevice(nativeFolders()) };
+    return { device: await addon.cudaDevice(cudaFolders()) };
   } catch (error) {
     return { device: null, reason: error instanceof Error ? error.message : String(error) };
   }

@@ -3,7 +3,7 @@
 // business.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { packageRoot } from './package-root.ts';
 
 /** Set by scripts/vllm-ts.mjs, which knows: the build, the package's own, or the user's cache. */
@@ -24,6 +24,20 @@ export function nativeFolders(): string[] {
   if (handedDown !== undefined) return [handedDown];
   const target = nativeTarget();
   return ['build', 'prebuilds'].map((folder) => join(packageRoot, folder, target));
+}
+
+/** A folder that holds libvt_cuda.so, before all others. */
+export const cudaDirEnv = 'VLLM_TS_CUDA_DIR';
+
+/** Folders that may hold libvt_cuda.so: it is never compiled into the user's cache. */
+export function cudaFolders(): string[] {
+  const first = [process.env[cudaDirEnv], process.env[nativeDirEnv]].filter(
+    (folder) => folder !== undefined,
+  );
+  const handedDown = process.env[nativeDirEnv];
+  // The folder that was handed down is named by the target.
+  const target = handedDown === undefined ? nativeTarget() : basename(handedDown);
+  return [...first, ...['build', 'prebuilds'].map((folder) => join(packageRoot, folder, target))];
 }
 
 /** Loads `<name>.node`. Throws an error that says how to build it. */

@@ -1,7 +1,7 @@
 // The CUDA backend: the Backend interface over the addon's CudaBackend, which opens libvt_cuda.so.
 // What it computes lies in kernels/cuda.
 import { KernelError } from '../common/errors.ts';
-import { nativeFolders } from '../common/native.ts';
+import { cudaFolders } from '../common/native.ts';
 import { loadAddon, type NativeCudaBackend } from './addon.ts';
 import type { BackendInfo, BackendLoad } from './backend.ts';
 import { NativeBackend } from './native-backend.ts';
@@ -30,7 +30,7 @@ export class CudaBackend extends NativeBackend<NativeCudaBackend> {
       kvCacheMemoryBytes: wantedBytes ?? 0,
       memoryUtilization: load.memoryUtilization,
       fastMath: load.fastMath,
-      folders: nativeFolders(),
+      folders: cudaFolders(),
       libraryPath: process.env[cudaLibsEnv] ?? '',
     });
     return { device, memory, numBlocks, notes: notes.split('\n').filter((line) => line !== '') };

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Test } from 'tap';
-import { nativeDirEnv } from '../../../common/native.ts';
+import { cudaDirEnv } from '../../../common/native.ts';
 import { packageRoot } from '../../../common/package-root.ts';
 
 interface Compiler {
@@ -33,5 +33,5 @@ export async function fakeLibrary(t: Test, ...defines: string[]): Promise<Enviro
   compile(source, ...defines, '-o', join(folder, 'libvt_cuda.so'));
   writeFileSync(join(folder, 'driver.cc'), 'int fake_driver;\n');
   compile(join(folder, 'driver.cc'), '-o', join(folder, 'libcuda.so.1'));
-  return { ...process.env, LD_LIBRARY_PATH: folder, [nativeDirEnv]: folder };
+  return { ...process.env, LD_LIBRARY_PATH: folder, [cudaDirEnv]: folder };
 }
