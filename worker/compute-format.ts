@@ -11,6 +11,8 @@ export interface ComputeFormat {
   readonly kvDtype: ModelConfig['dtype'];
   /** Gate and up rows alternate in groups of this many; 0 = gate rows, then up rows. */
   readonly interleave: number;
+  /** Whether a linear may write over its residual. */
+  readonly residualInPlace: boolean;
   /** What the operator should know of these choices. */
   readonly notes: readonly string[];
 }
@@ -37,7 +39,8 @@ function hostFormat({ device, dtype, kvCacheDtype, model }: FormatSlice): Comput
     );
   if (device === 'cpu' && kvDtype === 'f16')
     throw badFlag('--kv-cache-dtype f16 is not built on cpu; supported: f32, bf16');
-  return { actDtype, weightDtype: model.dtype, kvDtype, interleave: 0, notes: [] };
+  const weightDtype = model.dtype;
+  return { actDtype, weightDtype, kvDtype, interleave: 0, residualInPlace: true, notes: [] };
 }
 
 /** cuda: one 16-bit dtype for all. */
@@ -55,7 +58,9 @@ function cudaFormat({ dtype, kvCacheDtype, model, blockSize }: FormatSlice): Com
   if (blockSize < 16 || (blockSize & (blockSize - 1)) !== 0)
     throw badFlag(`--block-size: ${blockSize} is not built on cuda; it takes 16, 32, 64, ...`);
   checkCudaModel(model);
-  return { actDtype: act, weightDtype: act, kvDtype: act, interleave: 8, notes };
+  const dtypes = { actDtype: act, weightDtype: act, kvDtype: act };
+  // In place cuBLASLt rounds a sum twice, and our own kernel for many rows is slow.
+  return { ...dtypes, interleave: 8, residualInPlace: false, notes };
 }
 
 function checkCudaModel(model: ModelConfig): void {

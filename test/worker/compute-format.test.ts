@@ -18,8 +18,8 @@ const format = (options: Partial<Slice> = {}, model: Partial<ModelConfig> = {}) 
   computeFormat({ ...auto, ...options, model: { ...demo, ...model } });
 
 t.test('cuda computes in the dtype of the model, weights and KV alike', (t) => {
-  const bf16 = { actDtype: 'bf16', weightDtype: 'bf16', kvDtype: 'bf16', interleave: 8, notes: [] };
-  t.same(format(), bf16);
+  const bf16 = { actDtype: 'bf16', weightDtype: 'bf16', kvDtype: 'bf16' };
+  t.same(format(), { ...bf16, interleave: 8, residualInPlace: false, notes: [] });
   t.match(format({}, { dtype: 'f16' }), { actDtype: 'f16', weightDtype: 'f16', kvDtype: 'f16' });
   t.match(format({ dtype: 'f16' }), { actDtype: 'f16', weightDtype: 'f16', kvDtype: 'f16' });
   t.match(format({ kvCacheDtype: 'bf16' }), bf16);
@@ -31,8 +31,8 @@ t.test('cuda computes in the dtype of the model, weights and KV alike', (t) => {
 });
 
 t.test('cpu computes in f32 and keeps the weights of the checkpoint', (t) => {
-  const cpu = { actDtype: 'f32', weightDtype: 'bf16', kvDtype: 'f32', interleave: 0, notes: [] };
-  t.same(format({ device: 'cpu' }), cpu);
+  const cpu = { actDtype: 'f32', weightDtype: 'bf16', kvDtype: 'f32' };
+  t.same(format({ device: 'cpu' }), { ...cpu, interleave: 0, residualInPlace: true, notes: [] });
   t.match(format({ device: 'cpu', kvCacheDtype: 'bf16' }), { kvDtype: 'bf16' });
   t.end();
 });

@@ -86,6 +86,23 @@ t.test('the arena reuses memory, whatever the number of layers', (t) => {
   t.end();
 });
 
+t.test(
+  'a backend whose linears cannot write over their residual gets other memory for them',
+  (t) => {
+    const shared = (residualInPlace: boolean) => {
+      const { ops, buffers } = buildProgram(demo, { ...options, residualInPlace });
+      return ops.filter(({ args: { out, residual } }) => {
+        if (!out || !residual || !('buffer' in out) || !('buffer' in residual)) return false;
+        const [a, b] = [buffers[out.buffer]!, buffers[residual.buffer]!];
+        return a.offset < b.offset + b.columns * 96 * 4 && b.offset < a.offset + a.columns * 96 * 4;
+      }).length;
+    };
+    t.equal(shared(true), 2, 'o_proj and down_proj');
+    t.equal(shared(false), 0);
+    t.end();
+  },
+);
+
 t.test('what the ops from gatherLogitRows on read survives them, for they may run again', (t) => {
   // Logits so large that the planner would like the residual stream's place for them.
   t.doesNotThrow(() => buildProgram(demo, { ...options, maxNumTokens: 8, maxNumLogits: 64 }));

@@ -7,7 +7,7 @@ import { tensorArg, type Node, type Tensor } from './graph.ts';
 export const arenaAlignment = 256;
 
 export interface ArenaPlan {
-  /** Storage of each tensor; a linear's out shares that of its residual if that dies there. */
+  /** Storage of each tensor; a linear's out may share that of its residual if that dies there. */
   readonly storageOf: ReadonlyMap<Tensor, Tensor>;
   readonly offsets: ReadonlyMap<Tensor, number>;
   readonly bytes: number;
@@ -23,6 +23,7 @@ interface Life {
 export function planArena(
   nodes: readonly Node[],
   maxRows: Readonly<Record<SymbolicSize, number>>,
+  residualInPlace: boolean,
 ): ArenaPlan {
   const lives = new Map<Tensor, Life>();
   const storageOf = new Map<Tensor, Tensor>();
@@ -31,7 +32,7 @@ export function planArena(
     const out = node.args['out'];
     if (out?.kind !== 'tensor') return;
     const residual = node.op === 'linear' && 'residual' in node.args && tensorArg(node, 'residual');
-    if (residual && canReuse(node, residual, lastUses.get(residual) === index)) {
+    if (residualInPlace && residual && canReuse(node, residual, lastUses.get(residual) === index)) {
       const storage = storageOf.get(residual)!;
       storageOf.set(out, storage);
       lives.get(storage)!.last = lastUses.get(out) ?? index;

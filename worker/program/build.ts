@@ -21,6 +21,8 @@ export interface BuildOptions {
   readonly kvDtype: Dtype;
   /** Gate and up rows alternate in groups of this many; 0 = gate rows, then up rows. */
   readonly interleave: number;
+  /** Whether a linear may write over its residual; it may where this is not given. */
+  readonly residualInPlace?: boolean;
   /** Most tokens of a step; most logit rows of one pass over the ops from gatherLogitRows on. */
   readonly maxNumTokens: number;
   readonly maxNumLogits: number;
@@ -44,9 +46,10 @@ function fuse(nodes: readonly Node[], interleave: number): Node[] {
 
 /** Nodes to ops over buffers and weights by index. */
 function lower(nodes: readonly Node[], config: ModelConfig, options: BuildOptions): Program {
-  const { actDtype, kvDtype, maxNumTokens, maxNumLogits } = options;
+  const { actDtype, kvDtype, maxNumTokens, maxNumLogits, residualInPlace = true } = options;
   const { numLayers, numKvHeads, headDim, slidingWindow: window, vocabSize } = config;
-  const plan = planArena(nodes, { numTokens: maxNumTokens, numLogits: maxNumLogits });
+  const maxRows = { numTokens: maxNumTokens, numLogits: maxNumLogits };
+  const plan = planArena(nodes, maxRows, residualInPlace);
   const buffers = new Indexed<Tensor>();
   const weights = new Indexed<Weight>();
   const refOf = (arg: Tensor | Weight): ArgRef =>

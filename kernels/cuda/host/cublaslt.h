@@ -42,7 +42,7 @@ class CublasLt {
   /// Whether this version and device can run it for these sizes.
   bool can_run(const VtCudaLinear& args, const lt::Algorithm& algorithm,
                std::size_t workspace_bytes) const;
-  /// As vt_cuda_linear. `out` may be `residual`.
+  /// As vt_cuda_linear, of what it takes.
   int linear(const VtCudaLinear& args, const lt::Algorithm& algorithm, void* workspace,
              std::size_t workspace_bytes, void* stream) const;
 

@@ -15,8 +15,7 @@ class GemmCheck {
   GemmCheck(const VtCudaLinear& shape, int max_n, int max_m);
   ~GemmCheck();
 
-  /// The linear at m over these operands, written to `out` number 0 or 1; a residual lies there, as
-  /// in a step.
+  /// The linear at m over these operands, written to `out` number 0 or 1.
   VtCudaLinear operands(int m, int out) const;
   /// Runs both and compares. False too where cuBLASLt refuses.
   bool equal(const CublasLt& library, const lt::Algorithm& algorithm, int m, void* workspace,

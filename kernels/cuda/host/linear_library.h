@@ -22,7 +22,8 @@ class LinearLibrary {
   /// the weight and of a bias, which are read, whatever they hold, so that every kernel is loaded;
   /// `residual` only says whether there is one. Before any capture.
   void prepare(const VtCudaLinear& shape, int max_m);
-  /// As vt_cuda_linear, whoever computes it; may be captured. 0, or -1 with vt_cuda_error().
+  /// As vt_cuda_linear, whoever computes it; may be captured. 0, or -1 with vt_cuda_error(). Above
+  /// 64 rows a residual in place is slow: only our own kernel gives the same bits.
   int linear(const VtCudaLinear& args, void* stream) const;
   /// Lines for the log: what serves, and why.
   std::string notes() const;

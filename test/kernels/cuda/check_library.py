@@ -229,7 +229,7 @@ def check_linear(vt, report):
                 tensors = dict(x=x[:m], weight=weight, bias=bias)
                 vt.linear(want[:m], residual=residual[:m] if adds else None, **tensors)
                 for in_place in (False, True) if adds else (False,):
-                    if in_place:  # as the residual stream is
+                    if in_place:  # which cuBLASLt is not given: it rounds twice then
                         got[:m] = residual[:m]
                     added = got[:m] if in_place else residual[:m] if adds else None
                     library.run(out=got[:m], residual=added, **tensors)
