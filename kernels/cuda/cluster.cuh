@@ -98,6 +98,26 @@ __device__ __forceinline__ void or_in_cluster(uint32_t address, uint32_t value) 
                : "memory");
 }
 
+/** What this thread wrote to shared memory comes before copies begun after the next barrier. */
+__device__ __forceinline__ void fence_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/** By the copy engine; addresses and size are multiples of 16; counted down on `barrier`. */
+__device__ __forceinline__ void copy_bulk(uint32_t destination, const void* source, int bytes,
+                                          uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1], %2, [%3];" ::"r"(destination),
+      "l"(source), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+/** As copy_bulk, to the L2 cache only. */
+__device__ __forceinline__ void prefetch_bulk(const void* source, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(bytes) : "memory");
+}
+
 }  // namespace vt
 
 #endif  // VT_CUDA_CLUSTER_CUH_

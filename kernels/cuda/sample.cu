@@ -38,6 +38,8 @@ __device__ void load_state(const VtCudaSample& args, int table_row, int index, S
   } else if (thread == 96) {
     shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
     shared.num_greater = 0;
+    barrier_init(shared_address(&shared.copied), 1);
+    fence_barrier_init();
   }
   __syncthreads();
 }
@@ -103,12 +105,22 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   Logprobs(row, args, index, max).write(id);
 }
 
-/** Blocks of a row: enough for two or more to share a multiprocessor, eight where rows are few. */
-int blocks_of(int num_rows, int tiles) {
-  const int most_tiles = num_rows * kMaxCluster <= num_multiprocessors() ? 1 : 16;
-  int blocks = 1;
-  while (blocks < kMaxCluster && tiles > blocks * most_tiles) blocks *= 2;
-  return blocks;
+struct Shape {
+  int blocks, tiles, threads; /* of a row; of a block; of a block */
+};
+
+/** So that several blocks share a multiprocessor, or all multiprocessors are used. */
+Shape shape_of(int num_rows, int vocab_size) {
+  const int tiles = (vocab_size + kTile - 1) / kTile;
+  const bool few_rows = num_rows * kMaxCluster <= num_multiprocessors();
+  const int most_tiles = few_rows ? 1 : 16;
+  Shape shape;
+  for (shape.blocks = 1; shape.blocks < kMaxCluster && tiles > shape.blocks * most_tiles;) {
+    shape.blocks *= 2;
+  }
+  shape.tiles = (tiles + shape.blocks - 1) / shape.blocks;
+  shape.threads = few_rows || shape.tiles > 16 ? 512 : 256;
+  return shape;
 }
 
 }  // namespace
@@ -128,11 +140,9 @@ extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
              a.logits_stride, a.vocab_size);
   VT_REQUIRE(a.num_top >= -1 && a.num_top <= VT_CUDA_MAX_LOGPROBS,
              "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
-  const int tiles = (a.vocab_size + kTile - 1) / kTile;
-  const int blocks = blocks_of(a.num_rows, tiles);
-  const int tiles_each = (tiles + blocks - 1) / blocks;
-  const int threads = tiles_each > 16 ? 512 : 256;
-  return launch_clusters("sample", sample_row, blocks, dim3(a.num_rows * blocks), dim3(threads),
-                         static_cast<size_t>(tiles_each) * kTile * sizeof(float), a.flags, stream,
-                         a, tiles_each);
+  const Shape shape = shape_of(a.num_rows, a.vocab_size);
+  return launch_clusters("sample", sample_row, shape.blocks, dim3(a.num_rows * shape.blocks),
+                         dim3(shape.threads),
+                         static_cast<size_t>(shape.tiles) * kTile * sizeof(float), a.flags, stream,
+                         a, shape.tiles);
 }

@@ -13,6 +13,7 @@ constexpr int kMaxCluster = 8;
 constexpr int kMaxTiles = 55;  // of a block: 220 KiB
 constexpr int kMaxWarps = 16;
 constexpr int kBins = 512;
+constexpr int kMaxListed = 256;
 constexpr float kGreedyBelow = 1e-5f;
 
 using Word = unsigned long long;
@@ -21,11 +22,14 @@ using Word = unsigned long long;
 struct Shared {
   VtCudaRowParams params;
   int num_tokens, finished, judged_id;
+  /** Barrier of the copy that brings the logits. */
+  Word copied;
   /** What the blocks tell each other, by rank; two turns, so that one may be read yet. */
   Word told[2][kMaxCluster];
   Word warps[kMaxWarps];
   /** Of a selection. */
-  int chosen_bin;
+  int num_listed;
+  uint32_t chosen; /* bin, or key */
   Word above_chosen;
   /** Of the draw: key of the best value so far. */
   uint32_t best_key;
@@ -33,12 +37,17 @@ struct Shared {
   uint32_t num_greater;
   union alignas(8) {
     uint32_t bins[kBins][2]; /* 64-bit weights of a selection, low half first */
+    struct {
+      Word weights[kMaxListed];
+      float all[kMaxListed];
+      float mine[kMaxListed];
+    } list;
     uint32_t queues[kMaxWarps][64];
     double tile_sums[kMaxCluster * kMaxTiles];
   };
 };
 
-/** A row of logits, as one block sees it. */
+/** A row of logits, as one block sees it; in groups of four, group i is thread i % blockDim's. */
 struct Row {
   const float* logits; /* [vocab_size] in global memory, never changed */
   float* z;            /* this block's ids in shared memory: logits, or logits after section 3 */
@@ -48,6 +57,7 @@ struct Row {
   int num_tiles;    /* of a block, the last block's perhaps beyond the vocabulary */
   int begin, count; /* this block's ids; z is -Infinity from `count` to the next multiple of 4 */
   int turn;
+  float greatest; /* z of this thread's groups */
 };
 
 /** Floats in the order of unsigned numbers; -0 equals 0. */
@@ -81,6 +91,21 @@ __device__ __forceinline__ Word warp_max(Word word) {
   return static_cast<Word>(top) << 32 | rest;
 }
 
+/** `word` of thread r to block r of the cluster; a barrier. Then told() is what each has sent. */
+__device__ __forceinline__ void tell(Row& row, Word word) {
+  if (static_cast<int>(threadIdx.x) < row.num_blocks) {
+    const Word* place = &row.shared->told[row.turn][row.rank];
+    store_in_cluster(address_in(shared_address(place), threadIdx.x), word);
+  }
+  cluster_sync();
+  row.turn ^= 1;
+}
+
+/** From block `rank`, until the turn after the next tell(). */
+__device__ __forceinline__ Word told(const Row& row, int rank) {
+  return row.shared->told[row.turn ^ 1][rank];
+}
+
 /** The greatest word of the cluster, in every thread. A barrier of the cluster. */
 __device__ __forceinline__ Word cluster_max(Row& row, Word word) {
   Shared& shared = *row.shared;
@@ -88,16 +113,11 @@ __device__ __forceinline__ Word cluster_max(Row& row, Word word) {
   if (threadIdx.x % 32 == 0) shared.warps[threadIdx.x / 32] = word;
   __syncthreads();
   if (static_cast<int>(threadIdx.x) < row.num_blocks) {
-    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
-      word = max(word, shared.warps[w]);
-    }
-    store_in_cluster(address_in(shared_address(&shared.told[row.turn][row.rank]), threadIdx.x),
-                     word);
+    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) word = max(word, shared.warps[w]);
   }
-  cluster_sync();
+  tell(row, word);
   word = kNone;
-  for (int r = 0; r < row.num_blocks; r++) word = max(word, shared.told[row.turn][r]);
-  row.turn ^= 1;
+  for (int r = 0; r < row.num_blocks; r++) word = max(word, told(row, r));
   return word;
 }
 
@@ -107,17 +127,18 @@ __device__ __forceinline__ float lowest_logit(float z, float temperature) {
   return x - fabsf(x) * 0x1p-20f - 1e-30f;
 }
 
-/** f(z) for this block's ids with z = logit / temperature at least `least` and not -Infinity. */
+/** f(z) for this thread's ids with z = logit / temperature at least `least` and not -Infinity. */
 template <typename F>
 __device__ __forceinline__ void for_each_from(const Row& row, float temperature, float least, F f) {
   const float lowest = lowest_logit(least, temperature);
+  if (!(row.greatest >= lowest)) return;
   const float4* groups = reinterpret_cast<const float4*>(row.z);
-  for (int i = threadIdx.x; i < (row.count + 3) / 4; i += blockDim.x) {
+  for (int i = threadIdx.x; 4 * i < row.count; i += blockDim.x) {
     const float4 group = groups[i];
     const float logits[4] = {group.x, group.y, group.z, group.w};
+    if (!(fmaxf(fmaxf(group.x, group.y), fmaxf(group.z, group.w)) >= lowest)) continue;
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      if (!(logits[e] >= lowest)) continue;
       const float z = __fdiv_rn(logits[e], temperature);
       if (z >= least && z > -INFINITY) f(z);
     }

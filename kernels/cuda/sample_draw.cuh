@@ -54,18 +54,18 @@ class Draw {
 
   /** The best (value, id) that this thread has seen; `likely` is the id with the greatest z. */
   __device__ Word run(float z_max, int likely) {
-    const uint4 noise = noise_of(likely / 4);
-    const uint32_t words[4] = {noise.x, noise.y, noise.z, noise.w};
-    uint32_t word = words[0];
-#pragma unroll
-    for (int e = 1; e < 4; e++) word = likely % 4 == e ? words[e] : word;
-    best_value_ = __fadd_rn(z_max, gumbel(word));
-    best_id_ = likely;
-    if (threadIdx.x == 0) shared_.best_key = key_of(best_value_);
+    if (threadIdx.x == 0) {
+      const uint4 noise = noise_of(likely / 4);
+      const uint32_t low = likely % 2 == 0 ? noise.x : noise.y;
+      const uint32_t high = likely % 2 == 0 ? noise.z : noise.w;
+      best_value_ = __fadd_rn(z_max, gumbel(likely % 4 < 2 ? low : high));
+      best_id_ = likely;
+      shared_.best_key = key_of(best_value_);
+    }
     __syncthreads();
-    bound(best_value_);
+    bound(value_of(shared_.best_key));
     search();
-    return ranked(best_value_, best_id_);
+    return best_value_ == -INFINITY ? kNone : ranked(best_value_, best_id_);
   }
 
  private:
@@ -81,6 +81,7 @@ class Draw {
   }
 
   __device__ __forceinline__ void search() {
+    if (!__any_sync(~0u, row_.greatest >= lowest_)) return;
     const float4* groups = reinterpret_cast<const float4*>(row_.z);
     const int num_groups = (row_.count + 3) / 4;
     const int lane = threadIdx.x % 32;
@@ -89,7 +90,7 @@ class Draw {
     for (int base = threadIdx.x - lane; base < num_groups; base += blockDim.x) {
       const int i = base + lane;
       bool may_win = false;
-      if (i < num_groups) {
+      if (i < num_groups && row_.greatest >= lowest_) {
         const float4 x = groups[i];
         may_win = fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)) >= lowest_;
       }

@@ -97,7 +97,7 @@ __device__ inline void mark(const Row& row, const int32_t* history) {
   }
 }
 
-__device__ inline float edited(float x, int id, uint32_t word, const VtCudaRowParams& p) {
+__device__ __noinline__ float edited(float x, int id, uint32_t word, const VtCudaRowParams& p) {
   if ((word & kMasked) != 0 || (p.num_allowed_ids > 0 && (word & kAllowed) == 0)) return -INFINITY;
   float z = x;
   if ((word & kBiased) != 0) {
@@ -119,24 +119,34 @@ __device__ inline float edited(float x, int id, uint32_t word, const VtCudaRowPa
 }
 
 /** As scan_logits, with section 3 applied. Barriers of the cluster. */
-__device__ inline Word scan_edited(const Row& row, const int32_t* history) {
-  uint32_t* words = reinterpret_cast<uint32_t*>(row.z);
-  for (int i = threadIdx.x; i < row.num_tiles * kTile; i += blockDim.x) words[i] = 0;
+__device__ inline Word scan_edited(Row& row, const int32_t* history) {
+  const int whole = whole_groups(row);
+  if (threadIdx.x == 0 && whole > 0) prefetch_bulk(row.logits + row.begin, 16 * whole);
+  uint4* words = reinterpret_cast<uint4*>(row.z);
+  for (int i = threadIdx.x; i < row.num_tiles * kTile / 4; i += blockDim.x) {
+    words[i] = make_uint4(0, 0, 0, 0);
+  }
   cluster_sync();
   mark(row, history);
   cluster_sync();
   const VtCudaRowParams& p = row.shared->params;
-  float4* to = reinterpret_cast<float4*>(row.z);
+  const uint32_t all = p.num_allowed_ids > 0 ? kMasked : 0;  // ids without a mark are edited too
+  float4* groups = reinterpret_cast<float4*>(row.z);
   Scan scan;
+#pragma unroll 2
   for (int i = threadIdx.x; 4 * i < row.count; i += blockDim.x) {
-    const float4 x = load_group(row, i);
-    const uint4 word = reinterpret_cast<const uint4*>(words)[i];
-    const int id = row.begin + 4 * i;
-    scan.check(max_or_nan(max_or_nan(x.x, x.y), max_or_nan(x.z, x.w)));
-    to[i] = make_float4(edited(x.x, id, word.x, p), edited(x.y, id + 1, word.y, p),
-                        edited(x.z, id + 2, word.z, p), edited(x.w, id + 3, word.w, p));
-    scan.add(to[i], i);
+    float4 x = load_group(row, i, whole);
+    scan.check(x);
+    const uint4 word = words[i];
+    if ((word.x | word.y | word.z | word.w | all) != 0) {
+      const int id = row.begin + 4 * i;
+      x = make_float4(edited(x.x, id, word.x, p), edited(x.y, id + 1, word.y, p),
+                      edited(x.z, id + 2, word.z, p), edited(x.w, id + 3, word.w, p));
+    }
+    groups[i] = x;
+    scan.add(x, i);
   }
+  fence_async();  // the logits may be copied over z, for logprobs
   return scan.result(row);
 }
 

@@ -68,32 +68,36 @@ class Logprobs {
 
   __device__ double total() const {
     double sum = 0;
+#pragma unroll 8
     for (int t = 0; t * kTile < row_.vocab_size; t++) sum += shared_.tile_sums[t];
     return sum;
   }
 
-  /** The best of this thread's ids below `limit`. */
-  __device__ Word best_below(Word limit) const {
-    Word best = kNone;
-    for (int i = threadIdx.x; i < row_.count; i += blockDim.x) {
-      const Word word = ranked(row_.z[i], row_.begin + i);
-      if (word < limit) best = max(best, word);
-    }
-    return best;
-  }
-
   /** Each warp's best ids, best first, over the start of row.z. */
   __device__ void list_best() {
-    Word best = best_below(kUnfit);
+    Word best = kNone;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < row_.count; i += blockDim.x) best = max(best, at(i));
     Word kept = kNone;
     for (int k = 0; k < args_.num_top; k++) {
       const Word top = warp_max(best);
       if (lane_ == k) kept = top;
-      if (top != kNone && best == top) best = best_below(top);
+      if (top == kNone) continue;
+      // The lane that had it needs its next: the warp looks through that lane's ids.
+      const int owner = __ffs(__ballot_sync(~0u, best == top)) - 1;
+      Word next = kNone;
+      for (int i = warp_ * 32 + owner + lane_ * blockDim.x; i < row_.count; i += 32 * blockDim.x) {
+        const Word word = at(i);
+        if (word < top) next = max(next, word);
+      }
+      next = warp_max(next);
+      if (lane_ == owner) best = next;
     }
     __syncthreads();
     if (lane_ < args_.num_top) lists()[warp_ * args_.num_top + lane_] = kept;
   }
+
+  __device__ Word at(int i) const { return ranked(row_.z[i], row_.begin + i); }
 
   __device__ void merge(double log_sum) const {
     constexpr int kLists = kMaxCluster * kMaxWarps / 32;  // of a lane

@@ -14,22 +14,27 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
   return result;
 }
 
-/** What a thread has seen: four ids at a time, ascending. */
+__device__ __forceinline__ float max_or_nan(float4 x) {
+  return max_or_nan(max_or_nan(x.x, x.y), max_or_nan(x.z, x.w));
+}
+
+/** What a thread has seen: its groups of four ids, ascending. */
 class Scan {
  public:
   __device__ __forceinline__ void add(float4 x, int group) {
-    const float greatest = max_or_nan(max_or_nan(x.x, x.y), max_or_nan(x.z, x.w));
+    const float greatest = max_or_nan(x);
     all_ = max_or_nan(all_, greatest);
     if (greatest > best_) {
       best_ = greatest;
       group_ = group;
     }
   }
-  /** A logit that is not in shared memory but must be fit. */
-  __device__ __forceinline__ void check(float x) { all_ = max_or_nan(all_, x); }
+  /** Logits that are not in shared memory but must be fit. */
+  __device__ __forceinline__ void check(float4 x) { all_ = max_or_nan(all_, max_or_nan(x)); }
 
-  /** The greatest, ranked; kUnfit if there was a NaN or an infinity. */
-  __device__ __forceinline__ Word result(const Row& row) const {
+  /** The greatest, ranked; kUnfit if there was a NaN or an infinity. Sets row.greatest. */
+  __device__ __forceinline__ Word result(Row& row) const {
+    row.greatest = best_;
     if (!(all_ < INFINITY)) return kUnfit;
     if (best_ == -INFINITY) return kNone;
     int id = 4 * group_;
@@ -43,35 +48,45 @@ class Scan {
   int group_ = 0;
 };
 
+/** Groups of the block that may be read, or copied, as a whole. */
+__device__ __forceinline__ int whole_groups(const Row& row) {
+  const bool aligned = reinterpret_cast<uintptr_t>(row.logits) % 16 == 0;
+  return aligned ? row.count / 4 : 0;
+}
+
 /** Group i of the block's logits; -Infinity beyond its ids. */
-__device__ __forceinline__ float4 load_group(const Row& row, int i) {
+__device__ __forceinline__ float4 load_group(const Row& row, int i, int whole) {
   const float* from = row.logits + row.begin + 4 * i;
+  if (i < whole) return __ldcg(reinterpret_cast<const float4*>(from));
   const auto at = [&](int e) { return 4 * i + e < row.count ? __ldcg(from + e) : -INFINITY; };
   return make_float4(at(0), at(1), at(2), at(3));
 }
 
-/** Fills row.z with the logits as they are. */
-__device__ __forceinline__ Word scan_logits(const Row& row) {
-  const float4* from = reinterpret_cast<const float4*>(row.logits + row.begin);
-  float4* to = reinterpret_cast<float4*>(row.z);
-  const bool aligned = reinterpret_cast<uintptr_t>(from) % 16 == 0;
-  const int step = blockDim.x;
-  const int whole = aligned ? row.count / 4 : 0;
+/** Starts the copy of all whole groups to row.z, once in a block's life. One thread. */
+__device__ __forceinline__ void copy_logits(const Row& row) {
+  constexpr int kPiece = 8192;
+  const int bytes = 16 * whole_groups(row);
+  const uint32_t barrier = shared_address(&row.shared->copied);
+  barrier_expect(barrier, bytes);
+  const char* from = reinterpret_cast<const char*>(row.logits + row.begin);
+  for (int at = 0; at < bytes; at += kPiece) {
+    copy_bulk(shared_address(row.z) + at, from + at, min(kPiece, bytes - at), barrier);
+  }
+}
+
+/** Fills row.z with the logits as they are; once in a block's life. */
+__device__ __forceinline__ Word scan_logits(Row& row) {
+  if (threadIdx.x == 0) copy_logits(row);
+  const int whole = whole_groups(row);
+  float4* groups = reinterpret_cast<float4*>(row.z);
+  barrier_wait(shared_address(&row.shared->copied), 0);
   Scan scan;
   int i = threadIdx.x;
-  for (; i + 3 * step < whole; i += 4 * step) {
-    const float4 x[4] = {__ldcg(from + i), __ldcg(from + i + step), __ldcg(from + i + 2 * step),
-                         __ldcg(from + i + 3 * step)};
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      to[i + j * step] = x[j];
-      scan.add(x[j], i + j * step);
-    }
-  }
-  for (; 4 * i < row.count; i += step) {
-    const float4 x = i < whole ? __ldcg(from + i) : load_group(row, i);
-    to[i] = x;
-    scan.add(x, i);
+#pragma unroll 4
+  for (; i < whole; i += blockDim.x) scan.add(groups[i], i);
+  for (; 4 * i < row.count; i += blockDim.x) {
+    groups[i] = load_group(row, i, whole);
+    scan.add(groups[i], i);
   }
   return scan.result(row);
 }

@@ -1,178 +1,188 @@
 // Threshold: min-p, top-k and top-p as one bound on z, section 5 of docs/sampling.md, without
-// sorting. A selection counts ids, or adds their masses as integers (units of 2^-40 of the
-// largest), so that no sum depends on an order. Bins of its first pass are equally wide in z, those
-// of later passes split the keys of the chosen bin, until one key is left.
+// sorting. A selection keeps a range of keys that holds the bound, narrows it by histograms until
+// few ids are left in it, and ranks those.
 #ifndef VT_CUDA_SAMPLE_THRESHOLD_CUH_
 #define VT_CUDA_SAMPLE_THRESHOLD_CUH_
 
-#include "sample.cuh"
+#include "sample_histogram.cuh"
 
 namespace vt {
 namespace sample {
 
-/** Bins of the first pass: b has edge(b + 1) <= z < edge(b); the last has the rest. */
-class EvenBins {
- public:
-  __device__ explicit EvenBins(float z_max) : z_max_(z_max) {}
-
-  __device__ float edge(int b) const {
-    return __fsub_rn(z_max_, __fmul_rn(static_cast<float>(b), 1.0f / kBinsPerUnit));
-  }
-  __device__ int of(float z) const {
-    int b = min(kBins - 1, static_cast<int>(__fmul_rn(__fsub_rn(z_max_, z), kBinsPerUnit)));
-    while (b > 0 && z >= edge(b)) b--;
-    while (b < kBins - 1 && z < edge(b + 1)) b++;
-    return b;
-  }
-
- private:
-  static constexpr float kBinsPerUnit = 16.0f;
-  float z_max_;
-};
-
-/** Every method with a barrier is called by all threads of the cluster. */
+/** Every method is called by all threads of the cluster, and is a barrier of it. */
 class Selection {
  public:
-  /** Among the ids with z >= least; by mass, or by count. */
-  __device__ Selection(const Row& row, float temperature, float z_max, float least, bool by_mass)
+  /** Among the ids with z >= least, which may be `few` from the start; by mass, or by count. */
+  __device__ Selection(Row& row, float temperature, float z_max, float least, bool by_mass,
+                       bool few)
       : row_(row),
         shared_(*row.shared),
+        even_(z_max),
+        histogram_(row),
         temperature_(temperature),
         z_max_(z_max),
         least_(least),
         by_mass_(by_mass),
+        few_(few),
         low_(max(key_of(least), key_of(-INFINITY) + 1)),
         high_(key_of(z_max)) {}
 
-  /** The k-th greatest z; `least` if no more than k ids are there. */
-  __device__ float greatest(int k) { return run(static_cast<Word>(k), 0.0); }
+  /** The k-th greatest z; `least` if there are fewer. */
+  __device__ float greatest(int k) {
+    if (k <= row_.num_blocks * static_cast<int>(blockDim.x)) raise_low(k);
+    return run(static_cast<Word>(k), 0.0);
+  }
+
   /** The greatest t such that the ids with z >= t have `share` of the mass. */
   __device__ float with_mass(double share) { return run(0, share); }
 
  private:
+  /** The k-th greatest of the threads' greatest is not above the k-th of all. */
+  __device__ void raise_low(int k) {
+    histogram_.begin();
+    const float z = __fdiv_rn(row_.greatest, temperature_);
+    if (z >= least_ && z > -INFINITY) histogram_.add(even_.of(z), 1);
+    if (histogram_.add_up() < static_cast<Word>(k)) return;
+    Word target = k;
+    const int b = histogram_.choose(target);
+    if (b == kBins - 1) return;
+    low_ = max(low_, key_of(even_.edge(b + 1)));
+    few_ = true;
+  }
+
+  /** `target`: weight from high_ down that the result reaches first; by mass it follows from
+   * `share` once the whole is known. */
   __device__ float run(Word target, double share) {
-    const EvenBins even(z_max_);
     for (bool first = true; low_ < high_; first = false) {
+      if (!first || few_) {
+        const int n = list();
+        if (n <= kMaxListed) return rank(n, target, share);
+      }
       const int shift = max(0, 23 - __clz(high_ - low_));  // (high - low) >> shift < kBins
-      fill([&](float z) {
-        return first ? even.of(z) : static_cast<int>((high_ - key_of(z)) >> shift);
-      });
-      const Word total = add_up();
-      if (first && by_mass_) {
-        target = max(static_cast<Word>(ceil(share * static_cast<double>(total))), Word{1});
+      const Word total = fill(first, shift);
+      if (first && by_mass_) target = share_of(total, share);
+      if (total < target) return least_;
+      const int b = histogram_.choose(target);
+      if (first) {
+        if (b < kBins - 1) low_ = max(low_, key_of(even_.edge(b + 1)));
+        if (b > 0) high_ = key_of(even_.edge(b)) - 1;
+      } else {
+        high_ -= static_cast<uint32_t>(b) << shift;
+        const uint32_t width = (1u << shift) - 1;
+        if (high_ - low_ > width) low_ = high_ - width;
       }
-      const bool all = first && !by_mass_ && total <= target;
-      if (!all) {
-        const int b = choose(target);
-        target -= shared_.above_chosen;
-        if (first) {
-          if (b < kBins - 1) low_ = max(low_, key_of(even.edge(b + 1)));
-          if (b > 0) high_ = key_of(even.edge(b)) - 1;
-        } else {
-          high_ -= static_cast<uint32_t>(b) << shift;
-          const uint32_t width = (1u << shift) - 1;
-          if (high_ - low_ > width) low_ = high_ - width;
-        }
-      }
-      cluster_sync();  // nobody reads these bins any more
-      if (all) return least_;
     }
     return value_of(low_);
   }
 
-  /** This block's ids with keys from low_ to high_ into its bins. */
-  template <typename BinOf>
-  __device__ __forceinline__ void fill(BinOf bin_of) {
-    uint32_t* halves = &shared_.bins[0][0];
-    for (int i = threadIdx.x; i < 2 * kBins; i += blockDim.x) halves[i] = 0;
-    __syncthreads();
-    for_each_from(row_, temperature_, value_of(low_), [&](float z) {
-      if (key_of(z) > high_) return;
-      if (!by_mass_) {
-        atomicAdd(&shared_.bins[bin_of(z)][0], 1);
-        return;
-      }
-      const Word weight = static_cast<Word>(__fmul_rn(expf(__fsub_rn(z, z_max_)), 0x1p40f));
-      if (weight == 0) return;
-      uint32_t* bin = shared_.bins[bin_of(z)];
-      const uint32_t low = static_cast<uint32_t>(weight);
-      const uint32_t before = atomicAdd(&bin[0], low);
-      const uint32_t carry = before + low < low ? 1 : 0;
-      const uint32_t high = static_cast<uint32_t>(weight >> 32) + carry;
-      if (high != 0) atomicAdd(&bin[1], high);
-    });
-    cluster_sync();
+  __device__ static Word share_of(Word total, double share) {
+    return max(static_cast<Word>(ceil(share * static_cast<double>(total))), Word{1});
   }
 
-  /** All blocks' bins, a few in each thread, and what lies in and above those; the total. */
-  __device__ Word add_up() {
-    const int each = kBins / blockDim.x;
-    through_ = 0;
-#pragma unroll
-    for (int e = 0; e < kMaxEach; e++) {
-      mine_[e] = 0;
-      if (e >= each) continue;
-      const uint32_t address = shared_address(shared_.bins[threadIdx.x * each + e]);
-      for (int r = 0; r < row_.num_blocks; r++) {
-        mine_[e] += load_in_cluster_u64(address_in(address, r));
-      }
-      through_ += mine_[e];
-    }
-    const int lane = threadIdx.x % 32;
-    const int warp = threadIdx.x / 32;
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-      const Word other = __shfl_up_sync(~0u, through_, d);
-      if (lane >= d) through_ += other;
-    }
-    if (lane == 31) shared_.warps[warp] = through_;
+  /** One, or exp(z - z_max) in units of 2^-40. */
+  __device__ __forceinline__ Word weight(float z) const {
+    if (!by_mass_) return 1;
+    return static_cast<Word>(__fmul_rn(expf(__fsub_rn(z, z_max_)), 0x1p40f));
+  }
+
+  /** f(z) for this thread's ids with keys from low_ to high_ and a weight. */
+  template <typename F>
+  __device__ __forceinline__ void for_each(F f) {
+    constexpr float kWeightless = 28.0f;  // exp(-28) < 2^-40
+    const float low = value_of(low_);
+    for_each_from(row_, temperature_, by_mass_ ? fmaxf(low, z_max_ - kWeightless) : low,
+                  [&](float z) {
+                    if (key_of(z) <= high_) f(z);
+                  });
+  }
+
+  /** The ids' weights into bins: even ones, or the range's keys by 2^shift. Their sum. */
+  __device__ Word fill(bool even, int shift) {
+    histogram_.begin();
+    for_each([&](float z) {
+      const Word w = weight(z);
+      if (w == 0) return;
+      histogram_.add(even ? even_.of(z) : static_cast<int>((high_ - key_of(z)) >> shift), w);
+    });
+    return histogram_.add_up();
+  }
+
+  /** How many ids there are; if at most kMaxListed, every block gets z and weight of all. */
+  __device__ int list() {
+    if (threadIdx.x == 0) shared_.num_listed = 0;
     __syncthreads();
-    Word total = 0;
-    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
-      if (w < warp) through_ += shared_.warps[w];
-      total += shared_.warps[w];
+    volatile int* num_listed = &shared_.num_listed;
+    for_each([&](float z) {
+      if (*num_listed > kMaxListed) return;
+      const int at = atomicAdd(&shared_.num_listed, 1);
+      if (at < kMaxListed) shared_.list.mine[at] = z;
+    });
+    __syncthreads();
+    tell(row_, static_cast<Word>(shared_.num_listed));
+    int total = 0;
+    for (int r = 0; r < row_.num_blocks; r++) total += static_cast<int>(told(row_, r));
+    if (total > kMaxListed) return total;
+    const int thread = threadIdx.x;
+    if (thread < total) {
+      int at = thread;
+      int r = 0;
+      for (; at >= static_cast<int>(told(row_, r)); r++) at -= static_cast<int>(told(row_, r));
+      const uint32_t place = shared_address(&shared_.list.mine[at]);
+      const float z = __uint_as_float(load_in_cluster_u32(address_in(place, r)));
+      shared_.list.all[thread] = z;
+      shared_.list.weights[thread] = weight(z);
     }
+    cluster_sync();
     return total;
   }
 
-  /** The first bin that, with those above it, reaches `target`: 1..total. */
-  __device__ int choose(Word target) {
-    const int each = kBins / blockDim.x;
-    Word above = through_;
-#pragma unroll
-    for (int e = 0; e < kMaxEach; e++) above -= mine_[e];
-#pragma unroll
-    for (int e = 0; e < kMaxEach; e++) {
-      if (above < target && above + mine_[e] >= target) {
-        shared_.chosen_bin = threadIdx.x * each + e;
-        shared_.above_chosen = above;
+  /** The z among the n listed where the weight reaches `target`; `least` if it does not. */
+  __device__ float rank(int n, Word target, double share) {
+    const auto& list = shared_.list;
+    Word total = 0;
+    for (int i = 0; i < n; i++) total += list.weights[i];
+    if (target == 0) target = share_of(total, share);
+    if (total < target) return least_;
+    const int thread = threadIdx.x;
+    if (thread < n) {
+      const float z = list.all[thread];
+      Word greater = 0;
+      Word equal = 0;
+      for (int i = 0; i < n; i++) {
+        if (list.all[i] > z) greater += list.weights[i];
+        if (list.all[i] == z) equal += list.weights[i];
       }
-      above += mine_[e];
+      if (greater < target && greater + equal >= target) shared_.chosen = key_of(z);
     }
     __syncthreads();
-    return shared_.chosen_bin;
+    return value_of(shared_.chosen);
   }
 
-  static constexpr int kMaxEach = 2;  // kBins / the fewest threads of a block
-
-  const Row& row_;
+  Row& row_;
   Shared& shared_;
+  const EvenBins even_;
+  Histogram histogram_;
   const float temperature_, z_max_, least_;
   const bool by_mass_;
+  bool few_;
   uint32_t low_, high_;
-  Word mine_[kMaxEach];
-  Word through_;
 };
 
 /** Ids stay whose z is at least this. Barriers of the cluster. */
-__device__ inline float truncation_threshold(const Row& row, float temperature, float z_max) {
+__device__ inline float truncation_threshold(Row& row, float temperature, float z_max) {
   const VtCudaRowParams& p = row.shared->params;
-  float least = p.min_p > 0.0f ? __fadd_rn(z_max, logf(p.min_p)) : -INFINITY;
+  float least = -INFINITY;
+  bool few = false;
+  if (p.min_p > 0.0f) {
+    least = __fadd_rn(z_max, logf(p.min_p));
+    few = true;
+  }
   if (p.top_k > 0) {
-    least = Selection(row, temperature, z_max, least, false).greatest(p.top_k);
+    least = Selection(row, temperature, z_max, least, false, few).greatest(p.top_k);
+    few |= p.top_k <= kMaxListed;
   }
   if (p.top_p < 1.0f) {
-    least = Selection(row, temperature, z_max, least, true).with_mass(p.top_p);
+    least = Selection(row, temperature, z_max, least, true, few).with_mass(p.top_p);
   }
   return least;
 }
