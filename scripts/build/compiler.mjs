@@ -30,7 +30,7 @@ export function findCompiler() {
   );
 }
 
-/** What the compiler looks like without running it: $CXX, and the program that it or PATH names. */
+/** What the compiler looks like without running it: $CXX and its program; null where none is. */
 export function lookAtCompiler() {
   const folders = (process.env.PATH ?? '').split(':');
   const found = candidates().flatMap((command) => {
@@ -38,8 +38,8 @@ export function lookAtCompiler() {
     const paths = program.includes('/') ? [program] : folders.map((path) => join(path, program));
     return paths.filter(isProgram).slice(0, 1);
   });
-  const files = found.slice(0, 1).map((file) => realpathSync(file));
-  return lookAt('/', files, [process.env.CXX ?? '']);
+  if (found.length === 0) return null;
+  return lookAt('/', [realpathSync(found[0])], [process.env.CXX ?? '']).replace('\n', ' ');
 }
 
 function isProgram(file) {

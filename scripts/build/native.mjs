@@ -13,7 +13,8 @@ import { isAsSeen, keepLook, lookAt } from './seen.mjs';
 
 export { BuildError } from './compiler.mjs';
 
-const modules = {
+/** Module -> folders of its sources, and the one that is compiled for every variant. */
+export const modules = {
   kernels: { sources: ['kernels/addon', 'kernels/cpu', 'kernels/host'], variants: 'kernels/cpu/variants' },
   os: { sources: ['common/os'], variants: null },
 };
@@ -57,26 +58,28 @@ function units(root, name, variants) {
   return list;
 }
 
-/** What a build would be made from, from outside. */
+/** What a build would be made from, from outside, but for the compiler. */
 function lookAtInputs(root) {
   const folders = ['kernels', ...names.flatMap((name) => modules[name].sources)];
   const inputs = new Set(folders.flatMap((folder) => listFiles(root, folder, ['.cc', '.h'])));
   const packages = headerPackages(root);
-  return lookAt(root, [...inputs, ...packages, 'scripts/build/native.mjs'], [lookAtCompiler()]);
+  return lookAt(root, [...inputs, ...packages, 'scripts/build/native.mjs']);
 }
 
 /** Builds what is stale into `outDir`. Returns the names of the modules that were built. */
 export async function buildNative({ root, outDir = join(root, 'build', nativeTarget()), report = () => {} }) {
-  const seen = join(outDir, '.seen');
-  const look = lookAtInputs(root);
+  const seen = [join(outDir, '.seen-sources'), join(outDir, '.seen-compiler')];
+  const looks = [lookAtInputs(root), lookAtCompiler()];
   const areThere = names.every((name) => existsSync(join(outDir, `${name}.node`)));
-  if (areThere && isAsSeen(seen, look)) return [];
+  // What was built stays good where the compiler has been removed since.
+  const isSame = (look, i) => isAsSeen(seen[i], look) || (i === 1 && look === null);
+  if (areThere && looks.every(isSame)) return [];
   const compiler = findCompiler();
   return await withLock(join(outDir, '.lock'), async () => {
     const built = [];
     const variants = probeVariants(compiler, process.arch, report);
     for (const name of names) if (await buildModule(name, variants)) built.push(name);
-    keepLook(seen, look);
+    looks.forEach((look, i) => keepLook(seen[i], look));
     return built;
   });
 

@@ -1,7 +1,7 @@
 // A machine with only node, npm, sh and a C++ compiler (with its as and ld), and no Node headers:
 // a clean copy of the repository installs, builds, starts and answers.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t from 'tap';
@@ -66,6 +66,7 @@ t.test('npm ci && npm start on a bare machine', { skip, timeout: 900_000 }, asyn
   t.ok((await complete(server.url)).length > 0);
   t.equal(await server.stop(), 0);
 
+  rmSync(join(checkout, 'build'), { recursive: true });
   const without = barePath(mkdtempSync(join(tmpdir(), 'vllm-ts-bare-')), ['node', 'sh']);
   const build = spawnSync(join(without, 'node'), ['scripts/build.mjs'], {
     cwd: checkout,

@@ -1,8 +1,17 @@
-// What npm would publish: packed, installed in an empty folder, imported and served.
+// What npm would publish: packed, installed in an empty folder, imported and served: with native
+// modules compiled into the user's cache, found there again, and brought along by the package.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
 import { complete, serve } from './serve.ts';
@@ -13,7 +22,8 @@ const skip =
 
 t.test('the packed tarball installs, imports and serves', { skip, timeout: 600_000 }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-pack-'));
-  const env = { ...process.env, XDG_CACHE_HOME: join(folder, 'cache') };
+  const cache = join(folder, 'cache');
+  const env = { ...process.env, XDG_CACHE_HOME: cache };
   const npm = (cwd: string, ...args: string[]) =>
     execFileSync('npm', args, { cwd, env, stdio: 'pipe' }).toString();
 
@@ -39,7 +49,29 @@ t.test('the packed tarball installs, imports and serves', { skip, timeout: 600_0
 
   // Not through npx: it would not pass the signal on.
   const command = join(folder, 'node_modules/.bin/vllm-ts');
-  const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
-  t.ok((await complete(server.url)).length > 0);
-  t.equal(await server.stop(), 0);
+  const answers = async (env: NodeJS.ProcessEnv) => {
+    const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
+    t.ok((await complete(server.url)).length > 0);
+    t.equal(await server.stop(), 0);
+    return server.output();
+  };
+
+  t.match(await answers(env), /^build: built kernels\.node$/m, 'compiled into the cache');
+  const compiled = readdirSync(cache, { recursive: true, withFileTypes: true })
+    .filter(({ name }) => name.endsWith('.node'))
+    .map((entry) => join(entry.parentPath, entry.name));
+  t.same(compiled.map((file) => basename(file)).sort(), ['kernels.node', 'os.node']);
+
+  const withoutCompiler = { ...env, PATH: join(folder, 'bin'), CXX: '' };
+  mkdirSync(withoutCompiler.PATH);
+  symlinkSync(process.execPath, join(withoutCompiler.PATH, 'node'));
+  t.notMatch(await answers(withoutCompiler), /^build:/m, 'once');
+
+  const target = basename(dirname(compiled[0]!));
+  const prebuilds = join(folder, 'node_modules/vllm-ts/prebuilds', target);
+  mkdirSync(prebuilds, { recursive: true });
+  for (const file of compiled) renameSync(file, join(prebuilds, basename(file)));
+  const empty = join(folder, 'empty');
+  t.notMatch(await answers({ ...withoutCompiler, XDG_CACHE_HOME: empty }), /^build:/m);
+  t.notOk(existsSync(empty), 'what the package brings is not compiled');
 });

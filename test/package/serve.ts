@@ -5,6 +5,8 @@ import { once } from 'node:events';
 export interface Served {
   readonly url: string;
   readonly child: ChildProcess;
+  /** What it has written so far, stdout and stderr. */
+  output(): string;
   /** SIGTERM; resolves to the exit code. */
   stop(): Promise<number | null>;
 }
@@ -34,6 +36,7 @@ export async function serve(
   return {
     url,
     child,
+    output: () => output,
     stop: async () => {
       child.kill('SIGTERM');
       return (await exited)[0];
