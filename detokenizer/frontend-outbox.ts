@@ -1,13 +1,13 @@
 // What one frontend is owed: its open requests, and the credit that decides when their text may go.
 //
 // The rules, so that a frontend that does not read costs bounded memory and nobody else's time:
-// - A row costs its bytes of text, from two accounts: the frontend's in all and the request's. It
-//   goes out while both are above 0 and may overdraw them; grants pay that back. A finalOnly row
-//   needs only the frontend's. A row without text waits only while the frontend's is used up.
+// - A row costs its bytes of text, ids and logprobs, from two accounts: the frontend's in all and
+//   the request's. It goes out while both are above 0 and may overdraw them; grants pay that back. A
+//   finalOnly row needs only the frontend's.
 // - Without credit deltas merge. More than maxPendingBytes of one request (finalOnly ones excepted:
 //   their own length bounds them), or stallMs without a send, ends it with slow_reader.
 // - A terminal row (stop, length) waits for credit like any other, for stallMs at most. Abort and
-//   error rows go at once, without what has no credit. A terminal row without text always
+//   error rows go at once, without what has no credit. A terminal row that costs nothing always
 //   goes; a frontend that collects more than maxUnpaidEnds rows of ended requests with its account
 //   used up, or has as many requests without being attached, is beyond help: it is dropped whole.
 import type { ErrorInfo } from '../common/errors.ts';
@@ -80,13 +80,14 @@ export class FrontendOutbox {
       if (ended) request.dropUnsent();
       if (!this.mayGo(request)) return slow;
     }
-    const numBytes = request.numSendableBytes;
-    out.add(request, numBytes);
-    request.clearSent(numBytes);
+    const numTextBytes = request.numSendableBytes;
+    const cost = request.rowBytes;
+    out.add(request, numTextBytes);
+    request.clearSent(numTextBytes);
     request.numSentRows++;
     request.stalledSince = null;
-    request.creditBytes -= numBytes;
-    this.creditBytes -= numBytes;
+    request.creditBytes -= cost;
+    this.creditBytes -= cost;
     if (request.finish !== 0) {
       this.requests.delete(request.info.requestId);
       if (this.creditBytes <= 0) this.numUnpaidEnds++;
@@ -109,7 +110,8 @@ export class FrontendOutbox {
 
   private mayGo(request: RequestText): boolean {
     if (this.peer === null) return false;
-    if (request.numSendableBytes === 0) return request.finish !== 0 || this.creditBytes > 0;
+    // Only an end can cost nothing, and nobody is kept waiting for that.
+    if (request.rowBytes === 0) return true;
     if (this.creditBytes <= 0) return false;
     return request.creditBytes > 0 || request.info.text.finalOnly;
   }

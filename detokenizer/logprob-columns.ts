@@ -17,7 +17,7 @@ export class LogprobColumns {
   }
 
   get byteLength(): number {
-    return this.count.length + 12 * this.ids.length;
+    return 12 * this.ids.length;
   }
 
   clear(): void {

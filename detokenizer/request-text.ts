@@ -35,7 +35,7 @@ export class RequestText {
   stopTokenId = -1;
   stopStringIndex = -1;
   error: ErrorInfo | null = null;
-  /** Text bytes that the frontend still takes; below 0 after a row that was larger than the rest. */
+  /** Bytes that the frontend still takes; below 0 after a row that was larger than the rest. */
   creditBytes: number;
   /** Since when a row waits for credit (ms on the detokenizer's clock); null = none does. */
   stalledSince: number | null = null;
@@ -116,10 +116,19 @@ export class RequestText {
     return this.text.length - this.stops.heldBack;
   }
 
-  /** Memory that the unsent part takes. */
+  /** What a row would cost that is sent now: text, ids and logprobs. */
+  get rowBytes(): number {
+    return this.numSendableBytes + this.numIdBytes;
+  }
+
+  /** The same with text that is held back. */
   get numPendingBytes(): number {
-    const { text, tokenIds, logprobs, promptLogprobs } = this;
-    return text.length + 4 * tokenIds.length + logprobs.byteLength + promptLogprobs.byteLength;
+    return this.text.length + this.numIdBytes;
+  }
+
+  private get numIdBytes(): number {
+    const { tokenIds, logprobs, promptLogprobs } = this;
+    return 4 * tokenIds.length + logprobs.byteLength + promptLogprobs.byteLength;
   }
 
   /** The first numTextBytes of text and all of the rest were sent. */

@@ -65,6 +65,8 @@ export class TextCallServer {
         return await this.text.applyChatTemplate(checkMessages(message['messages']), {
           addGenerationPrompt: field(message, 'addGenerationPrompt', isBoolean, 'a boolean'),
           continueFinalMessage: field(message, 'continueFinalMessage', isBoolean, 'a boolean'),
+          addSpecialTokens: field(message, 'addSpecialTokens', isBoolean, 'a boolean'),
+          templateArgs: field(message, 'templateArgs', isMap, 'a map'),
         });
       default: {
         const skipSpecialTokens = field(message, 'skipSpecialTokens', isBoolean, 'a boolean');
@@ -130,6 +132,10 @@ function wrong(name: string, what: string): RequestError {
 
 const isString = (value: unknown): value is string => typeof value === 'string';
 const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
+
+function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 function isU32(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffffffff;

@@ -13,6 +13,7 @@ import {
   type WorkerToEngine,
 } from '../common/wire/messages.ts';
 import { Intake } from './intake.ts';
+import { Latencies } from './latencies.ts';
 import type { Request } from './request.ts';
 import { RequestTable } from './request-table.ts';
 import { Scheduler } from './scheduler.ts';
@@ -51,6 +52,7 @@ export class EngineCore {
   private readonly generation: number;
   private readonly ports: EnginePorts;
   private readonly intake: Intake;
+  private readonly latencies = new Latencies();
   private readonly outputs = new TokenOutputsBuilder();
   private readonly updater: Updater;
   /** Requests are refused with this while set. */
@@ -60,6 +62,8 @@ export class EngineCore {
   private acknowledgedStep = 0;
   private sentStep = 0;
   private awake = false;
+  /** When the update under way began. */
+  private updateUs = 0;
 
   /** `ready` is what the workers have in common; all of them are ready. */
   constructor(slice: EngineSlice, workers: WorkerGroup, ready: WorkerReady, ports: EnginePorts) {
@@ -75,10 +79,16 @@ export class EngineCore {
       generation: slice.generation,
     });
     this.updater = new Updater(this.scheduler, this.outputs, slice.model);
-    this.updater.onEnd = (request) => this.forget(request);
-    this.status = new StatusReporter(this.scheduler, this.updater);
-    this.scheduler.onPreempt = (request) => this.mark('preempted', request);
-    this.scheduler.onFirstRun = (request) => this.mark('firstRun', request);
+    this.updater.onEnd = (request) => {
+      if (request.finishReason !== 'error') this.latencies.finished(request);
+      this.forget(request);
+    };
+    this.updater.onToken = (request) => this.latencies.token(request, this.updateUs);
+    this.status = new StatusReporter(this.scheduler, this.updater, this.latencies);
+    this.scheduler.onPreempt = (request) => void this.mark('preempted', request);
+    this.scheduler.onFirstRun = (request) => {
+      request.firstRunUs = this.mark('firstRun', request);
+    };
   }
 
   // ---------------------------------------------------------------- frontends
@@ -101,7 +111,7 @@ export class EngineCore {
       if (this.detokenizerLost)
         throw new RequestError('detokenizer_lost', 'the detokenizer is being restarted');
       const added = this.intake.add(frontendId, message, this.scheduler, this.requests);
-      for (const request of added) this.mark('added', request);
+      for (const request of added) request.arrivedUs = this.mark('added', request);
       this.ports.toFrontend(frontendId, { kind: 'accepted', requestId, n });
       this.wake();
     } catch (error) {
@@ -136,7 +146,9 @@ export class EngineCore {
       for (let i = 0; i < requestId.length; i++) {
         const request = this.requests.get(frontendId[i]!, requestId[i]!);
         // It has sent the terminal message itself.
-        if (request) this.drop(request);
+        if (!request) continue;
+        this.latencies.finished(request);
+        this.drop(request);
       }
       this.wake();
     }
@@ -255,6 +267,8 @@ export class EngineCore {
         return;
       }
       const startUs = this.ports.nowUs();
+      this.updateUs = startUs;
+      this.latencies.step(record.numTokens);
       this.updater.update(record, output);
       this.status.stepEnded(startUs / 1000, output);
       this.sendOutputs(step);
@@ -317,8 +331,11 @@ export class EngineCore {
     this.mark('ended', request);
   }
 
-  private mark(kind: 'added' | 'firstRun' | 'preempted' | 'ended', request: Request): void {
-    this.timeline.add(kind, this.ports.nowUs(), 0, request.frontendId, request.requestId);
+  /** Returns the time. */
+  private mark(kind: 'added' | 'firstRun' | 'preempted' | 'ended', request: Request): number {
+    const nowUs = this.ports.nowUs();
+    this.timeline.add(kind, nowUs, 0, request.frontendId, request.requestId);
+    return nowUs;
   }
 
   private wake(): void {

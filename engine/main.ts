@@ -44,6 +44,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       numBlocks: core!.scheduler.kv.pool.numBlocks,
       eosTokenIds: slice.model.eosTokenIds,
       priorityScheduling: slice.scheduler.schedulingPolicy === 'priority',
+      limits: slice.limits,
       defaultSampling: slice.defaultSampling,
     }),
     joined: (frontendId, attachKey) =>

@@ -55,6 +55,11 @@ export class Request {
   lastStep = 0;
   /** Step that completes the prompt, 0 before: siblings may look its blocks up in a later one. */
   promptStep = 0;
+  /** When it came, first ran, and gave its first and last token (CLOCK_MONOTONIC). */
+  arrivedUs = 0;
+  firstRunUs = 0;
+  firstTokenUs = 0;
+  lastTokenUs = 0;
   /** The detokenizer has been told of it. */
   announced = false;
   /** Next prompt position whose logprobs are to be sent; numPromptTokens = none (any more). */

@@ -1,5 +1,6 @@
 // Counts for the Status that frontends get and for the log's stats line. Counters count from start.
 import type { EngineStatus, StepOutput } from '../common/wire/messages.ts';
+import type { Latencies } from './latencies.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Updater } from './update.ts';
 
@@ -12,6 +13,7 @@ export class StatusReporter {
   endedPerSecond = 0;
   private readonly scheduler: Scheduler;
   private readonly updater: Updater;
+  private readonly latencies: Latencies;
   private numEnded = 0;
   private numEndedAtTick = 0;
   private tickMs = 0;
@@ -23,9 +25,10 @@ export class StatusReporter {
   /** The last step that ended left requests behind. */
   private hadWork = false;
 
-  constructor(scheduler: Scheduler, updater: Updater) {
+  constructor(scheduler: Scheduler, updater: Updater, latencies: Latencies) {
     this.scheduler = scheduler;
     this.updater = updater;
+    this.latencies = latencies;
   }
 
   requestEnded(): void {
@@ -74,6 +77,9 @@ export class StatusReporter {
       prefixCacheHits: stats.prefixCacheHits,
       deviceBusyMs: this.deviceBusyUs / 1000,
       deviceIdleMs: this.deviceIdleUs / 1000,
+      cachedPromptTokens: this.updater.numCachedPromptTokens,
+      numInvalidLogits: this.updater.numInvalidLogits,
+      histograms: this.latencies.current,
       stalledMs: busy ? Math.max(0, Math.round(nowMs - this.progressMs)) : 0,
     };
   }

@@ -19,8 +19,12 @@ const badToken: ErrorInfo = {
 
 export class Updater {
   onEnd: ((request: Request) => void) | null = null;
+  onToken: ((request: Request) => void) | null = null;
   numGenerationTokens = 0;
   numPromptTokens = 0;
+  /** Of numPromptTokens, those found in the prefix cache. */
+  numCachedPromptTokens = 0;
+  numInvalidLogits = 0;
   private readonly scheduler: Scheduler;
   private readonly outputs: TokenOutputsBuilder;
   private readonly eosTokenIds: readonly number[];
@@ -56,6 +60,7 @@ export class Updater {
     if (columns.rowFlags[index]! & rowFlags.nan) {
       // Whoever would hit these blocks would get the same NaN.
       this.scheduler.kv.unregister(request);
+      this.numInvalidLogits++;
       this.end(request, invalidLogits);
       return;
     }
@@ -76,7 +81,11 @@ export class Updater {
     }
     request.append(id);
     this.numGenerationTokens++;
-    if (request.numOutputTokens === 1) this.numPromptTokens += request.numPromptTokens;
+    if (request.numOutputTokens === 1) {
+      this.numPromptTokens += request.numPromptTokens;
+      this.numCachedPromptTokens += request.numCachedTokens;
+    }
+    this.onToken?.(request);
     if (this.stopsAt(request, id)) {
       request.finishReason = 'stop';
       this.outputs.token(request, id, 'stop', id);

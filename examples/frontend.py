@@ -66,7 +66,7 @@ class Frontend:
             socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
             socket.curve_serverkey = self.server[f"{name}Key"].encode()
         socket.connect(self.server[name])
-        hello = {"kind": "hello", "protocol": 1, "token": self.server["token"], "role": "client"}
+        hello = {"kind": "hello", "protocol": 2, "token": self.server["token"], "role": "client"}
         hello.update(index=0, generation=0, build=None, pid=os.getpid())
         socket.send_multipart(encode(hello))
         return socket

@@ -71,7 +71,7 @@ async function connect(name: 'engine' | 'detokenizer'): Promise<Dealer> {
   }
   socket.connect(server[name]);
   const who = { role: 'client', index: 0, generation: 0, build: null, pid: process.pid };
-  await socket.send(encode({ kind: 'hello', protocol: 1, token: server.token, ...who }));
+  await socket.send(encode({ kind: 'hello', protocol: 2, token: server.token, ...who }));
   return socket;
 }
 

@@ -8,7 +8,7 @@ export interface CreditAccount {
   readonly requestId: number;
   /** What it began with. */
   readonly creditBytes: number;
-  /** Bytes of text received and not yet read. */
+  /** Bytes received and not yet read. */
   unread: number;
   /** Read and not yet granted again. */
   free: number;

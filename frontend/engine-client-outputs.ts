@@ -1,5 +1,5 @@
-// From the columns of TextOutputs, checked on receipt, to RequestOutputs. Text and ids of a row are cut out of the
-// message; objects for logprobs are made only for rows that have some.
+// From the columns of TextOutputs, checked on receipt, to RequestOutputs. Text and ids of a row are
+// cut out of the message; objects for logprobs are made only for rows that have some.
 import { RequestError } from '../common/errors.ts';
 import { finishReasons, type TextOutputs } from '../common/wire/messages.ts';
 import type { GenerateRequest, RequestOutput, TokenLogprobs } from './engine-client-types.ts';
@@ -8,9 +8,17 @@ type Columns = TextOutputs['columns'];
 
 const noTokens = new Int32Array(0);
 
-/** What the row took from the credit of its request. */
-export function rowTextBytes(c: Columns, row: number): number {
-  return c.textStart[row + 1]! - c.textStart[row]!;
+/** What each row took from the credit of its request: text, ids and entries of logprobs. */
+export function rowCosts(c: Columns): Uint32Array {
+  const costs = new Uint32Array(c.requestId.length);
+  let token = 0;
+  for (let row = 0; row < costs.length; row++) {
+    costs[row] = c.textStart[row + 1]! - c.textStart[row]!;
+    for (; token < c.tokenStart[row + 1]!; token++) costs[row]! += 4 + 12 * c.logprobCount[token]!;
+  }
+  for (let i = 0; i < c.promptLogprobRow.length; i++)
+    costs[c.promptLogprobRow[i]!]! += 12 * c.promptLogprobCount[i]!;
+  return costs;
 }
 
 /** Where the row's logprob entries begin in the message; [n + 1]. Null if the message has none. */
@@ -56,6 +64,7 @@ export function rowOutput(
   request: GenerateRequest,
   logprobStarts: Uint32Array | null,
   promptLogprobs: ReturnType<typeof promptLogprobsByRow>,
+  creditBytes: number,
 ): RequestOutput {
   const tokenIds = c.tokenIds.subarray(c.tokenStart[row], c.tokenStart[row + 1]);
   const finishReason = finishReasons[c.finishReason[row]!]!;
@@ -73,6 +82,7 @@ export function rowOutput(
     numPromptTokens: c.numPromptTokens[row]!,
     numCachedTokens: c.numCachedTokens[row]!,
     numOutputTokens: c.numOutputTokens[row]!,
+    creditBytes,
   };
 }
 
@@ -95,6 +105,7 @@ export function lostOutput(
     numPromptTokens,
     numCachedTokens: last?.numCachedTokens ?? 0,
     numOutputTokens: last?.numOutputTokens ?? 0,
+    creditBytes: 0,
   };
 }
 

@@ -15,7 +15,7 @@ import {
   lostOutput,
   promptLogprobsByRow,
   rowOutput,
-  rowTextBytes,
+  rowCosts,
 } from './engine-client-outputs.ts';
 import { TokenLog } from './engine-client-token-log.ts';
 import type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
@@ -132,12 +132,13 @@ export class OpenRequests {
     const { columns } = message;
     const logprobStarts = logprobEntryStarts(columns);
     const promptLogprobs = promptLogprobsByRow(columns);
+    const costs = rowCosts(columns);
     for (let row = 0; row < columns.requestId.length; row++) {
       const requestId = columns.requestId[row]!;
       const choice = this.choices.get(requestId);
       if (!choice) {
-        // Ended here already; its text still took credit.
-        this.credit.giveBack(rowTextBytes(columns, row));
+        // Ended here already; it still took credit.
+        this.credit.giveBack(costs[row]!);
         continue;
       }
       const { group, index, account, tokenLog } = choice;
@@ -150,9 +151,10 @@ export class OpenRequests {
         group.request,
         logprobStarts,
         promptLogprobs,
+        costs[row]!,
       );
       choice.last = output;
-      account.unread += rowTextBytes(columns, row);
+      account.unread += costs[row]!;
       if (output.finishReason !== 'none') this.end(requestId, choice);
       deliver(group, output);
     }

@@ -27,7 +27,7 @@ export async function* streamOutputs(
       }
       if (output.finishReason !== 'none') numOpen--;
       yield output;
-      handle.consumed(output.index, Buffer.byteLength(output.text));
+      handle.consumed(output.index, output.creditBytes);
     }
   } finally {
     signal?.removeEventListener('abort', abort);

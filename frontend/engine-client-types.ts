@@ -46,11 +46,13 @@ export interface RequestOutput {
   readonly numCachedTokens: number;
   /** So far, of this choice. */
   readonly numOutputTokens: number;
+  /** What it took from the choice's credit: give it back with `consumed` once it was taken. */
+  readonly creditBytes: number;
 }
 
 export interface RequestHandle {
   /** Ends all choices that are still open; their terminal outputs (abort) still come. */
   abort(): void;
-  /** The reader has taken this many bytes (UTF-8) of text of a choice: grants credit for as many more. */
+  /** The reader has taken outputs of a choice: grants their creditBytes again. */
   consumed(index: number, bytes: number): void;
 }

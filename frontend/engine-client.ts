@@ -166,9 +166,12 @@ export class EngineClient {
     options: {
       readonly addGenerationPrompt?: boolean;
       readonly continueFinalMessage?: boolean;
+      readonly addSpecialTokens?: boolean;
+      readonly templateArgs?: Readonly<Record<string, unknown>>;
     } = {},
   ): Promise<{ text: string; tokenIds: Int32Array }> {
     const { addGenerationPrompt = true, continueFinalMessage = false } = options;
+    const { addSpecialTokens = false, templateArgs = {} } = options;
     const reply = await this.callText((callId) =>
       this.connection.toDetokenizer({
         kind: 'applyChatTemplate',
@@ -176,6 +179,8 @@ export class EngineClient {
         messages,
         addGenerationPrompt,
         continueFinalMessage,
+        addSpecialTokens,
+        templateArgs,
       }),
     );
     return { text: reply.text ?? '', tokenIds: reply.columns.tokenIds };

@@ -3,6 +3,7 @@
 // cannot become a special token: it is broken up before the template sees it (special-guard.ts).
 import { RequestError } from '../errors.ts';
 import { Environment, Interpreter, Template, type JinjaEnvironment } from './libraries.ts';
+import { checkTemplateArgs, mapTexts, type TemplateArgs } from './template-args.ts';
 import { bad } from './tokenizer-files.ts';
 import { toWellFormed, type Tokenizer } from './tokenizer.ts';
 
@@ -15,6 +16,10 @@ export interface ChatTemplateOptions {
   readonly addGenerationPrompt: boolean;
   /** The last message is left open, so that the model goes on with it. */
   readonly continueFinalMessage: boolean;
+  /** The model's own frame (BOS, at times EOS) around what the template gives; it rarely wants one. */
+  readonly addSpecialTokens?: boolean;
+  /** Variables for the template beside ours. */
+  readonly templateArgs?: TemplateArgs;
 }
 
 export interface RenderedChat {
@@ -44,6 +49,11 @@ export class ChatTemplate {
     }
   }
 
+  /** Whether the template has this name in it at all. */
+  uses(name: string): boolean {
+    return new RegExp(`\\b${name}\\b`).test(this.source);
+  }
+
   /** Throws RequestError: what the template refuses (raise_exception), or a budget is used up. */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions): RenderedChat {
     const { guard } = this.tokenizer;
@@ -54,7 +64,14 @@ export class ChatTemplate {
       role: toWellFormed(role),
       content: toWellFormed(content),
     }));
-    const texts = clean.flatMap(({ role, content }) => [role, content]);
+    const { namedTokens } = this.tokenizer.files;
+    const isTaken = (name: string) => Object.hasOwn(globals, name) || name in namedTokens;
+    const given = mapTexts(options.templateArgs ?? {}, toWellFormed) as TemplateArgs;
+    let args = given;
+    const texts = [
+      ...clean.flatMap(({ role, content }) => [role, content]),
+      ...checkTemplateArgs(given, isTaken),
+    ];
     for (const text of texts) this.tokenizer.checkLength(text);
     let breaker = '';
     if (texts.some((text) => guard.has(text))) {
@@ -63,21 +80,22 @@ export class ChatTemplate {
         role: guard.breakUp(role, breaker),
         content: guard.breakUp(content, breaker),
       }));
+      args = mapTexts(given, (text) => guard.breakUp(text, breaker)) as TemplateArgs;
     }
     const rendered = options.continueFinalMessage
-      ? this.renderOpen(clean)
-      : this.run(clean, options.addGenerationPrompt);
+      ? this.renderOpen(clean, args)
+      : this.run(clean, options.addGenerationPrompt, args);
     return {
       text: breaker === '' ? rendered : rendered.replaceAll(breaker, ''),
-      tokenIds: this.tokenizer.encodeRendered(rendered, breaker),
+      tokenIds: this.tokenizer.encodeRendered(rendered, breaker, options.addSpecialTokens ?? false),
     };
   }
 
   /** Renders with the end of the final message marked, and cuts there. */
-  private renderOpen(messages: readonly ChatMessage[]): string {
+  private renderOpen(messages: readonly ChatMessage[], args: TemplateArgs): string {
     const last = messages.at(-1)!;
     const marked = [...messages.slice(0, -1), { ...last, content: last.content + continueMark }];
-    const rendered = this.run(marked, false);
+    const rendered = this.run(marked, false, args);
     const at = rendered.lastIndexOf(continueMark.trim());
     if (at < 0 || !rendered.includes(last.content.trim()))
       throw fault('the chat template does not show the final message as it is, it cannot go on');
@@ -86,9 +104,14 @@ export class ChatTemplate {
       : rendered.slice(0, at).trimEnd();
   }
 
-  private run(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+  private run(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    args: TemplateArgs,
+  ): string {
     const environment = new Environment();
     const variables = {
+      ...args,
       ...globals,
       ...this.tokenizer.files.namedTokens,
       messages,

@@ -35,7 +35,7 @@ export function sizeOf(call: TextCall): number {
     case 'decode':
       return call.tokenIds.length;
     case 'applyChatTemplate': {
-      let size = 0;
+      let size = JSON.stringify(call.options.templateArgs ?? {}).length;
       for (const { role, content } of call.messages) size += role.length + content.length + 16;
       return size;
     }
@@ -73,6 +73,10 @@ export class InlineText {
 
   get hasChatTemplate(): boolean {
     return this.template !== null;
+  }
+
+  templateUses(name: string): boolean {
+    return this.template?.uses(name) ?? false;
   }
 
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions): RenderedChat {

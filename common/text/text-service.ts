@@ -27,6 +27,8 @@ export interface TextService {
   readonly tokenizer: Tokenizer;
   /** false: applyChatTemplate rejects, for there is no template. */
   readonly hasChatTemplate: boolean;
+  /** Whether the template has a variable of this name. */
+  templateUses(name: string): boolean;
   encode(text: string, options: EncodeOptions): Promise<Int32Array>;
   applyChatTemplate(
     messages: readonly ChatMessage[],
@@ -66,6 +68,10 @@ class ThreadedTextService implements TextService {
 
   get hasChatTemplate(): boolean {
     return this.inline.hasChatTemplate;
+  }
+
+  templateUses(name: string): boolean {
+    return this.inline.templateUses(name);
   }
 
   async encode(text: string, options: EncodeOptions): Promise<Int32Array> {

@@ -72,18 +72,17 @@ export class Tokenizer {
       breaker,
       allowSpecial,
     );
-    if (!addSpecialTokens) return Int32Array.from(ids);
-    const { prefixIds, suffixIds } = this.prepare();
-    return Int32Array.from([...prefixIds, ...ids, ...suffixIds]);
+    return addSpecialTokens ? this.framed(ids) : Int32Array.from(ids);
   }
 
   /**
-   * Ids of a rendered conversation, without a frame: the template's special tokens count, those
-   * that the breaker breaks up do not. '' = nothing was broken up.
+   * Ids of a rendered conversation: the template's special tokens count, those that the breaker
+   * breaks up do not. '' = nothing was broken up.
    */
-  encodeRendered(text: string, breaker: string): Int32Array {
+  encodeRendered(text: string, breaker: string, addSpecialTokens: boolean): Int32Array {
     this.checkLength(text);
-    return Int32Array.from(this.encodeGuarded(text, breaker, false));
+    const ids = this.encodeGuarded(text, breaker, false);
+    return addSpecialTokens ? this.framed(ids) : Int32Array.from(ids);
   }
 
   /** One-shot decoding. Throws RequestError for an id that the vocabulary does not have. */
@@ -115,6 +114,11 @@ export class Tokenizer {
         `${text.length} characters, more than that many tokens can hold.`,
       'input_text',
     );
+  }
+
+  private framed(ids: readonly number[]): Int32Array {
+    const { prefixIds, suffixIds } = this.prepare();
+    return Int32Array.from([...prefixIds, ...ids, ...suffixIds]);
   }
 
   /** Ids without a frame. No more special ids come out than the text spells out (or none at all). */

@@ -1,6 +1,6 @@
 // What messages of several links have in common: who speaks, the handshake, news of peers.
 
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 export type Role = 'supervisor' | 'frontend' | 'engine' | 'worker' | 'detokenizer';
 

@@ -2,6 +2,7 @@
 // them byte for byte; they change only with protocolVersion. Ids are unsigned 32-bit; a request is
 // (frontendId, requestId).
 import type { ErrorInfo } from '../errors.ts';
+import type { RequestLimits } from '../limits.ts';
 import type { DefaultSampling, SamplingParams, TextParams } from '../sampling-params.ts';
 import type { ColumnSpec, ColumnsOf } from './columns.ts';
 import type { Hello, PeerLost, PeerReady, Refused } from './messages-common.ts';
@@ -60,6 +61,8 @@ export interface EngineWelcome {
   readonly numBlocks: number;
   readonly eosTokenIds: readonly number[];
   readonly priorityScheduling: boolean;
+  /** What one request may ask for. */
+  readonly limits: RequestLimits;
   /** What the model's generation_config (or the operator) says instead of defaultSamplingParams. */
   readonly defaultSampling: DefaultSampling;
 }
@@ -86,6 +89,14 @@ export interface UtilityReply {
   readonly error: ErrorInfo | null;
 }
 
+/** How many values were at most bounds[i] and above bounds[i - 1]; the last count is of the rest. */
+export interface HistogramCounts {
+  readonly bounds: readonly number[];
+  /** [bounds.length + 1] */
+  readonly counts: readonly number[];
+  readonly sum: number;
+}
+
 /** Every 250 ms while there is work, and once when it ends. Counters count from start. */
 export interface EngineStatus {
   readonly kind: 'status';
@@ -102,6 +113,12 @@ export interface EngineStatus {
   /** Time in which the device of rank 0 ran steps, and in which it waited though there was work. */
   readonly deviceBusyMs: number;
   readonly deviceIdleMs: number;
+  /** Of promptTokens, those that were found in the prefix cache. */
+  readonly cachedPromptTokens: number;
+  /** Requests that ended because the model's logits were not numbers. */
+  readonly numInvalidLogits: number;
+  /** Times (s) and sizes, by name: see docs/protocol.md. */
+  readonly histograms: Readonly<Record<string, HistogramCounts>>;
   /** Work is pending but no step has ended for this long; 0 when idle or advancing. */
   readonly stalledMs: number;
 }
@@ -123,7 +140,7 @@ export interface Attach {
   readonly kind: 'attach';
   readonly frontendId: number;
   readonly attachKey: string;
-  /** Credit for this frontend in all: bytes of text that may be on their way to it. */
+  /** Credit for this frontend in all: bytes that may be on their way to it. */
   readonly creditBytes: number;
 }
 
@@ -131,8 +148,8 @@ export const creditColumns = { requestId: 'u32', bytes: 'u32' } as const satisfi
 
 /**
  * Grants more: `bytes` for the frontend in all, and per request in the columns. A row of TextOutputs
- * costs its bytes of text, from both accounts (ids and logprobs cost nothing of their own). A grant
- * for an ended request counts in all only.
+ * costs its bytes of text, 4 for each id and 12 for each entry of logprobs, from both accounts. A
+ * grant for an ended request counts in all only.
  */
 export interface Credit {
   readonly kind: 'credit';
@@ -154,6 +171,10 @@ export interface ApplyChatTemplate {
   readonly messages: readonly { readonly role: string; readonly content: string }[];
   readonly addGenerationPrompt: boolean;
   readonly continueFinalMessage: boolean;
+  /** The model's own frame around what the template gives. */
+  readonly addSpecialTokens: boolean;
+  /** Variables for the template beside messages and the flags above. */
+  readonly templateArgs: Readonly<Record<string, unknown>>;
 }
 
 export const detokenizeColumns = { tokenIds: 'i32' } as const satisfies ColumnSpec;

@@ -41,8 +41,15 @@ export interface TextServiceLike {
   /** The rendered conversation, as text and as ids; special tokens in contents stay text. */
   applyChatTemplate(
     messages: readonly ChatMessage[],
-    options: { readonly addGenerationPrompt: boolean; readonly continueFinalMessage: boolean },
+    options: {
+      readonly addGenerationPrompt: boolean;
+      readonly continueFinalMessage: boolean;
+      readonly addSpecialTokens: boolean;
+      readonly templateArgs: Readonly<Record<string, unknown>>;
+    },
   ): Promise<{ readonly text: string; readonly tokenIds: Int32Array }>;
+  /** Whether the chat template has a variable of this name. */
+  templateUses(name: string): boolean;
   decode(tokenIds: Int32Array, options: { readonly skipSpecialTokens: boolean }): Promise<string>;
 }
 

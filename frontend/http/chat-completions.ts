@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GenerateRequest } from '../engine-client-types.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
-import { chatMessages } from './chat-messages.ts';
+import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
 import { collectResponse } from './collect-response.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
 import { envelope } from './ids.ts';
@@ -26,7 +26,8 @@ export async function chatCompletions(
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
-  reportIgnored(reply, [...ignored, ...ignoredInMessages], config.strictApi);
+  const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
+  reportIgnored(reply, [...ignored, ...ignoredInMessages, ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);
   checkTools(body);
   const turn = turnOf(body);
@@ -73,6 +74,8 @@ function turnOf(body: ChatRequest) {
   return {
     continueFinalMessage,
     addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
+    addSpecialTokens: body.add_special_tokens ?? false,
+    templateArgs: body.chat_template_kwargs ?? {},
   };
 }
 

@@ -1,5 +1,5 @@
 // Messages as the chat template takes them: plain text. What is not text is refused by its path.
-import type { ChatMessage } from './backend.ts';
+import type { ChatMessage, TextServiceLike } from './backend.ts';
 import { bad } from './sampling.ts';
 import { notBuilt } from './schema/parse.ts';
 import type { MessageInput } from './schema/message-schema.ts';
@@ -36,6 +36,16 @@ export function chatMessages(input: readonly MessageInput[]): ChatMessages {
     return { role, content: contentText(message, where) };
   });
   return { messages, ignored: [...ignored] };
+}
+
+/** Arguments that the chat template does not have, as "chat_template_kwargs.<name>". */
+export function unusedTemplateArgs(
+  args: Readonly<Record<string, unknown>> = {},
+  text: TextServiceLike,
+): string[] {
+  return Object.keys(args)
+    .filter((name) => /^\w+$/.test(name) && !text.templateUses(name))
+    .map((name) => `chat_template_kwargs.${name}`);
 }
 
 function contentText({ role, content }: MessageInput, where: string): string {

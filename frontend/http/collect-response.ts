@@ -20,8 +20,7 @@ export function collectResponse(
       {
         output: (choice, output) => {
           (outputs[choice] ??= []).push(output);
-          const bytes = Buffer.byteLength(output.text);
-          if (bytes > 0) generation.consumed(choice, bytes);
+          generation.consumed(choice, output.creditBytes);
           if (output.finishReason === 'none') return;
           if (++numFinished === generation.numChoices) resolve(outputs.map(mergeOutputs));
         },

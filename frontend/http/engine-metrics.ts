@@ -1,6 +1,6 @@
 // The part of /metrics that the engine's latest Status knows. Absent until the engine is there.
-import { Counter, Gauge, type Registry } from 'prom-client';
-import type { EngineStatus } from '../../common/wire/messages.ts';
+import { Counter, Gauge, type Metric, type Registry } from 'prom-client';
+import type { EngineStatus, HistogramCounts } from '../../common/wire/messages.ts';
 import type { HttpBackend } from './backend.ts';
 
 type Labels = Readonly<Record<'model_name' | 'engine', string>>;
@@ -23,6 +23,43 @@ const counters: Readonly<Record<string, readonly [string, Read]>> = {
     'Time in which the device waited though there was work.',
     (s) => s.deviceIdleMs / 1000,
   ],
+  prompt_tokens_cached: ['Prompt tokens found in the prefix cache.', (s) => s.cachedPromptTokens],
+  corrupted_requests: ['Requests whose logits were not numbers.', (s) => s.numInvalidLogits],
+};
+
+/** One label beside the usual ones. */
+const split: Readonly<
+  Record<string, readonly [help: string, label: string, Readonly<Record<string, Read>>]>
+> = {
+  num_requests_waiting_by_reason: [
+    'Requests that wait, by what they wait for.',
+    'reason',
+    { capacity: (s) => s.numWaiting, deferred: () => 0 },
+  ],
+  prompt_tokens_by_source_total: [
+    'Prompt tokens processed, by where their keys and values come from.',
+    'source',
+    {
+      local_compute: (s) => s.promptTokens - s.cachedPromptTokens,
+      local_cache_hit: (s) => s.cachedPromptTokens,
+      external_kv_transfer: () => 0,
+    },
+  ],
+};
+
+/** Name in Status -> name here. */
+const histograms: Readonly<Record<string, readonly [string, string]>> = {
+  timeToFirstToken: ['time_to_first_token_seconds', 'From arrival at the engine to first token.'],
+  interTokenLatency: ['inter_token_latency_seconds', 'From a token of a request to its next one.'],
+  timePerOutputToken: [
+    'request_time_per_output_token_seconds',
+    'Mean time of the tokens after the first.',
+  ],
+  queueTime: ['request_queue_time_seconds', 'From arrival to the first step.'],
+  prefillTime: ['request_prefill_time_seconds', 'From the first step to the first token.'],
+  decodeTime: ['request_decode_time_seconds', 'From the first token to the last.'],
+  inferenceTime: ['request_inference_time_seconds', 'From the first step to the last token.'],
+  iterationTokens: ['iteration_tokens_total', 'Tokens of a step.'],
 };
 
 export function addEngineMetrics(
@@ -58,6 +95,25 @@ export function addEngineMetrics(
       },
     });
   }
+  for (const [name, [help, label, reads]] of Object.entries(split)) {
+    const Type = name.endsWith('_total') ? Counter : Gauge;
+    new Type({
+      name: `vllm:${name}`,
+      help,
+      labelNames: [...labelNames, label],
+      registers,
+      collect() {
+        const now = status();
+        this.reset();
+        for (const [value, read] of Object.entries(reads))
+          this.inc({ ...labels, [label]: value }, now === null ? 0 : read(now));
+      },
+    });
+  }
+  for (const [key, [name, help]] of Object.entries(histograms)) {
+    const read = () => status()?.histograms[key] ?? null;
+    registry.registerMetric(readHistogram(`vllm:${name}`, help, labels, read));
+  }
   new Gauge({
     name: 'vllm:cache_config_info',
     help: 'The KV cache; the value is always 1.',
@@ -71,4 +127,29 @@ export function addEngineMetrics(
       this.set({ engine: labels.engine, block_size: blockSize, num_gpu_blocks: numBlocks }, 1);
     },
   });
+}
+
+/** A histogram that was counted elsewhere, in the form in which prom-client asks for one. */
+function readHistogram(
+  name: string,
+  help: string,
+  labels: Labels,
+  read: () => HistogramCounts | null,
+): Metric {
+  const get = () => {
+    const values: { labels: object; value: number; metricName: string }[] = [];
+    const counted = read();
+    if (counted !== null) {
+      let total = 0;
+      counted.counts.forEach((count, i) => {
+        total += count;
+        const le = counted.bounds[i] ?? '+Inf';
+        values.push({ labels: { le, ...labels }, value: total, metricName: `${name}_bucket` });
+      });
+      values.push({ labels, value: counted.sum, metricName: `${name}_sum` });
+      values.push({ labels, value: total, metricName: `${name}_count` });
+    }
+    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values });
+  };
+  return { name, help, get, reset: () => undefined } as unknown as Metric;
 }

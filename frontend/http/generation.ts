@@ -56,12 +56,13 @@ export class Generation {
     await Promise.all(submitted);
   }
 
-  /** Grants the engine credit for text that the client has taken. */
+  /** Grants credit again for outputs that the client has taken. */
   consumed(choice: number, bytes: number): void {
     const handle = this.handles[Math.floor(choice / this.n)];
+    if (bytes === 0) return;
     // The first outputs may come before the promise of their submission is settled.
     if (handle === null) this.early.push({ choice, bytes });
-    else if (bytes > 0) handle?.consumed(choice % this.n, bytes);
+    else handle?.consumed(choice % this.n, bytes);
   }
 
   /** Aborts what is open and says why, once. */

@@ -18,6 +18,7 @@ export function mergeOutputs(outputs: readonly RequestOutput[]): RequestOutput {
     tokenIds,
     logprobs: mergeLogprobs(outputs),
     promptLogprobs: mergePromptLogprobs(outputs),
+    creditBytes: outputs.reduce((sum, output) => sum + output.creditBytes, 0),
   };
 }
 

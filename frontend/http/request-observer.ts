@@ -6,11 +6,6 @@ import type { HttpContext } from './context.ts';
 import type { GenerationObserver } from './generation.ts';
 import { ClientGone } from './http-errors.ts';
 
-interface ChoiceTimes {
-  firstMs: number;
-  lastMs: number;
-}
-
 export function observeRequest(
   context: HttpContext,
   request: FastifyRequest,
@@ -20,8 +15,9 @@ export function observeRequest(
   const startMs = performance.now();
   const { n, sampling, text } = requests[0]!;
   const streamed = !text.finalOnly;
-  const choices: ChoiceTimes[] = [];
   let numFinished = 0;
+  /** By prompt: choices that are open, tokens of the longest that is not. */
+  const prompts = requests.map(() => ({ numOpen: n, maxNumTokens: 0 }));
   for (const { promptTokenIds, sampling: own } of requests) {
     metrics.request(promptTokenIds.length, n, own.maxTokens);
   }
@@ -40,15 +36,11 @@ export function observeRequest(
   };
   return {
     output(choice: number, output: RequestOutput) {
-      const now = performance.now();
-      const times = choices[choice];
-      if (streamed && times === undefined) metrics.firstToken(now - startMs);
-      else if (streamed && times !== undefined) metrics.laterTokens(now - times.lastMs);
-      const known = (choices[choice] ??= { firstMs: now, lastMs: now });
-      known.lastMs = now;
       if (output.finishReason === 'none') return;
-      const decodeMs = streamed ? now - known.firstMs : null;
-      metrics.finished(output.finishReason, output.numOutputTokens, now - startMs, decodeMs);
+      metrics.finished(output.finishReason, output, performance.now() - startMs);
+      const prompt = prompts[Math.floor(choice / n)]!;
+      prompt.maxNumTokens = Math.max(prompt.maxNumTokens, output.numOutputTokens);
+      if (--prompt.numOpen === 0) metrics.finishedPrompt(prompt.maxNumTokens);
       if (++numFinished === n * requests.length) ended(output.finishReason);
     },
     failed(error) {

@@ -1,5 +1,5 @@
 // Streams the choices of a Generation as events. While the socket is full nothing is written: what
-// comes meanwhile is merged and goes out as one chunk a choice, and only text that the socket has
+// comes meanwhile is merged and goes out as one chunk a choice, and only what the socket has
 // taken is credited back, so that a slow reader holds back its own request and nothing else.
 import type { FastifyReply } from 'fastify';
 import type { GenerateRequest, RequestOutput } from '../engine-client-types.ts';
@@ -50,7 +50,7 @@ class StreamSink implements GenerationSink {
   private numFinished = 0;
   /** Outputs that wait for the socket, by choice. */
   private pending = new Map<number, RequestOutput[]>();
-  /** Text bytes that are written but not taken, by choice. */
+  /** Credit of what is written but not taken, by choice. */
   private owed = new Map<number, number>();
   private readonly context: HttpContext;
   private readonly reply: FastifyReply;
@@ -98,9 +98,9 @@ class StreamSink implements GenerationSink {
 
   private write(choice: number, output: RequestOutput): void {
     this.send(this.format.delta(choice, output));
-    const bytes = Buffer.byteLength(output.text);
+    const bytes = output.creditBytes;
     if (this.blocked) this.owed.set(choice, (this.owed.get(choice) ?? 0) + bytes);
-    else if (bytes > 0) this.generation?.consumed(choice, bytes);
+    else this.generation?.consumed(choice, bytes);
     if (output.finishReason !== 'none' && ++this.numFinished === this.generation?.numChoices) {
       this.send(this.format.end());
       this.send(done);

@@ -1,7 +1,7 @@
 // POST /tokenize and /detokenize.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { requireBackend, type HttpContext } from './context.ts';
-import { chatMessages } from './chat-messages.ts';
+import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { bad } from './sampling.ts';
@@ -13,7 +13,8 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   const { config } = context;
   const { value: body, ignored } = parseRequest(tokenizeSchema, request.body);
   const chat = body.messages === undefined ? null : chatMessages(body.messages);
-  reportIgnored(reply, [...ignored, ...(chat?.ignored ?? [])], config.strictApi);
+  const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
+  reportIgnored(reply, [...ignored, ...(chat?.ignored ?? []), ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);
   if ((body.prompt === undefined) === (chat === null)) {
     throw bad('prompt', 'or messages is required, one of the two');
@@ -25,7 +26,12 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   } else {
     const continueFinalMessage = body.continue_final_message ?? false;
     const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
-    const options = { addGenerationPrompt, continueFinalMessage };
+    const options = {
+      addGenerationPrompt,
+      continueFinalMessage,
+      addSpecialTokens: body.add_special_tokens ?? false,
+      templateArgs: body.chat_template_kwargs ?? {},
+    };
     tokens = (await text.applyChatTemplate(chat.messages, options)).tokenIds;
   }
   return {

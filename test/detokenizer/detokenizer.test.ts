@@ -201,7 +201,7 @@ t.test('without credit deltas merge, and go when it comes', (t) => {
   t.end();
 });
 
-t.test('each request has credit of its own; ids cost nothing', (t) => {
+t.test('each request has credit of its own, and ids cost credit too', (t) => {
   const h = new Harness(table);
   h.join(1);
   const row = (requestId: number) => ({ frontendId: 1, requestId, tokenIds: [a] });
@@ -215,8 +215,56 @@ t.test('each request has credit of its own; ids cost nothing', (t) => {
     [2, 'a', 'none'],
     [2, 'a', 'none'],
   ]);
-  h.credit(1, 0, { 1: 1, 77: 1 });
+  h.credit(1, 0, { 1: 4, 77: 1 });
+  t.same(h.take().map(brief), [], 'a byte of text and an id of 4 are owed');
+  h.credit(1, 0, { 1: 1 });
   t.same(h.take().map(brief), [[1, 'a', 'none']]);
+  t.end();
+});
+
+t.test('a reader of ids alone is held back like any other', (t) => {
+  const h = new Harness(table);
+  h.join(1);
+  const row = (requestId: number, num: number) => ({
+    frontendId: 1,
+    requestId,
+    tokenIds: Array<number>(num).fill(a),
+  });
+  const news = [1, 2].map((id) => newRequest(1, id, { creditBytes: 8, detokenize: false }));
+  h.tokens(news, [row(1, 2), row(2, 2)]);
+  t.same(
+    h.take().map(({ tokenIds }) => tokenIds.length),
+    [2, 2],
+  );
+  h.tokens([], [row(1, 3), row(2, 3)]);
+  t.same(h.take(), [], 'the account of each is used up');
+  h.credit(1, 0, { 1: 8 });
+  t.same(
+    h.take().map(({ requestId, tokenIds }) => [requestId, tokenIds.length]),
+    [[1, 3]],
+  );
+  h.tokens([], [row(2, limits.maxPendingBytes / 4)]);
+  t.match(h.take(), [{ requestId: 2, finish: 'error', error: { code: 'slow_reader' } }]);
+  t.end();
+});
+
+t.test("logprobs cost credit, the prompt's too", (t) => {
+  const h = new Harness(table);
+  h.join(1, 10_000);
+  const first = {
+    frontendId: 1,
+    requestId: 1,
+    tokenIds: [a],
+    logprobs: [[a, b]],
+    promptLogprobs: [[1, [ab]]] as const,
+  };
+  const cost = 1 + 4 + 3 * 12;
+  h.tokens([newRequest(1, 1, { creditBytes: cost }, { logprobs: 1 })], [first]);
+  const next = { frontendId: 1, requestId: 1, tokenIds: [a], logprobs: [[a]] };
+  h.tokens([], [next]);
+  t.equal(h.take().length, 1, 'the account is used up exactly');
+  h.credit(1, 0, { 1: 1 });
+  t.equal(h.take().length, 1);
   t.end();
 });
 

@@ -79,7 +79,12 @@ t.test('the detokenizer process', async (t) => {
   await t.test('answers frontends without a tokenizer', async (t) => {
     const peer = process_.connect();
     const reply = async () => (await peer.next('textReply')) as unknown as TextReply;
-    const flags = { addGenerationPrompt: true, continueFinalMessage: false };
+    const flags = {
+      addGenerationPrompt: true,
+      continueFinalMessage: false,
+      addSpecialTokens: false,
+      templateArgs: {},
+    };
     peer.send({ kind: 'tokenize', callId: 1, text: 'a <|im_end|>', addSpecialTokens: true });
     const { tokenIds } = (await reply()).columns;
     t.notOk(tokenIds.includes(2), 'text stays text');
@@ -96,6 +101,9 @@ t.test('the detokenizer process', async (t) => {
     t.equal(refused.error?.param, 'text');
     peer.send({ kind: 'applyChatTemplate', callId: 5, messages: [{ role: 'user' }], ...flags });
     t.equal((await reply()).error?.param, 'messages[0].content');
+    const reserved = { ...flags, templateArgs: { messages: [] } };
+    peer.send({ kind: 'applyChatTemplate', callId: 8, messages, ...reserved });
+    t.match((await reply()).error, { code: 'bad_request', param: 'chat_template_kwargs' });
     peer.send({ kind: 'tokenize', callId: 6, text: 'x'.repeat(1e6), addSpecialTokens: true });
     t.equal((await reply()).error?.code, 'context_length_exceeded');
     peer.send({

@@ -16,6 +16,8 @@ const makeObject = (limits: RequestLimits) =>
     top_logprobs: field.integer(0, field.maxInt32).optional(),
     add_generation_prompt: field.boolean().optional(),
     continue_final_message: field.boolean().optional(),
+    add_special_tokens: field.boolean().optional(),
+    chat_template_kwargs: field.object().optional(),
     tools: z.unknown().optional(),
     tool_choice: z.unknown().optional(),
   });
@@ -25,10 +27,7 @@ export const makeChatSchema = (limits: RequestLimits) =>
     object: makeObject(limits),
     unsupported: {
       ...unsupportedFields,
-      add_special_tokens: (value: unknown) => value === false,
       chat_template: () => false,
-      chat_template_kwargs: (value: unknown) =>
-        field.isObject(value) && Object.keys(value).length === 0,
       documents: () => false,
       functions: () => false,
       function_call: (value: unknown) => value === 'none',

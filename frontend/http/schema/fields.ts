@@ -78,6 +78,11 @@ export function logitBias(maxEntries: number) {
   });
 }
 
+/** A JSON object; what may be in it is checked by whoever reads it. */
+export function object() {
+  return z.custom<Readonly<Record<string, unknown>>>(isObject, { error: 'must be an object' });
+}
+
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -11,6 +11,7 @@ const object = z.object({
   add_special_tokens: field.boolean().optional(),
   add_generation_prompt: field.boolean().optional(),
   continue_final_message: field.boolean().optional(),
+  chat_template_kwargs: field.object().optional(),
 });
 
 const unless = (value: unknown) => (given: unknown) => given === value;
@@ -21,8 +22,6 @@ export const tokenizeSchema = {
     return_token_strs: unless(false),
     tools: () => false,
     chat_template: () => false,
-    chat_template_kwargs: (value: unknown) =>
-      field.isObject(value) && Object.keys(value).length === 0,
   },
   accepted: [],
 } satisfies RequestSchema<typeof object.shape>;

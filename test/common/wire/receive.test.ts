@@ -25,6 +25,9 @@ t.test('receive names the kind and the field or column at fault', (t) => {
     prefixCacheHits: 0,
     deviceBusyMs: 1500,
     deviceIdleMs: 250,
+    cachedPromptTokens: 0,
+    numInvalidLogits: 0,
+    histograms: { queueTime: { bounds: [1], counts: [0, 2], sum: 5 } },
     stalledMs: 0,
   };
   t.equal(receive('engineToFrontend', status), status as never);
@@ -33,6 +36,10 @@ t.test('receive names the kind and the field or column at fault', (t) => {
     ['status: field kvCacheUsage is not a finite number', { ...status, kvCacheUsage: NaN }],
     ['status: field numRunning is not u32', { ...status, numRunning: -1 }],
     ['status: field step is not a count', { ...status, step: undefined }],
+    [
+      'status: field histograms.queueTime.counts is not an array',
+      { ...status, histograms: { queueTime: { bounds: [1], counts: 1, sum: 5 } } },
+    ],
     ['status: it has columns', { ...status, columns: {} }],
     ['kind toString does not belong on this link', { kind: 'toString' }],
     ['kind hello does not belong on this link', { kind: 'hello' }],

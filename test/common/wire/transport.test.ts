@@ -37,7 +37,7 @@ async function recorder(t: Test, where: string, curve?: CurveKeys) {
       message: (peer, message) => {
         add(peer, message.kind);
         if (message.kind === 'refuseMe')
-          router.refuse(peer, { kind: 'refused', message: 'no', protocol: 1, build: null });
+          router.refuse(peer, { kind: 'refused', message: 'no', protocol: 2, build: null });
         if (message.kind === 'echo')
           router.send(peer, { kind: 'echoed', n: message['n'] } as never);
       },

@@ -179,7 +179,7 @@ t.test('a choice that ends unread gives its credit back', async (t) => {
   const { requestId } = await running(server, client);
   server.text(1, [{ requestId, text: 'x'.repeat(20), finishReason: 'length' }]);
   const { message } = await server.detokenizerInbox.next('credit');
-  t.equal(message['bytes'], 21);
+  t.equal(message['bytes'], 25);
 });
 
 t.test('rows of ended requests give their credit back', async (t) => {
@@ -190,9 +190,19 @@ t.test('rows of ended requests give their credit back', async (t) => {
     server.close();
   });
   await server.detokenizerInbox.next('attach');
-  server.text(1, [{ requestId: 999, text: 'x'.repeat(10), tokenIds: [1] }]);
+  const entry = { id: 1, logprob: -1, rank: 1, bytes: 'x' };
+  server.text(1, [
+    { requestId: 998, text: 'x' },
+    {
+      requestId: 999,
+      text: 'x'.repeat(10),
+      tokenIds: [1, 2],
+      logprobs: [[entry, entry], []],
+      promptLogprobs: { 1: [entry] },
+    },
+  ]);
   const { message } = await server.detokenizerInbox.next('credit');
-  t.equal(message['bytes'], 10);
+  t.equal(message['bytes'], 1 + 10 + 2 * 4 + 3 * 12, 'text, ids and logprobs');
 });
 
 t.test('close ends what is open with shutting_down', async (t) => {
@@ -228,9 +238,9 @@ t.test('connect says who refused, who is silent, and what a bad file lacks', asy
     message: /over 100 bytes/,
   });
   const file = join(server.folder, 'frontend.json');
-  const json = { ...options, protocol: 1, engineKey: null, detokenizerKey: null, model: 'm' };
-  writeFileSync(file, JSON.stringify({ ...json, protocol: 2 }));
-  await t.rejects(EngineClient.connect(server.folder), { exitCode: 78, message: /version 2/ });
+  const json = { ...options, protocol: 2, engineKey: null, detokenizerKey: null, model: 'm' };
+  writeFileSync(file, JSON.stringify({ ...json, protocol: 3 }));
+  await t.rejects(EngineClient.connect(server.folder), { exitCode: 78, message: /version 3/ });
   writeFileSync(file, JSON.stringify({ ...json, token: 5 }));
   await t.rejects(EngineClient.connect(file), /token is not a string/);
   writeFileSync(file, JSON.stringify(json));

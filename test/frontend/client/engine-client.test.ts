@@ -248,10 +248,10 @@ t.test('generate streams, grants credit and aborts when its reader leaves', asyn
   const { requestId } = message;
   server.accept(peer, requestId, 1);
   server.text(1, [{ requestId, text: 'abcdefgh', tokenIds: [1] }]);
-  t.equal((await first).value!.text, 'abcdefgh');
+  t.match((await first).value!, { text: 'abcdefgh', creditBytes: 12 });
   const second = stream.next();
   const credit = (await server.detokenizerInbox.next('credit')).message;
-  t.equal(credit['bytes'], 8);
+  t.equal(credit['bytes'], 12, 'text and an id');
   t.same([...(credit.columns!['requestId'] as Uint32Array)], [requestId]);
   server.text(1, [{ requestId, text: 'i' }]);
   t.equal((await second).value!.text, 'i');
@@ -323,6 +323,9 @@ t.test('status is kept and told', async (t) => {
     prefixCacheHits: 0,
     deviceBusyMs: 1500,
     deviceIdleMs: 250,
+    cachedPromptTokens: 0,
+    numInvalidLogits: 0,
+    histograms: {},
     stalledMs: 6000,
   };
   server.engine.send(server.enginePeers[0]!, status);

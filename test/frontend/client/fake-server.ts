@@ -1,5 +1,6 @@
 // A scripted engine and detokenizer in this process, over real unix sockets. The test waits for
 // what the client sends and answers as it pleases.
+import { defaultRequestLimits } from '../../../common/limits.ts';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -178,6 +179,7 @@ export class FakeServer {
       numBlocks: 32,
       eosTokenIds: [2],
       priorityScheduling: false,
+      limits: defaultRequestLimits,
       defaultSampling: {},
     };
   }

@@ -148,8 +148,8 @@ const chat: readonly Case[] = [
   ['reasoning_effort', { reasoning_effort: 'high' }, 'reasoning_effort'],
   ['include_reasoning', { include_reasoning: false }, 'include_reasoning'],
   ['chat_template', { chat_template: '{{ 1 }}' }, 'chat_template'],
-  ['chat_template_kwargs', { chat_template_kwargs: { tokenize: true } }, 'chat_template_kwargs'],
-  ['add_special_tokens', { add_special_tokens: true }, 'add_special_tokens'],
+  ['chat_template_kwargs a list', { chat_template_kwargs: [1] }, 'chat_template_kwargs'],
+  ['add_special_tokens a number', { add_special_tokens: 1 }, 'add_special_tokens'],
 ];
 
 const tokenize: readonly Case[] = [

@@ -1,6 +1,7 @@
 // /v1/chat/completions: whole answers and streams, roles, echo, and what messages may be.
 import t from 'tap';
-import { readEvents, startServer } from './fakes.ts';
+import type { TextServiceLike } from '../../../frontend/http/backend.ts';
+import { fakeText, readEvents, startServer } from './fakes.ts';
 
 const path = '/v1/chat/completions';
 const messages = [{ role: 'user', content: 'hi' }];
@@ -158,4 +159,28 @@ t.test('continuous usage counts each choice by itself', async (t) => {
     { usage: { prompt_tokens: 19, completion_tokens: 5, total_tokens: 24 } },
     '[DONE]',
   ]);
+});
+
+t.test('arguments for the chat template', async (t) => {
+  const server = await startServer(t);
+  const seen: unknown[] = [];
+  const text: TextServiceLike = {
+    ...fakeText,
+    applyChatTemplate: (list, options) => {
+      seen.push(options);
+      return fakeText.applyChatTemplate(list, options);
+    },
+  };
+  server.backend = { client: server.client, text };
+  const kwargs = { enable_thinking: false, unheard_of: 1 };
+  const fields = { messages, chat_template_kwargs: kwargs, add_special_tokens: true };
+  const expected = { templateArgs: kwargs, addSpecialTokens: true };
+  for (const route of [path, '/tokenize']) {
+    const response = await server.post(route, fields);
+    t.equal(response.status, 200);
+    t.equal(response.headers.get('x-ignored-fields'), 'chat_template_kwargs.unheard_of');
+    t.match(seen.pop(), expected);
+  }
+  await server.post(path, { messages });
+  t.match(seen.pop(), { templateArgs: {}, addSpecialTokens: false });
 });

@@ -21,9 +21,10 @@ t.test('fields', (t) => {
     ...Object.keys(chatSchema.object.shape),
     ...completionSchema.accepted,
   ]);
-  const others = 'null none include_usage continuous_usage_stats prompt_token_ids token_ids'.split(
-    ' ',
-  );
+  const others =
+    'null none enable_thinking include_usage continuous_usage_stats prompt_token_ids token_ids'.split(
+      ' ',
+    );
   for (const field of fields) t.ok(documented.has(field), `${field} is documented`);
   for (const name of documented) {
     t.ok(fields.has(name) || others.includes(name), `${name} is a field`);

@@ -1,7 +1,7 @@
 // A scripted engine and byte-level text services, and a server over them on a real socket. A token
 // is a byte; 256 begins a text, 257 ends one.
 import type { HttpConfig } from '../../../common/config.ts';
-import { defaultHttpLimits } from '../../../common/limits.ts';
+import { defaultHttpLimits, defaultRequestLimits } from '../../../common/limits.ts';
 import { RequestError } from '../../../common/errors.ts';
 import { createLogger } from '../../../common/log.ts';
 import type { EngineStatus, EngineWelcome } from '../../../common/wire/messages.ts';
@@ -50,6 +50,7 @@ export const fakeText: TextServiceLike = {
       (addGenerationPrompt ? 'assistant:' : '');
     return Promise.resolve({ text, tokenIds: Int32Array.from([256, ...Buffer.from(text)]) });
   },
+  templateUses: (name) => name === 'enable_thinking',
   decode: (tokenIds, { skipSpecialTokens }) =>
     Promise.resolve(
       Array.from(tokenIds)
@@ -107,6 +108,7 @@ export class Submission {
       numPromptTokens: request.promptTokenIds.length,
       numCachedTokens: 0,
       numOutputTokens,
+      creditBytes: Buffer.byteLength(text),
       ...end,
     });
   }
@@ -152,6 +154,9 @@ export const idleStatus: EngineStatus = {
   prefixCacheHits: 0,
   deviceBusyMs: 1500,
   deviceIdleMs: 250,
+  cachedPromptTokens: 0,
+  numInvalidLogits: 0,
+  histograms: {},
   stalledMs: 0,
 };
 
@@ -174,7 +179,7 @@ export class FakeClient implements EngineClientLike {
   refusal: ((request: GenerateRequest) => RequestError | null) | null = null;
   readonly info: EngineWelcome = {
     kind: 'welcome',
-    protocol: 1,
+    protocol: 2,
     frontendId: 1,
     attachKey: 'k',
     generation: 0,
@@ -187,6 +192,7 @@ export class FakeClient implements EngineClientLike {
     numBlocks: 100,
     eosTokenIds: [257],
     priorityScheduling: false,
+    limits: defaultRequestLimits,
     defaultSampling: {},
   };
   private readonly waiting: ((submission: Submission) => void)[] = [];

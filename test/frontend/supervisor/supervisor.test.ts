@@ -188,7 +188,7 @@ t.test('Supervisor refuses strangers and other builds, and names both versions',
   t.match(await answer({ token: 'guess' }), { kind: 'refused', message: 'wrong token' });
   const other = await answer({ build: 'other' });
   t.equal(other['message'], `build other does not match ${hello.build}`);
-  t.match((await answer({ protocol: 99 }))['message'], /99 does not match 1/);
+  t.match((await answer({ protocol: 99 }))['message'], /99 does not match 2/);
   t.match(await answer({ role: 'client', build: null }), { kind: 'refused' });
 });
 

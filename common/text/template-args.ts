@@ -1,0 +1,68 @@
+// chat_template_kwargs: values that a request hands to the chat template as variables. They are data
+// of bounded size, and cannot take the place of what the template gets from us.
+import { RequestError } from '../errors.ts';
+
+export type TemplateArgs = Readonly<Record<string, unknown>>;
+
+const maxValues = 1024;
+const maxDepth = 8;
+const maxCharacters = 65_536;
+
+/** Arguments of Hugging Face's apply_chat_template, and what every template gets. */
+const reserved = new Set(
+  `messages conversation tools documents chat_template tokenize add_generation_prompt
+  continue_final_message`.split(/\s+/),
+);
+
+/** Throws RequestError; `isTaken` says which other names templates know. Returns every text inside. */
+export function checkTemplateArgs(
+  args: TemplateArgs,
+  isTaken: (name: string) => boolean,
+): readonly string[] {
+  for (const name of Object.keys(args)) {
+    if (!/^[A-Za-z_]\w{0,63}$/.test(name)) throw fault('has a name that is no variable');
+    if (reserved.has(name) || isTaken(name)) throw fault(`may not set ${name}`);
+  }
+  const texts: string[] = [];
+  let numValues = 0;
+  let numCharacters = 0;
+  const visit = (value: unknown, depth: number): void => {
+    if (++numValues > maxValues || depth > maxDepth)
+      throw fault(`has more than ${maxValues} values, or more than ${maxDepth} levels of them`);
+    if (typeof value === 'string') {
+      texts.push(value);
+      numCharacters += value.length;
+      if (numCharacters > maxCharacters) throw fault(`has over ${maxCharacters} characters`);
+    } else if (Array.isArray(value)) {
+      for (const member of value) visit(member, depth + 1);
+    } else if (isPlainMap(value)) {
+      for (const [key, member] of Object.entries(value)) {
+        visit(key, depth);
+        visit(member, depth + 1);
+      }
+    } else if (value !== null && typeof value !== 'boolean' && !Number.isFinite(value)) {
+      throw fault('has a value that is not JSON');
+    }
+  };
+  for (const value of Object.values(args)) visit(value, 1);
+  return texts;
+}
+
+/** The same values with every text changed. */
+export function mapTexts(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === 'string') return change(value);
+  if (Array.isArray(value)) return value.map((member) => mapTexts(member, change));
+  if (!isPlainMap(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, member]) => [change(key), mapTexts(member, change)]),
+  );
+}
+
+function isPlainMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
+}
+
+function fault(rule: string): RequestError {
+  const param = 'chat_template_kwargs';
+  return new RequestError('bad_request', `${param} ${rule}`, param);
+}
