@@ -37,10 +37,13 @@ struct Layout {
   static constexpr int kBytes = kLast + 16;
 };
 
-/** The copier warps: warp w moves keys 16 w .. of every tile. */
+/**
+ * The copier warps: warp w moves keys 16 w .. of every tile. `early`: the kernel in front may not
+ * have finished; what it does not write is fetched before the wait for it.
+ */
 template <typename T, int kDim>
 __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk& walk,
-                                         uint32_t base, int warp, int lane) {
+                                         uint32_t base, int warp, int lane, bool early) {
   using L = Layout<kDim>;
   constexpr int kPieces = kDim / 8;
   const int group = args.num_heads / args.num_kv_heads;
@@ -58,6 +61,23 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
   current.item = blockIdx.x;
   walk.begin(current);
   int blocks = read_block(current);
+  uint32_t fetched = 0;  // of the first group's tiles
+  if (early) {
+    if (current.item < walk.num_items) {
+      const int old_keys = current.work.seq_len - current.work.num_queries;
+#pragma unroll 1
+      for (int t = 0; t < min(L::kTiles, 8); t++) {
+        const int key = current.key + t % 4 * kTileKeys + warp * 16;
+        const int end = min(key + 16, current.work.key_end);
+        if (key >= end || end > old_keys) continue;
+        copy_keys<T, kDim>(args, base + L::kRing + t * L::kTileBytes, warp * 16,
+                           __shfl_sync(~0u, blocks, t % 4), key & offset_mask, t / 4,
+                           current.item % args.num_kv_heads, end - key, lane, policy);
+        fetched |= 1u << t;
+      }
+    }
+    wait_for_previous();
+  }
   int tile = 0;
   int parity = 1;
   for (int turn = 0; current.item < walk.num_items; turn ^= 1) {
@@ -72,7 +92,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
         const int block = __shfl_sync(~0u, blocks, t);
         barrier_wait(base + (L::kTiles + tile) * 8, parity);
         const int key0 = current.key + t * kTileKeys;
-        if (key0 < current.work.key_end) {
+        if (key0 < current.work.key_end && (fetched >> (of_v * 4 + t) & 1) == 0) {
           const int key = key0 + warp * 16;
           copy_keys<T, kDim>(args, base + L::kRing + tile * L::kTileBytes, warp * 16, block,
                              key & offset_mask, of_v, kv_head, current.work.key_end - key, lane,
@@ -100,6 +120,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
     }
     current = next;
     blocks = next_blocks;
+    fetched = 0;
   }
 }
 
@@ -121,10 +142,13 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
     fence_barrier_init();
   }
   __syncthreads();
-  wait_for_previous();
-  const Walk walk = {args, args.work_counts[0] * args.num_kv_heads};
+  const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
+  if (!early) wait_for_previous();
+  const Walk walk = {args, __ldcg(args.work_counts) * args.num_kv_heads};
+  // The first block stays whatever it has to do: a kernel must not end before the one in front.
+  if (early && blockIdx.x > 0 && blockIdx.x >= walk.num_items) return;
   if (warp >= kFolders / 32) {
-    copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane);
+    copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane, early);
     return;
   }
 
@@ -138,6 +162,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
   Group current;
   current.item = blockIdx.x;
   walk.begin(current);
+  if (early) wait_for_previous();
   int tile = 0;  // the ring's tile of this group's first keys
   int parity = 0;
   for (int turn = 0; current.item < walk.num_items; turn ^= 1) {

@@ -10,7 +10,9 @@
 // unit; every multiplying warp owns its unit for the whole of k, so no output is split. A block
 // takes at most half of shared memory: the next kernel's block fits beside it and fills its stages
 // with weights while this one works. Only x, residual, cos_sin, slots and what is written wait for
-// the kernel before.
+// the kernel before. Until x is there only a few stages are under way at a time: the kernel before
+// waits for small reads, and so does this one for x, and they would queue behind all these weights
+// for microseconds.
 //
 // x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
 // a second producer.
@@ -29,8 +31,9 @@ namespace vt {
 
 constexpr int kMaxStages = 16;
 constexpr int kMaxWarps = 8;
-/** Barriers, then the sums of the norm. */
+/** Barriers, a flag, then the sums of the norm. */
 constexpr int kHeaderBytes = 1024;
+constexpr int kHasX = 2 * kMaxStages * 8;
 constexpr int kNormSums = 512;
 
 struct SkinnyParams {
@@ -38,6 +41,7 @@ struct SkinnyParams {
   int units;  // of the weight
   int warps;  // that multiply
   int num_stages;
+  int stages_ahead;    // at most so many are under way until x is there
   int x_rows;          // kHoldsX: m; else rows of a stage's box
   int x_stride;        // kHoldsX: bytes between rows
   bool pairs;          // neighbours in out are aligned to be stored together
@@ -92,6 +96,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       barrier_init(empty + s * 8, warps);
     }
     fence_barrier_init();
+    *reinterpret_cast<volatile int*>(shared + kHasX) = 0;
   }
   __syncthreads();
 
@@ -102,6 +107,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     if (of_x) wait_for_previous();
     int stage = 0;
     int parity = 1;
+    bool has_x = of_x;
     for (int pass = 0; pass < passes; pass++) {
       // Lane u copies unit u of the pass; lane 0 copies x.
       const int unit = unit_begin + pass * warps + lane;
@@ -121,6 +127,11 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
         const uint32_t barrier = full + stage * 8;
         const uint32_t to = stages + stage * stage_bytes + (of_x ? x_offset : lane * kUnitBytes);
         barrier_wait(empty + stage * 8, parity);
+        // Stages are filled for the first time, in order, while x is not there.
+        while (!has_x && stage >= params.stages_ahead &&
+               !barrier_ready(full + (stage - params.stages_ahead) * 8, 0)) {
+          has_x = *reinterpret_cast<volatile int*>(shared + kHasX) != 0;
+        }
         if (lane == 0) barrier_expect(barrier, bytes);
         __syncwarp();
         if (lane < copies) {
@@ -128,27 +139,51 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
           at[3] = grouped ? chunk * (kColumns / 64) : 0;
           copy_box(to, of_x ? &params.x : &params.weight, at, barrier, policy);
         }
-        if (++stage == num_stages) stage = 0, parity ^= 1;
+        if (++stage == num_stages) stage = 0, parity ^= 1, has_x = true;
       }
     }
     return;
   }
 
+  // Rows h = 0, 1 of tile i that the lane has. With one tile, what the end of a pass reads is
+  // fetched at its beginning.
+  const auto row_of = [&](int i, int h) {
+    return i * kXTileRows + (kWide ? lane % 4 * 2 + h : lane / 4 + h * 8);
+  };
+  Place place;
+  float2 bias;
+  RowAhead ahead[2];
+  const auto fetch = [&](int pass) {
+    place = place_of<kWide>(args, unit_begin + pass * warps + warp, lane);
+    bias = fetch_bias<T>(args, place);
+    if constexpr (kXTiles == 1) {
+#pragma unroll
+      for (int h = 0; h < 2; h++) ahead[h] = fetch_row<T, kWide>(args, place, row_of(0, h));
+    }
+  };
   const uint32_t held = stages + num_stages * stage_bytes;
+  const auto let_weights_come = [&] {
+    if (threadIdx.x == 0) *reinterpret_cast<volatile int*>(shared + kHasX) = 1;
+  };
   if constexpr (kHoldsX) {
     const HeldX x = {shared + kHeaderBytes + num_stages * stage_bytes, params.x_stride,
                      chunks * kColumns};
     if (args.norm_weight != nullptr) {
       const NormWeights weights = load_norm_weights<T>(args);
       wait_for_previous();
+      if (warp < warps) fetch(0);
       hold_normalised_x<T>(args, x, weights, reinterpret_cast<float*>(shared + kNormSums));
     } else {
       wait_for_previous();
+      if (warp < warps) fetch(0);
       hold_x<T>(args, x, workers * 32);
     }
+    let_weights_come();
     if (warp >= warps) return;
   } else {
     wait_for_previous();
+    let_weights_come();
+    fetch(0);
   }
 
   // Where a lane's fragments lie: the m16 operand comes as rows lane % 16 and 16-byte pieces
@@ -209,22 +244,6 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       }
     }
   };
-  // Rows h = 0, 1 of tile i that the lane has. With one tile, what the end of a pass reads is
-  // fetched at its beginning.
-  const auto row_of = [&](int i, int h) {
-    return i * kXTileRows + (kWide ? lane % 4 * 2 + h : lane / 4 + h * 8);
-  };
-  Place place;
-  float2 bias;
-  RowAhead ahead[2];
-  const auto fetch = [&](int pass) {
-    place = place_of<kWide>(args, unit_begin + pass * warps + warp, lane);
-    bias = fetch_bias<T>(args, place);
-    if constexpr (kXTiles == 1) {
-#pragma unroll
-      for (int h = 0; h < 2; h++) ahead[h] = fetch_row<T, kWide>(args, place, row_of(0, h));
-    }
-  };
   const auto write = [&](int pass) {
     if (unit_begin + pass * warps + warp >= unit_end) return;
 #pragma unroll
@@ -241,7 +260,6 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
 
   Fragments<kWide, kXTiles, kBatch> ring[2];
   clear();
-  fetch(0);
   barrier_wait(full, 0);
   load(ring[0], weight_lane, x_lane, 0);
   int stage = 0;

@@ -10,6 +10,9 @@ namespace vt {
 constexpr int kLimitShared = 112 * 1024;
 constexpr int kLimitAlone = 216 * 1024;
 
+/** Bytes of weights that a block has under way until its x is there. */
+constexpr int kBytesAhead = 24 * 1024;
+
 /** How a call is cut: never changes the result. */
 struct SkinnyPlan {
   int warps;
@@ -32,8 +35,8 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   // x has many rows.
   plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : args.m <= 32 ? kLimitShared : kLimitAlone;
   // Of more than 8 rows each multiprocessor fetches so much that it rather begins with a part.
-  plan.holds_x = args.norm_weight != nullptr ||
-                 (args.m <= 8 && args.tuning >= 0 && held_bytes <= kHeldLimit);
+  plan.holds_x =
+      args.norm_weight != nullptr || (args.m <= 8 && args.tuning >= 0 && held_bytes <= kHeldLimit);
   // Wide units where an epilogue needs them, or, for few rows, where they come out even.
   const int multiprocessors = num_multiprocessors();
   const int runs = (args.n + 7) / 8;
@@ -42,7 +45,7 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   plan.wide = args.epilogue != VT_CUDA_PLAIN || (args.m <= 8 && even);
   if (tuned_tiles != 0) plan.wide = tuned_tiles == 2;
   const int unit_rows = plan.wide ? 16 : 8;
-  plan.warps = args.tuning & 255;
+  plan.warps = args.tuning & 15;
   if (plan.warps == 0) {
     const int units = (args.n + unit_rows - 1) / unit_rows;
     const int units_each = (units + multiprocessors - 1) / multiprocessors;
@@ -80,6 +83,9 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
       (units_each + plan.warps - 1) / plan.warps * ((args.k + kColumns - 1) / kColumns);
   params.num_stages =
       min(min(kMaxStages, steps), (plan.limit - kHeaderBytes - held_bytes) / stage_bytes);
+  const int tuned_ahead = args.tuning >> 4 & 15;
+  const int bytes_ahead = tuned_ahead == 0 ? kBytesAhead : tuned_ahead * 8192;
+  params.stages_ahead = tuned_ahead == 15 ? kMaxStages : max(1, bytes_ahead / stage_bytes);
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
              stage_bytes);
 

@@ -19,10 +19,16 @@ __global__ void __launch_bounds__(kMaxThreads)
     rms_norm(const __grid_constant__ VtCudaRmsNorm args) {
   __shared__ float sums[kMaxThreads / 32];
   start_next();
-  wait_for_previous();
   const int64_t row = blockIdx.x;
   const T* x = static_cast<const T*>(args.x) + row * args.x_stride;
   const int pieces = args.columns / 8;
+  uint4 weights[kMaxPieces];
+#pragma unroll
+  for (int p = 0; p < kMaxPieces; p++) {
+    const int i = threadIdx.x + p * blockDim.x;
+    if (i < pieces) weights[p] = static_cast<const uint4*>(args.weight)[i];
+  }
+  wait_for_previous();
   float values[kMaxPieces][8];
   float sum = 0.0f;
 #pragma unroll
@@ -44,7 +50,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     const int i = threadIdx.x + p * blockDim.x;
     if (i >= pieces) break;
     float weight[8];
-    load8(static_cast<const T*>(args.weight) + i * 8, weight);
+    load8(reinterpret_cast<const T*>(&weights[p]), weight);
     apply_norm(values[p], scale, weight);
     store8(out + i * 8, values[p]);
   }

@@ -151,8 +151,9 @@ typedef struct {
   int32_t out_dtype; /* the same, or VT_CUDA_F32 */
   int32_t flags;
   /**
-   * 0 = by shape, else warps | tiles << 8 | (columns of a stage) << 16: for tuning only. Never
-   * changes the result.
+   * 0 = by shape. For tuning only, never changes the result: warps | (8 KiB of weights under way
+   * until x is there, 15 = all) << 4 | (runs of 8 rows in a unit) << 8 | (columns of a stage) << 16
+   * | (4 KiB of shared memory) << 25, each by shape where 0; the sign: x comes in stages.
    */
   int32_t tuning;
   /* Prologue: x becomes vt_cuda_rms_norm(x, norm_weight, norm_eps). */

@@ -37,7 +37,7 @@ class Case:
                     num_kv_heads, b, block_size, head_dim).transpose(0, 1)
         self.q = [(rand(n, num_heads, head_dim) * 1.5).to(dtype) for n in seq_lens]
 
-    def run(self, vt: VtCuda, spans):
+    def run(self, vt: VtCuda, spans, early=False):
         """spans: (row, begin, end) of each row of one step. The output rows, in order."""
         qkv = torch.full((sum(e - b for _, b, e in spans),
                           (self.num_heads + 2 * self.num_kv_heads) * self.head_dim), float("nan"),
@@ -56,7 +56,7 @@ class Case:
                              device="cuda")
         counters = torch.zeros(len(spans) * self.num_kv_heads, dtype=torch.int32, device="cuda")
         vt.attention(out, qkv, self.cache, self.tables[[r for r, _, _ in spans]].contiguous(), lists,
-                     scratch, counters, 1, self.num_heads, self.scale, self.window)
+                     scratch, counters, 1, self.num_heads, self.scale, self.window, early=early)
         torch.cuda.synchronize()
         assert (out[-1] == 7).all(), "wrote beyond the last token"
         assert (counters == 0).all(), "counters are not back at zero"
@@ -92,8 +92,9 @@ def check(vt: VtCuda, report):
                 worst = max(worst, error if error == error else float("inf"))
             last = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)])
             alone = [case.run(vt, [(r, n - 1, n)])[0] for r, n in enumerate(lens)]
-            same = all(torch.equal(a, b[-1:]) and torch.equal(a, c)
-                       for a, b, c in zip(last, whole, alone))
+            early = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)], early=True)
+            same = all(torch.equal(a, b[-1:]) and torch.equal(a, c) and torch.equal(a, d)
+                       for a, b, c, d in zip(last, whole, alone, early))
             # Chunks of 7 and of 100, mixed with decode rows.
             for size in (7, 100):
                 r = lens.index(640)
