@@ -160,6 +160,10 @@ export interface HttpConfig {
   readonly limits: HttpLimits;
   readonly streamInterval: number;
   readonly priorityScheduling: boolean;
+  /** usage.prompt_tokens_details.cached_tokens in answers. */
+  readonly enablePromptTokensDetails: boolean;
+  /** Every stream ends with usage, asked for or not. */
+  readonly forceIncludeUsage: boolean;
   readonly enableLogRequests: boolean;
   readonly enableDebugTimeline: boolean;
   /** From generation_config.json (--generation-config, --override-generation-config). */

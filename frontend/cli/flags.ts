@@ -252,6 +252,16 @@ export const flags = {
     'tokens in a streamed chunk, at least',
   ),
   strictApi: onOff('--strict-api', false, 'refuse request fields that are not known'),
+  enablePromptTokensDetails: onOff(
+    '--enable-prompt-tokens-details',
+    false,
+    'usage says how many prompt tokens were found in the prefix cache',
+  ),
+  enableForceIncludeUsage: onOff(
+    '--enable-force-include-usage',
+    false,
+    'every stream ends with usage, asked for or not',
+  ),
   enableDebugTimeline: onOff(
     '--enable-debug-timeline',
     false,
@@ -352,7 +362,7 @@ export const notBuilt: ReadonlySet<string> = new Set(
   --trust-remote-code --revision --download-dir --hf-overrides --task --runner --config
   --allow-credentials --allowed-methods --allowed-headers --response-role --swap-space
   --cpu-offload-gb --limit-mm-per-prompt --structured-outputs-config --max-num-partial-prefills
-  --otlp-traces-endpoint --enable-server-load-tracking --enable-prompt-tokens-details
+  --otlp-traces-endpoint --enable-server-load-tracking
   --uvicorn-log-level --disable-uvicorn-access-log --ssl-ca-certs --ssl-cert-reqs --middleware
   --enable-sleep-mode --model-impl --chat-template-content-format --return-tokens-as-token-ids`.split(
     /\s+/,

@@ -147,6 +147,8 @@ function frontendSlice(context: SliceContext) {
       limits: httpLimits(flags),
       streamInterval: flags.streamInterval,
       priorityScheduling: flags.schedulingPolicy === 'priority',
+      enablePromptTokensDetails: flags.enablePromptTokensDetails,
+      forceIncludeUsage: flags.enableForceIncludeUsage,
       enableLogRequests: flags.enableLogRequests,
       enableDebugTimeline: flags.enableDebugTimeline,
       defaultSampling: config.defaultSampling,

@@ -1,17 +1,16 @@
 // POST /v1/chat/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { GenerateRequest } from '../engine-client-types.ts';
+import { answerOptions } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
 import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
 import { collectResponse } from './collect-response.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
-import { envelope } from './ids.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
-import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
+import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { ChatRequest } from './schema/chat-schema.ts';
 import { notBuilt, parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
@@ -34,29 +33,15 @@ export async function chatCompletions(
   const route = routeSampling(body);
   const sampling = await samplingParams(body, route, context, { client, text });
   const { tokenIds } = await text.applyChatTemplate(messages, turn);
-  const maxTokens = maxTokensFor(tokenIds.length, sampling.minTokens, route, config);
-  const generate: GenerateRequest = {
-    promptTokenIds: tokenIds,
-    sampling: { ...sampling, maxTokens },
-    text: textParams(body, config),
-    n: body.n ?? 1,
-    priority: body.priority ?? 0,
-    cacheSalt: body.cache_salt ?? null,
-  };
+  const generate = generateRequest(tokenIds, body, sampling, route, config);
   const final = messages[messages.length - 1]!;
   const role = turn.addGenerationPrompt ? 'assistant' : final.role;
   const options: ChatOptions = {
-    envelope: envelope('chatcmpl', request, body.model, context),
+    ...answerOptions('chatcmpl', request, body, context),
     promptTokenIds: tokenIds,
-    n: generate.n,
     role,
     echo: body.echo ? echoed(final, role) : '',
     numTop: body.top_logprobs ?? 0,
-    promptLogprobs: body.prompt_logprobs !== undefined,
-    asTokenIds: body.return_tokens_as_token_ids ?? false,
-    returnTokenIds: body.return_token_ids ?? false,
-    includeUsage: body.stream_options?.include_usage ?? false,
-    continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
   };
   const observer = observeRequest(context, request, [generate]);
   if (body.stream) {

@@ -1,32 +1,24 @@
 // Answers of /v1/chat/completions: whole, or as chunks of a stream.
-import type { RequestOutput } from '../engine-client-types.ts';
-import type { Envelope } from './ids.ts';
+import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+import { ChunkFrame, wholeAnswer, type AnswerOptions } from './answer.ts';
 import { chatLogprobs, promptLogprobs, type ChatLogprobs } from './logprobs.ts';
-import { event } from './sse.ts';
 import type { StreamFormat } from './stream-response.ts';
-import { UsageCounter, type Usage } from './usage.ts';
+import { UsageCounter } from './usage.ts';
 
-export interface ChatOptions {
-  readonly envelope: Envelope;
+export interface ChatOptions extends AnswerOptions {
   readonly promptTokenIds: Int32Array;
-  readonly n: number;
   /** Role of the answer: assistant, or that of the final message where no turn is opened. */
   readonly role: string;
   /** What comes before the output (echo); '' = nothing. */
   readonly echo: string;
   readonly numTop: number;
-  readonly promptLogprobs: boolean;
-  readonly asTokenIds: boolean;
-  readonly returnTokenIds: boolean;
-  readonly includeUsage: boolean;
-  readonly continuousUsage: boolean;
 }
 
 /** outputs[choice], whole. */
 export function chatResponse(options: ChatOptions, outputs: readonly RequestOutput[]) {
-  const counter = new UsageCounter([options.promptTokenIds.length]);
+  const counter = new UsageCounter([options.promptTokenIds.length], options);
   const choices = outputs.map((output, index) => {
-    counter.output(index, output.numOutputTokens);
+    counter.output(index, output.numOutputTokens, output.numCachedTokens);
     return {
       index,
       message: { role: options.role, content: options.echo + output.text, refusal: null },
@@ -37,9 +29,7 @@ export function chatResponse(options: ChatOptions, outputs: readonly RequestOutp
     };
   });
   return {
-    ...head(options, 'chat.completion'),
-    choices,
-    usage: counter.usage(),
+    ...wholeAnswer('chat.completion', options, choices, counter),
     ...(options.promptLogprobs ? { prompt_logprobs: promptLogprobs(outputs[0]!) } : {}),
     ...(options.returnTokenIds ? { prompt_token_ids: Array.from(options.promptTokenIds) } : {}),
   };
@@ -47,13 +37,15 @@ export function chatResponse(options: ChatOptions, outputs: readonly RequestOutp
 
 export class ChatStream implements StreamFormat {
   private readonly options: ChatOptions;
-  private readonly counter: UsageCounter;
-  private readonly start: string;
+  private readonly frame: ChunkFrame;
+  /** The prompt's logprobs until they are said, with the first choice's first words; then null. */
+  private prompt: Map<number, TokenLogprobs> | null;
 
   constructor(options: ChatOptions) {
     this.options = options;
-    this.counter = new UsageCounter([options.promptTokenIds.length]);
-    this.start = JSON.stringify(head(options, 'chat.completion.chunk')).slice(0, -1);
+    const numPromptTokens = options.promptTokenIds.length;
+    this.frame = new ChunkFrame('chat.completion.chunk', options, [numPromptTokens]);
+    this.prompt = options.promptLogprobs ? new Map() : null;
   }
 
   /** Who speaks, for every choice, then what is echoed. */
@@ -77,28 +69,36 @@ export class ChatStream implements StreamFormat {
   }
 
   delta(choice: number, output: RequestOutput): string {
-    this.counter.output(choice, output.numOutputTokens);
+    this.frame.count(choice, output);
+    for (const [position, token] of output.promptLogprobs ?? []) this.prompt?.set(position, token);
     const ended = output.finishReason !== 'none';
     if (!ended && output.text === '' && output.tokenIds.length === 0) return '';
-    return this.chunk(choice, {
-      delta: { content: output.text },
-      logprobs: chatLogprobs(output, this.options),
-      finish_reason: ended ? output.finishReason : null,
-      ...(ended ? { stop_reason: output.stopReason } : {}),
-      ...(this.options.returnTokenIds ? { token_ids: Array.from(output.tokenIds) } : {}),
-    });
+    return this.chunk(
+      choice,
+      {
+        delta: { content: output.text },
+        logprobs: chatLogprobs(output, this.options),
+        finish_reason: ended ? output.finishReason : null,
+        ...(ended ? { stop_reason: output.stopReason } : {}),
+        ...(this.options.returnTokenIds ? { token_ids: Array.from(output.tokenIds) } : {}),
+      },
+      choice === 0 ? this.takePromptLogprobs(output.numPromptTokens) : '',
+    );
   }
 
   end(): string {
-    if (!this.options.includeUsage) return '';
-    return event(`${this.start},"choices":[]${usageField(this.counter.usage())}}`);
+    return this.frame.end();
+  }
+
+  private takePromptLogprobs(numPromptTokens: number): string {
+    if (this.prompt === null) return '';
+    const whole = { numPromptTokens, promptLogprobs: this.prompt };
+    this.prompt = null;
+    return `,"prompt_logprobs":${JSON.stringify(promptLogprobs(whole))}`;
   }
 
   private chunk(index: number, choice: ChunkChoice, extra = ''): string {
-    const body = JSON.stringify({ index, ...choice });
-    const { continuousUsage, n } = this.options;
-    const tail = continuousUsage ? usageField(this.counter.usageOf(index, n)) : '';
-    return event(`${this.start},"choices":[${body}]${extra}${tail}}`);
+    return this.frame.chunk(index, { index, ...choice }, extra);
   }
 }
 
@@ -111,11 +111,3 @@ interface ChunkChoice {
 }
 
 const unfinished = { logprobs: null, finish_reason: null };
-
-function head({ envelope }: ChatOptions, object: string) {
-  return { id: envelope.id, object, created: envelope.created, model: envelope.model };
-}
-
-function usageField(value: Usage): string {
-  return `,"usage":${JSON.stringify(value)}`;
-}

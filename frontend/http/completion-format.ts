@@ -1,10 +1,9 @@
 // Answers of /v1/completions: whole, or as chunks of a stream.
 import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
-import type { Envelope } from './ids.ts';
+import { ChunkFrame, wholeAnswer, type AnswerOptions } from './answer.ts';
 import { CompletionLogprobsWriter, promptLogprobs, type CompletionLogprobs } from './logprobs.ts';
-import { event } from './sse.ts';
 import type { StreamFormat } from './stream-response.ts';
-import { UsageCounter, type Usage } from './usage.ts';
+import { UsageCounter } from './usage.ts';
 
 export interface CompletionPrompt {
   readonly tokenIds: Int32Array;
@@ -14,21 +13,13 @@ export interface CompletionPrompt {
   readonly firstTokenText: string;
 }
 
-export interface CompletionOptions {
-  readonly envelope: Envelope;
+export interface CompletionOptions extends AnswerOptions {
   readonly prompts: readonly CompletionPrompt[];
-  readonly n: number;
   readonly echo: boolean;
   /** echo with max_tokens 0: the one token that the engine makes is not shown. */
   readonly echoOnly: boolean;
   /** Alternatives; null = no logprobs. */
   readonly logprobs: number | null;
-  /** prompt_logprobs was asked for by name. */
-  readonly promptLogprobs: boolean;
-  readonly asTokenIds: boolean;
-  readonly returnTokenIds: boolean;
-  readonly includeUsage: boolean;
-  readonly continuousUsage: boolean;
 }
 
 interface CompletionChoice {
@@ -44,13 +35,18 @@ interface CompletionChoice {
 
 /** outputs[choice], whole. */
 export function completionResponse(options: CompletionOptions, outputs: readonly RequestOutput[]) {
-  const counter = new UsageCounter(options.prompts.map((prompt) => prompt.tokenIds.length));
+  const counter = new UsageCounter(promptLengths(options), options);
   const prompted = sharePromptLogprobs(outputs, options.n);
   const choices = prompted.map((output, choice) => {
-    counter.output(choice, options.echoOnly ? 0 : output.numOutputTokens);
+    const numTokens = options.echoOnly ? 0 : output.numOutputTokens;
+    counter.output(choice, numTokens, output.numCachedTokens);
     return new ChoiceWriter(options, choice).write(output, true);
   });
-  return { ...head(options), choices, usage: counter.usage() };
+  return wholeAnswer('text_completion', options, choices, counter);
+}
+
+function promptLengths({ prompts }: CompletionOptions): number[] {
+  return prompts.map(({ tokenIds }) => tokenIds.length);
 }
 
 /** Only the first of n choices brings the logprobs of their common prompt. */
@@ -64,19 +60,17 @@ function sharePromptLogprobs(outputs: readonly RequestOutput[], n: number): Requ
 export class CompletionStream implements StreamFormat {
   private readonly options: CompletionOptions;
   private readonly writers: ChoiceWriter[] = [];
-  private readonly counter: UsageCounter;
-  private readonly start: string;
+  private readonly frame: ChunkFrame;
   /** By prompt; null where no chunk has to wait. */
   private readonly held: readonly HeldPrompt[] | null;
 
   constructor(options: CompletionOptions) {
     this.options = options;
-    const holds = options.echo && options.logprobs !== null;
+    const holds = options.promptLogprobs || (options.echo && options.logprobs !== null);
     this.held = holds
       ? options.prompts.map((prompt) => new HeldPrompt(prompt.tokenIds.length, options.n))
       : null;
-    this.counter = new UsageCounter(options.prompts.map((prompt) => prompt.tokenIds.length));
-    this.start = JSON.stringify(head(options)).slice(0, -1);
+    this.frame = new ChunkFrame('text_completion', options, promptLengths(options));
   }
 
   begin(): string {
@@ -91,19 +85,16 @@ export class CompletionStream implements StreamFormat {
   }
 
   private chunk(choice: number, output: RequestOutput): string {
-    const { echoOnly, continuousUsage } = this.options;
-    this.counter.output(choice, echoOnly ? 0 : output.numOutputTokens);
+    const { echoOnly } = this.options;
+    this.frame.count(choice, output, echoOnly ? 0 : output.numOutputTokens);
     const ended = output.finishReason !== 'none';
     if (!ended && (echoOnly || (output.text === '' && output.tokenIds.length === 0))) return '';
     const writer = (this.writers[choice] ??= new ChoiceWriter(this.options, choice));
-    const body = JSON.stringify(writer.write(output, ended));
-    const tail = continuousUsage ? usageField(this.counter.usageOf(choice, this.options.n)) : '';
-    return event(`${this.start},"choices":[${body}]${tail}}`);
+    return this.frame.chunk(choice, writer.write(output, ended));
   }
 
   end(): string {
-    if (!this.options.includeUsage) return '';
-    return event(`${this.start},"choices":[]${usageField(this.counter.usage())}}`);
+    return this.frame.end();
   }
 }
 
@@ -113,8 +104,8 @@ interface ChoiceOutput {
 }
 
 /**
- * Holds back what a prompt's choices say until the prompt's logprobs are there, which the first
- * chunk of each choice echoes and only the first choice brings.
+ * Holds back what a prompt's choices say until the prompt's logprobs are there, which are part of
+ * the first chunk of each choice and which only the first choice brings.
  */
 class HeldPrompt {
   private readonly numPositions: number;
@@ -187,17 +178,4 @@ class ChoiceWriter {
       if (token !== undefined) logprobs.add(token);
     }
   }
-}
-
-function head({ envelope }: CompletionOptions) {
-  return {
-    id: envelope.id,
-    object: 'text_completion',
-    created: envelope.created,
-    model: envelope.model,
-  };
-}
-
-function usageField(value: Usage): string {
-  return `,"usage":${JSON.stringify(value)}`;
 }

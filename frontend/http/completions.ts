@@ -1,6 +1,7 @@
 // POST /v1/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GenerateRequest } from '../engine-client-types.ts';
+import { answerOptions } from './answer.ts';
 import type { HttpBackend } from './backend.ts';
 import { collectResponse } from './collect-response.ts';
 import {
@@ -10,12 +11,11 @@ import {
   type CompletionPrompt,
 } from './completion-format.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
-import { envelope } from './ids.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
 import { observeRequest } from './request-observer.ts';
-import { bad, maxTokensFor, samplingParams, textParams, type RouteSampling } from './sampling.ts';
+import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
 import { parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
@@ -52,29 +52,15 @@ export async function completions(
   const requests: GenerateRequest[] = [];
   for (const prompt of body.prompt) {
     const encoded = await encodePrompt(prompt, body, { client, text });
-    const maxTokens = maxTokensFor(encoded.tokenIds.length, sampling.minTokens, route, config);
     prompts.push(encoded);
-    requests.push({
-      promptTokenIds: encoded.tokenIds,
-      sampling: { ...sampling, maxTokens },
-      text: textParams(body, config),
-      n,
-      priority: body.priority ?? 0,
-      cacheSalt: body.cache_salt ?? null,
-    });
+    requests.push(generateRequest(encoded.tokenIds, body, sampling, route, config));
   }
   const options: CompletionOptions = {
-    envelope: envelope('cmpl', request, body.model, context),
+    ...answerOptions('cmpl', request, body, context),
     prompts,
-    n,
     echo,
     echoOnly: body.max_tokens === 0,
     logprobs: route.logprobs,
-    promptLogprobs: body.prompt_logprobs !== undefined,
-    asTokenIds: body.return_tokens_as_token_ids ?? false,
-    returnTokenIds: body.return_token_ids ?? false,
-    includeUsage: body.stream_options?.include_usage ?? false,
-    continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
   };
   const observer = observeRequest(context, request, requests);
   if (body.stream) {

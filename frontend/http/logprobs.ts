@@ -96,7 +96,7 @@ export class CompletionLogprobsWriter {
 
 /** vLLM's `prompt_logprobs`: a map from token id per position, null for the first. */
 export function promptLogprobs(
-  output: RequestOutput,
+  output: Pick<RequestOutput, 'numPromptTokens' | 'promptLogprobs'>,
 ): (Record<string, { logprob: number; rank: number; decoded_token: string }> | null)[] {
   const style = { asTokenIds: false, numTop: 0 };
   return Array.from({ length: output.numPromptTokens }, (_, position) => {

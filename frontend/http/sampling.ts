@@ -8,6 +8,7 @@ import {
   type SamplingParams,
   type TextParams,
 } from '../../common/sampling-params.ts';
+import type { GenerateRequest } from '../engine-client-types.ts';
 import type { HttpBackend, TextServiceLike } from './backend.ts';
 import { warnOnce, type HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
@@ -74,8 +75,27 @@ export async function samplingParams(
   return params;
 }
 
+/** One prompt of a request, as the engine takes it. `sampling` is what samplingParams made. */
+export function generateRequest(
+  promptTokenIds: Int32Array,
+  fields: SamplingFields,
+  sampling: SamplingParams,
+  route: RouteSampling,
+  config: HttpConfig,
+): GenerateRequest {
+  const maxTokens = maxTokensFor(promptTokenIds.length, sampling.minTokens, route, config);
+  return {
+    promptTokenIds,
+    sampling: { ...sampling, maxTokens },
+    text: textParams(fields, config),
+    n: fields.n ?? 1,
+    priority: fields.priority ?? 0,
+    cacheSalt: fields.cache_salt ?? null,
+  };
+}
+
 /** Room for the output of one prompt: what was asked for, or as much as there is. */
-export function maxTokensFor(
+function maxTokensFor(
   numPromptTokens: number,
   minTokens: number,
   route: RouteSampling,
@@ -103,7 +123,7 @@ export function maxTokensFor(
   return maxTokens;
 }
 
-export function textParams(fields: SamplingFields, config: HttpConfig): TextParams {
+function textParams(fields: SamplingFields, config: HttpConfig): TextParams {
   const defaults = defaultTextParams;
   return {
     ...defaults,
@@ -132,8 +152,8 @@ function checkRules(
   if (params.promptLogprobs !== null && params.promptLogprobs > config.maxLogprobs) {
     throw bad('prompt_logprobs', `must be at most ${config.maxLogprobs}`);
   }
-  if (fields.stream && fields.prompt_logprobs !== undefined) {
-    throw bad('prompt_logprobs', 'is not available with stream');
+  if (fields.stream && (fields.prompt_logprobs ?? 0) !== 0) {
+    throw bad('prompt_logprobs', 'must be 0 with stream');
   }
   if (fields.stream_options !== undefined && !fields.stream) {
     throw bad('stream_options', 'needs stream');

@@ -35,6 +35,8 @@ export const baseConfig: HttpConfig = {
   limits: defaultHttpLimits,
   streamInterval: 1,
   priorityScheduling: false,
+  enablePromptTokensDetails: false,
+  forceIncludeUsage: false,
   enableLogRequests: false,
   enableDebugTimeline: false,
   defaultSampling: {},

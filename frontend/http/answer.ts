@@ -1,0 +1,112 @@
+// What the answers of both generate routes have in common: who answers what, usage, and the frame
+// of a stream's chunks. The shape of a choice is each route's own.
+import type { FastifyRequest } from 'fastify';
+import { buildId } from '../../common/build-id.ts';
+import { packageVersion } from '../../common/package-root.ts';
+import type { RequestOutput } from '../engine-client-types.ts';
+import type { HttpContext } from './context.ts';
+import type { SamplingFields } from './schema/sampling-fields.ts';
+import { event } from './sse.ts';
+import { UsageCounter, type Usage } from './usage.ts';
+
+/** Answers with the same one come from the same build: same request, same seed, same tokens. */
+const systemFingerprint = `vllm-ts-${packageVersion}-${buildId}`;
+
+export interface AnswerOptions {
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  /** The name under which the client asked for the model. */
+  readonly model: string;
+  readonly n: number;
+  /** prompt_logprobs was asked for by name. */
+  readonly promptLogprobs: boolean;
+  readonly asTokenIds: boolean;
+  readonly returnTokenIds: boolean;
+  readonly includeUsage: boolean;
+  readonly continuousUsage: boolean;
+  /** Usage says how many prompt tokens were found in the prefix cache. */
+  readonly cachedTokens: boolean;
+}
+
+export function answerOptions(
+  prefix: 'cmpl' | 'chatcmpl',
+  request: FastifyRequest,
+  fields: SamplingFields,
+  { config }: HttpContext,
+): AnswerOptions {
+  return {
+    id: `${prefix}-${request.id}`,
+    created: Math.floor(Date.now() / 1000),
+    model: fields.model ?? config.servedModelNames[0]!,
+    n: fields.n ?? 1,
+    promptLogprobs: fields.prompt_logprobs !== undefined,
+    asTokenIds: fields.return_tokens_as_token_ids ?? false,
+    returnTokenIds: fields.return_token_ids ?? false,
+    includeUsage: (fields.stream_options?.include_usage ?? false) || config.forceIncludeUsage,
+    continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
+    cachedTokens: config.enablePromptTokensDetails,
+  };
+}
+
+/** Everything of a whole answer but what its route adds. */
+export function wholeAnswer<Choice>(
+  object: string,
+  options: AnswerOptions,
+  choices: readonly Choice[],
+  counter: UsageCounter,
+) {
+  return {
+    ...head(object, options),
+    choices,
+    usage: counter.usage(),
+    system_fingerprint: systemFingerprint,
+  };
+}
+
+/** The chunks of a stream around their choices. */
+export class ChunkFrame {
+  private readonly options: AnswerOptions;
+  private readonly counter: UsageCounter;
+  private readonly start: string;
+  private numOpen: number;
+
+  constructor(object: string, options: AnswerOptions, promptTokens: readonly number[]) {
+    this.options = options;
+    this.counter = new UsageCounter(promptTokens, options);
+    this.start = JSON.stringify(head(object, options)).slice(0, -1);
+    this.numOpen = promptTokens.length * options.n;
+  }
+
+  /** What the next chunk of the choice will be about. */
+  count(choice: number, output: RequestOutput, numOutputTokens = output.numOutputTokens): void {
+    this.counter.output(choice, numOutputTokens, output.numCachedTokens);
+    if (output.finishReason !== 'none') this.numOpen--;
+  }
+
+  /** One choice; `extra` is more of the chunk, as JSON after a comma. */
+  chunk(choice: number, body: object, extra = ''): string {
+    const { includeUsage, continuousUsage } = this.options;
+    const usage = continuousUsage ? usageField(this.counter.usageOf(choice)) : '';
+    const isLast = this.numOpen === 0 && !includeUsage;
+    const tail = `${isLast ? fingerprintField : ''}${usage}`;
+    return event(`${this.start},"choices":[${JSON.stringify(body)}]${extra}${tail}}`);
+  }
+
+  /** After the last choice. */
+  end(): string {
+    if (!this.options.includeUsage) return '';
+    const usage = usageField(this.counter.usage());
+    return event(`${this.start},"choices":[]${fingerprintField}${usage}}`);
+  }
+}
+
+const fingerprintField = `,"system_fingerprint":${JSON.stringify(systemFingerprint)}`;
+
+function head(object: string, { id, created, model }: AnswerOptions) {
+  return { id, object, created, model };
+}
+
+function usageField(value: Usage): string {
+  return `,"usage":${JSON.stringify(value)}`;
+}
