@@ -69,15 +69,25 @@ export class WireError extends Error {
   override readonly name = 'WireError';
 }
 
-/** A failure in native code, with the op that failed and, under --debug-sync, file and line. */
+/**
+ * A failure in native code, with the op that failed and, under --debug-sync, file and line; and the
+ * rank that is to blame, if it is another one's.
+ */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
   readonly op: string | null;
   readonly step: number | null;
-  constructor(message: string, op: string | null = null, step: number | null = null) {
+  readonly rank: number | null;
+  constructor(
+    message: string,
+    op: string | null = null,
+    step: number | null = null,
+    rank: number | null = null,
+  ) {
     super(message);
     this.op = op;
     this.step = step;
+    this.rank = rank;
   }
 }
 

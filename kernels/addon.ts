@@ -1,6 +1,7 @@
 // The native addon's face for TypeScript: what kernels/addon exports, and one load of it.
 import { KernelError } from '../common/errors.ts';
 import { loadNative } from '../common/native.ts';
+import type { RankGroup } from './backend.ts';
 import type { FlatProgram } from './program.ts';
 
 export interface NativeArg {
@@ -38,6 +39,7 @@ export interface NativeLoad {
     readonly dtype: number;
     readonly numRows: number;
     readonly numColumns: number;
+    readonly rowBytes?: number;
     readonly data: Uint8Array;
   }[])[];
   readonly vocabSize: number;
@@ -54,6 +56,7 @@ export interface NativeLoad {
 export interface NativeCpuLoad extends NativeLoad {
   readonly numBlocks: number;
   readonly numThreads: number;
+  readonly group?: RankGroup;
   /** A variant by name, or '' for the best that this machine runs. */
   readonly variant: string;
 }

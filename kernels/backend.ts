@@ -6,15 +6,28 @@ import type { Dtype, Program } from './program.ts';
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
 /**
- * Rows of one checkpoint tensor as raw little-endian bytes, usually a view of a mapped file, at any
- * alignment.
+ * Rows of one checkpoint tensor, or a range of their columns, as raw little-endian bytes, usually a
+ * view of a mapped file, at any alignment.
  */
 export interface WeightPart {
   readonly dtype: Dtype;
   readonly numRows: number;
   /** 1 for a one-dimensional tensor. */
   readonly numColumns: number;
+  /** From the begin of a row to that of the next, where rows are not back to back. */
+  readonly rowBytes?: number;
+  /** Ends with the last element of the last row. */
   readonly data: Uint8Array;
+}
+
+/** The ranks that run one model together, each its part of it. */
+export interface RankGroup {
+  readonly rank: number;
+  readonly numRanks: number;
+  /** Where they meet: a path that does not exist yet, the same for all ranks. */
+  readonly path: string;
+  /** A rank that others wait for is lost if it runs no op for so long. */
+  readonly timeoutMs: number;
 }
 
 export interface BackendLoad {
@@ -38,6 +51,8 @@ export interface BackendLoad {
   readonly numThreads: number;
   readonly asyncDepth: number;
   readonly fastMath: boolean;
+  /** Absent where one rank runs the whole model. */
+  readonly group?: RankGroup;
   /** Report op, file and line of a failure; slower. */
   readonly debugSync: boolean;
 }

@@ -19,6 +19,8 @@ class KernelError : public std::runtime_error {
   int line;
   /// Name of the op that failed; empty when it was not an op.
   std::string op;
+  /// The rank that is to blame, where it is known; else -1.
+  int rank = -1;
 };
 
 [[noreturn, gnu::format(printf, 3, 4)]] inline void fail_at(const char* file, int line,

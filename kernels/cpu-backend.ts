@@ -27,6 +27,7 @@ export class CpuBackend extends NativeBackend<NativeCpuBackend> {
       ...this.nativeLoad(load),
       numBlocks,
       numThreads,
+      ...(load.group && { group: load.group }),
       variant: this.#variant,
     });
     const threads = `${numThreads} ${numThreads === 1 ? 'thread' : 'threads'}`;

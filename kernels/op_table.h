@@ -39,15 +39,17 @@ enum class OpId : int {
   silu_and_mul,
   gather_logit_rows,
   sample,
+  all_reduce,
+  all_gather,
   count
 };
 
 constexpr OpSpec kOps[] = {
     {"embedding",
      2,
-     {{"out", Role::out, "act", "T,H", false}, {"weight", Role::weight, "w", "V,H", false}},
-     0,
-     {}},
+     {{"out", Role::out, "act", "T,H", false}, {"weight", Role::weight, "w", "R,H", false}},
+     1,
+     {"firstId"}},
     {"ropeCosSin",
      2,
      {{"out", Role::out, "f32", "T,D", false}, {"invFreq", Role::weight, "f32", "D/2", false}},
@@ -97,6 +99,19 @@ constexpr OpSpec kOps[] = {
      0,
      {}},
     {"sample", 1, {{"logits", Role::in, "f32", "L,V", false}}, 0, {}},
+    {"allReduce",
+     4,
+     {{"out", Role::out, "act", "M,N", false},
+      {"x", Role::in, "f32", "M,N", false},
+      {"bias", Role::weight, "w", "N", true},
+      {"residual", Role::in, "act", "M,N", true}},
+     0,
+     {}},
+    {"allGather",
+     2,
+     {{"out", Role::out, "f32", "L,V", false}, {"x", Role::in, "f32", "L,P", false}},
+     0,
+     {}},
 };
 
 constexpr int kNumOps = static_cast<int>(OpId::count);

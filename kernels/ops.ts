@@ -4,7 +4,7 @@
 //
 // Letters: T = numTokens of the step, L = numLogits (rows gathered before the final norm),
 // H = hidden size, V = vocabulary, N x K = weight rows x columns, Q = query heads, G = KV heads,
-// D = head dim, I = intermediate size. dtype 'act' is the compute dtype (cuda: the model's; cpu and
+// D = head dim, I = intermediate size, R and P = a rank's part of V. dtype 'act' is the compute dtype (cuda: the model's; cpu and
 // reference: f32 unless told otherwise); 'w' is whatever the weight is stored in.
 // Step inputs (token ids, positions, slots, block tables, sampling) are implicit: the backend
 // builds them from its row table, see common/wire/step.ts.
@@ -36,9 +36,11 @@ const optional = (spec: ArgSpec): ArgSpec => ({ ...spec, optional: true });
 
 export const ops = {
   embedding: {
-    doc: 'out[t] = weight[tokenId[t]], widened or rounded to act.',
-    args: { out: arg('out', 'act', 'T', 'H'), weight: arg('weight', 'w', 'V', 'H') },
-    attrs: [],
+    doc:
+      'out[t] = weight[tokenId[t] - firstId], widened or rounded to act; zeros for ids that the ' +
+      'weight has no row for (they are those of other ranks). out may be f32.',
+    args: { out: arg('out', 'act', 'T', 'H'), weight: arg('weight', 'w', 'R', 'H') },
+    attrs: ['firstId'],
   },
   ropeCosSin: {
     doc:
@@ -117,6 +119,26 @@ export const ops = {
       'Logits to token ids, logprobs and flags, by the parameters of each row (docs/sampling.md). ' +
       'Appends the sampled ids to the row table, so that the next step finds them there.',
     args: { logits: arg('in', 'f32', 'L', 'V') },
+    attrs: [],
+  },
+  // Collectives: every rank of the model runs the same program and comes to them in the same order.
+  // Each waits until all ranks have; what they read of x must stay as it is until the rank comes to
+  // its next collective (the arena planner sees to that).
+  allReduce: {
+    doc:
+      'out = x of rank 0 + x of rank 1 + ... (+ bias) (+ residual), added in this order in f32, ' +
+      'rounded once: the same bits on every rank. residual may be the same buffer as out.',
+    args: {
+      out: arg('out', 'act', 'M', 'N'),
+      x: arg('in', 'f32', 'M', 'N'),
+      bias: optional(arg('weight', 'w', 'N')),
+      residual: optional(arg('in', 'act', 'M', 'N')),
+    },
+    attrs: [],
+  },
+  allGather: {
+    doc: 'out = the columns of x of rank 0, then those of rank 1, ...; those beyond out are dropped.',
+    args: { out: arg('out', 'f32', 'L', 'V'), x: arg('in', 'f32', 'L', 'P') },
     attrs: [],
   },
 } as const satisfies Record<string, OpSpec>;

@@ -43,11 +43,18 @@ export interface WeightSpec {
   readonly interleave: number;
 }
 
-/** Rows [rowStart, rowStart + numRows) of a checkpoint tensor. */
+/**
+ * Rows [rowStart, rowStart + numRows) of columns [columnStart, columnStart + numColumns) of a
+ * checkpoint tensor; a vector is one column. Rows beyond the tensor's last are zeros.
+ */
 export interface WeightSource {
   readonly tensor: string;
+  /** Of the whole tensor, as the checkpoint must have it. */
+  readonly tensorShape: readonly number[];
   readonly rowStart: number;
   readonly numRows: number;
+  readonly columnStart: number;
+  readonly numColumns: number;
 }
 
 /** An argument: index into buffers or weights. */

@@ -12,8 +12,9 @@
 namespace vt {
 
 /// Constructor of common/errors.ts's KernelError, set once by init(); plain Error before that.
+/// A step or rank below 0 is none.
 Napi::Error make_kernel_error(Napi::Env env, const std::string& message, const std::string& op,
-                              double step);
+                              double step, int rank = -1);
 void set_kernel_error(Napi::Env env, Napi::Function constructor);
 
 /// Runs `body`; a native exception becomes a KernelError in JavaScript.

@@ -27,6 +27,8 @@ struct BackendReport {
   std::int32_t table[2 * kNumStepOutputColumns] = {};
   bool failed = false;
   std::string message, op;
+  /// The rank that is to blame, or -1.
+  int rank = -1;
 };
 
 /// Any thread, in step order; nothing after a failure.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "../cpu/backend.h"
+#include "../cpu/shared_ranks.h"
 #include "addon.h"
 #include "backend_object.h"
 #include "load_fields.h"
@@ -20,6 +21,14 @@ constexpr BackendRules kRules = {
     /*one_dtype=*/false,
     /*interleave=*/false,
 };
+
+/// num_ranks is 1 where one rank runs the whole model.
+RankGroup read_group(const Napi::Object& load) {
+  if (!load.Get("group").IsObject()) return {0, 1, "", 0};
+  const auto group = field<Napi::Object>(load, "group");
+  return {int_field(group, "rank"), int_field(group, "numRanks"),
+          field<Napi::String>(group, "path").Utf8Value(), int_field(group, "timeoutMs")};
+}
 
 class NativeCpuBackend : public NativeBackend {
  public:
@@ -45,6 +54,7 @@ class NativeCpuBackend : public NativeBackend {
           report->failed = done->failed;
           report->message = std::move(done->message);
           report->op = std::move(done->op);
+          report->rank = done->rank;
           sink(std::move(report));
         });
   }
@@ -90,6 +100,7 @@ class CpuLoader : public BackendLoader {
         options_{int_field(load, "blockSize"), int_field(load, "numBlocks"),
                  int_field(load, "maxNumSeqs"), int_field(load, "maxModelLen"),
                  int_field(load, "numThreads")},
+        group_(read_group(load)),
         max_in_flight_(int_field(load, "asyncDepth") + 1),
         debug_(bool_field(load, "debugSync")),
         variant_(field<Napi::String>(load, "variant").Utf8Value()) {
@@ -97,14 +108,19 @@ class CpuLoader : public BackendLoader {
       parts_.emplace_back();
       for (const LoadPart& part : parts)
         parts_.back().push_back(
-            {static_cast<Dtype>(part.dtype), part.num_rows, part.num_columns, part.data});
+            {static_cast<Dtype>(part.dtype), part.num_rows, part.num_columns,
+                                part.row_bytes, part.data});
     }
   }
 
   std::unique_ptr<NativeBackend> load() override {
     const KernelTable& kernels = select_kernels(variant_);
     variant_ = kernels.name;
-    auto executor = std::make_unique<Executor>(kernels, std::move(program_), parts_, options_);
+    std::unique_ptr<Communicator> ranks;
+    if (group_.num_ranks > 1)
+      ranks = join_shared_ranks(group_, static_cast<std::size_t>(program_.arena_bytes));
+    auto executor = std::make_unique<Executor>(kernels, std::move(program_), parts_, options_,
+                                               std::move(ranks));
     memory_ = executor->memory();
     return std::make_unique<NativeCpuBackend>(std::move(executor), max_in_flight_, debug_);
   }
@@ -125,6 +141,7 @@ class CpuLoader : public BackendLoader {
   Program program_;
   std::vector<std::vector<WeightPart>> parts_;
   const ExecutorOptions options_;
+  const RankGroup group_;
   const int max_in_flight_;
   const bool debug_;
   /// Asked for, then chosen.

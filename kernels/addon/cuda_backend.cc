@@ -98,8 +98,11 @@ class CudaLoader : public BackendLoader {
         library_path_(field<Napi::String>(load, "libraryPath").Utf8Value()) {
     for (const auto& parts : read_parts(load)) {
       num_parts_.push_back(static_cast<std::int32_t>(parts.size()));
-      for (const LoadPart& part : parts)
+      for (const LoadPart& part : parts) {
+        const std::int64_t packed = part.num_columns * dtype_bytes(static_cast<Dtype>(part.dtype));
+        VT_CHECK(part.row_bytes == packed, "ranges of a weight's columns are not implemented on cuda");
         parts_.push_back({part.dtype, part.num_rows, part.num_columns, part.data, part.num_bytes});
+      }
     }
     const FlatProgram flat = read_flat_program(load);
     load_.ops = flat.ops;

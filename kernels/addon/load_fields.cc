@@ -10,15 +10,21 @@ LoadPart read_part(const Napi::Object& part) {
   const auto data = field<Napi::Uint8Array>(part, "data");
   const int dtype = int_field(part, "dtype");
   VT_CHECK(dtype >= 0 && dtype < kNumDtypes, "a weight part's dtype is %d", dtype);
-  const LoadPart result{dtype, field<Napi::Number>(part, "numRows").Int64Value(),
-                        field<Napi::Number>(part, "numColumns").Int64Value(),
-                        reinterpret_cast<const char*>(data.Data()), data.ByteLength()};
-  const double bytes = number_field(part, "numRows") * number_field(part, "numColumns") *
-                       dtype_bytes(static_cast<Dtype>(dtype));
-  VT_CHECK(result.num_rows >= 0 && result.num_columns >= 0 &&
-               bytes == static_cast<double>(result.num_bytes),
-           "a weight part has %zu bytes, expected %.0f", result.num_bytes, bytes);
-  return result;
+  const double num_rows = number_field(part, "numRows");
+  const double num_columns = number_field(part, "numColumns");
+  const double packed_bytes = num_columns * dtype_bytes(static_cast<Dtype>(dtype));
+  const double row_bytes =
+      part.Get("rowBytes").IsNumber() ? number_field(part, "rowBytes") : packed_bytes;
+  const double bytes = num_rows == 0 ? 0 : (num_rows - 1) * row_bytes + packed_bytes;
+  VT_CHECK(num_rows >= 0 && num_columns >= 0 && row_bytes >= packed_bytes &&
+               bytes == static_cast<double>(data.ByteLength()),
+           "a weight part has %zu bytes, expected %.0f", data.ByteLength(), bytes);
+  return {dtype,
+          static_cast<std::int64_t>(num_rows),
+          static_cast<std::int64_t>(num_columns),
+          static_cast<std::int64_t>(row_bytes),
+          reinterpret_cast<const char*>(data.Data()),
+          data.ByteLength()};
 }
 
 }  // namespace

@@ -22,10 +22,12 @@ bool bool_field(const Napi::Object& object, const char* name);
 /// Views of the load's arrays.
 FlatProgram read_flat_program(const Napi::Object& load);
 
-/// Rows of a checkpoint tensor, a view of its bytes.
+/// Rows of a checkpoint tensor, or a range of their columns: a view of its bytes.
 struct LoadPart {
   int dtype;
   std::int64_t num_rows, num_columns;
+  /// From the begin of a row to that of the next.
+  std::int64_t row_bytes;
   const char* data;
   std::size_t num_bytes;
 };

@@ -28,6 +28,7 @@ CpuBackend::~CpuBackend() {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
+  executor_->leave("has ended");
   changed_.notify_one();
   thread_.join();
 }
@@ -92,6 +93,7 @@ std::unique_ptr<StepReport> CpuBackend::run(const Submitted& submitted) {
   } catch (const KernelError& error) {
     report->failed = true;
     report->op = error.op;
+    report->rank = error.rank;
     report->message = error.what();
     if (debug_)
       report->message += std::string(" (") + error.file + ":" + std::to_string(error.line) + ")";
@@ -99,6 +101,7 @@ std::unique_ptr<StepReport> CpuBackend::run(const Submitted& submitted) {
     report->failed = true;
     report->message = error.what();
   }
+  if (report->failed) executor_->leave("has failed: " + report->message);
   report->output.end_us = now_us();
   return report;
 }

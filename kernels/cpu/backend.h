@@ -22,6 +22,8 @@ struct StepReport {
   StepOutput output;
   bool failed = false;
   std::string message, op;
+  /// The rank that is to blame, or -1.
+  int rank = -1;
 };
 
 /// Best variant that this machine runs, or the one named; throws KernelError for an unknown name.

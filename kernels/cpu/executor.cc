@@ -32,13 +32,14 @@ const ExecutorOptions& checked(const ExecutorOptions& options) {
 
 Executor::Executor(const KernelTable& kernels, Program program,
                    const std::vector<std::vector<WeightPart>>& parts,
-                   const ExecutorOptions& options)
+                   const ExecutorOptions& options, std::unique_ptr<Communicator> ranks)
     : kernels_(kernels),
       program_(std::move(program)),
       options_(checked(options)),
       pool_(options.num_threads),
       weights_(load_weights(program_, parts, kernels.lanes, pool_)),
-      arena_(static_cast<std::size_t>(program_.arena_bytes), "activations"),
+      ranks_(std::move(ranks)),
+      arena_(ranks_ ? 0 : static_cast<std::size_t>(program_.arena_bytes), "activations"),
       row_sizes_{options.max_num_seqs, options.max_model_len, options.block_size,
                  options.num_blocks, program_.vocab_size},
       histories_(row_sizes_.token_bytes(), "row table"),
@@ -56,6 +57,8 @@ Executor::Executor(const KernelTable& kernels, Program program,
              op_spec(ops_[i].id).name);
   state_.kernels = &kernels_;
   state_.num_threads = options.num_threads;
+  state_.pool = &pool_;
+  state_.ranks = ranks_.get();
   state_.rows = &rows_;
   state_.kv = &kv_;
   state_.scratch.resize(options.num_threads);
@@ -68,6 +71,7 @@ void Executor::bind(const OpRecord& record) {
   const OpSpec& spec = op_spec(record.id);
   BoundOp op{};
   op.id = record.id;
+  op.index = static_cast<int>(ops_.size());
   op.run = op_function(record.id);
   std::copy(record.attrs, record.attrs + kMaxOpAttrs, op.attrs);
   for (int i = 0; i < spec.num_args; i++) {
@@ -97,6 +101,7 @@ void Executor::bind(const OpRecord& record) {
 
 void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput& output) {
   op_index_.store(0, std::memory_order_relaxed);
+  state_.step = output.step;
   rows_.apply(step);
   builder_.build(step, num_tokens, state_.batch);
   state_.tokens.build(state_.batch, rows_);
@@ -109,33 +114,67 @@ void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput
   }
   if (state_.batch.num_tokens > 0)
     pool_.run([](void* self, int thread) { static_cast<Executor*>(self)->run_ops(thread); }, this);
+  throw_if_ranks_failed();
   finish_step(state_, step.i32(StepInputColumn::row), rows_, output);
+  state_.checksum = state_.checksum * 31 + output.hash;
+}
+
+void Executor::leave(const std::string& why) {
+  if (ranks_) ranks_->leave(why);
+}
+
+void Executor::throw_if_ranks_failed() {
+  if (!ranks_ || !ranks_->failed()) return;
+  KernelError error(__FILE__, __LINE__, ranks_->failure().message);
+  error.op = op_spec(ops_[op_index()].id).name;
+  error.rank = ranks_->failure().rank;
+  throw error;
 }
 
 void Executor::run_ops(int thread) {
-  run_range(0, first_logit_op_, {state_, thread, 0, 0});
+  // What others may still read of the last step is overwritten from here on.
+  if (!meet_ranks(thread, 0, "the step's first op")) return;
+  if (!run_range(0, first_logit_op_, {state_, thread, 0, 0})) return;
   const int num_logits = static_cast<int>(state_.batch.logit_rows.size());
   const int at_once = std::max(1, program_.max_num_logits);
-  for (int begin = 0; begin < num_logits; begin += at_once)
-    run_range(first_logit_op_, ops_.size(),
-              {state_, thread, begin, std::min(at_once, num_logits - begin)});
-}
-
-void Executor::run_range(std::size_t begin, std::size_t end, const OpCall& call) {
-  for (std::size_t i = begin; i < end; i++) {
-    if (call.thread == 0) op_index_.store(static_cast<int>(i), std::memory_order_relaxed);
-    ops_[i].run(call, ops_[i]);
-    pool_.barrier();
+  for (int begin = 0; begin < num_logits; begin += at_once) {
+    const int first = static_cast<int>(first_logit_op_);
+    if (begin > 0 && !meet_ranks(thread, first, "the next rows of logits")) return;
+    if (!run_range(first_logit_op_, ops_.size(),
+                   {state_, thread, begin, std::min(at_once, num_logits - begin)}))
+      return;
   }
 }
 
+/// Called by every thread. False if the step is lost.
+bool Executor::meet_ranks(int thread, int op_index, const char* where) {
+  if (!ranks_) return true;
+  if (thread == 0) ranks_->meet({state_.step, op_index, where, state_.checksum}, nullptr);
+  pool_.barrier();
+  return !ranks_->failed();
+}
+
+bool Executor::run_range(std::size_t begin, std::size_t end, const OpCall& call) {
+  for (std::size_t i = begin; i < end; i++) {
+    if (call.thread == 0) {
+      op_index_.store(static_cast<int>(i), std::memory_order_relaxed);
+      if (ranks_) ranks_->set_position(state_.step, static_cast<int>(i));
+    }
+    ops_[i].run(call, ops_[i]);
+    pool_.barrier();
+    if (ranks_ && ranks_->failed()) return false;
+  }
+  return true;
+}
+
 MemoryUse Executor::memory() const {
-  return {weights_.bytes(), kv_.bytes(), arena_.bytes(),
+  return {weights_.bytes(), kv_.bytes(), static_cast<std::size_t>(program_.arena_bytes),
           histories_.bytes() + block_tables_.bytes()};
 }
 
 float* Executor::buffer(int index) const {
-  return reinterpret_cast<float*>(arena_.data() + program_.buffers[index].offset);
+  char* arena = ranks_ ? ranks_->memory() : arena_.data();
+  return reinterpret_cast<float*>(arena + program_.buffers[index].offset);
 }
 
 std::int64_t Executor::buffer_rows(int index) const {

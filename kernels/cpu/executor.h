@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "communicator.h"
 #include "finish_step.h"
 #include "ops.h"
 #include "pages.h"
@@ -23,11 +24,16 @@ struct MemoryUse {
 
 class Executor {
  public:
-  /// The parts' bytes are copied. Throws KernelError.
+  /// The parts' bytes are copied. `ranks` is null where one rank runs the whole model; else its
+  /// memory holds the program's arena. Throws KernelError.
   Executor(const KernelTable& kernels, Program program,
-           const std::vector<std::vector<WeightPart>>& parts, const ExecutorOptions& options);
+           const std::vector<std::vector<WeightPart>>& parts, const ExecutorOptions& options,
+           std::unique_ptr<Communicator> ranks);
 
+  /// Runs output.step. Throws KernelError.
   void execute(const StepView& step, std::int64_t num_tokens, StepOutput& output);
+  /// Other ranks need not wait for this one any more. Any thread.
+  void leave(const std::string& why);
 
   /// Op that runs now; read from any thread.
   int op_index() const { return op_index_.load(std::memory_order_relaxed); }
@@ -40,7 +46,9 @@ class Executor {
  private:
   void bind(const OpRecord& record);
   void run_ops(int thread);
-  void run_range(std::size_t begin, std::size_t end, const OpCall& call);
+  bool run_range(std::size_t begin, std::size_t end, const OpCall& call);
+  bool meet_ranks(int thread, int op_index, const char* where);
+  void throw_if_ranks_failed();
 
   const KernelTable& kernels_;
   const Program program_;
@@ -48,6 +56,7 @@ class Executor {
   ThreadPool pool_;
   Weights weights_;
   KvCache kv_;
+  const std::unique_ptr<Communicator> ranks_;
   Pages arena_;
   const RowTableSizes row_sizes_;
   Pages histories_, block_tables_;

@@ -1,4 +1,5 @@
 // Ops that move rows: embedding and gatherLogitRows.
+#include <algorithm>
 #include <cstring>
 
 #include "ops.h"
@@ -8,8 +9,15 @@ namespace vt {
 void run_embedding(const OpCall& call, const BoundOp& op) {
   const BoundArg& out = op.args[0];
   const Range range = call.share_of(call.step.batch.num_tokens);
-  for (std::int64_t t = range.begin; t < range.end; t++)
-    op.args[1].matrix->read_row(call.step.tokens.ids[t], out.data + t * out.columns);
+  const PackedMatrix& matrix = *op.args[1].matrix;
+  for (std::int64_t t = range.begin; t < range.end; t++) {
+    const int row = call.step.tokens.ids[t] - op.attr_int(0);
+    float* to = out.data + t * out.columns;
+    if (row >= 0 && row < matrix.n)
+      matrix.read_row(row, to);
+    else
+      std::fill(to, to + out.columns, 0.0f);
+  }
 }
 
 void run_gather_logit_rows(const OpCall& call, const BoundOp& op) {

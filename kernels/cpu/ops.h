@@ -7,6 +7,7 @@
 
 #include "../host/program.h"
 #include "attention_plan.h"
+#include "communicator.h"
 #include "kernel_table.h"
 #include "kv_cache.h"
 #include "sampler.h"
@@ -33,6 +34,12 @@ struct ThreadScratch {
 struct StepState {
   const KernelTable* kernels;
   int num_threads;
+  ThreadPool* pool;
+  /// null where one rank runs the whole model
+  Communicator* ranks;
+  double step = 0;
+  /// Of all tokens sampled before this step.
+  std::uint32_t checksum = 0;
   Batch batch;
   TokenInputs tokens;
   const RowTable* rows;
@@ -59,6 +66,7 @@ using OpFunction = void (*)(const OpCall& call, const BoundOp& op);
 
 struct BoundOp {
   OpId id;
+  int index;
   OpFunction run;
   BoundArg args[kMaxOpArgs];
   double attrs[kMaxOpAttrs];
@@ -80,6 +88,8 @@ void run_attention(const OpCall& call, const BoundOp& op);
 void run_silu_and_mul(const OpCall& call, const BoundOp& op);
 void run_gather_logit_rows(const OpCall& call, const BoundOp& op);
 void run_sample(const OpCall& call, const BoundOp& op);
+void run_all_reduce(const OpCall& call, const BoundOp& op);
+void run_all_gather(const OpCall& call, const BoundOp& op);
 
 OpFunction op_function(OpId id);
 

@@ -89,7 +89,7 @@ PackedMatrix pack_matrix(Dtype dtype, std::int64_t n, std::int64_t k, int lanes,
   PackJob job{&matrix, {}, {}, pool.num_threads()};
   for (const WeightPart& part : parts)
     for (std::int64_t row = 0; row < part.num_rows; row++) {
-      job.rows.push_back(part.data + row * k * dtype_bytes(part.dtype));
+      job.rows.push_back(part.data + row * part.row_bytes);
       job.dtypes.push_back(part.dtype);
     }
   pool.run(

@@ -16,10 +16,12 @@
 
 namespace vt {
 
-/// Rows of one checkpoint tensor.
+/// Rows of one checkpoint tensor, or a range of their columns.
 struct WeightPart {
   Dtype dtype;
   std::int64_t num_rows, num_columns;
+  /// From the begin of a row to that of the next.
+  std::int64_t row_bytes;
   const char* data;
 };
 

@@ -10,8 +10,9 @@ namespace {
 std::vector<float> load_vector(const std::vector<WeightPart>& parts) {
   std::vector<float> values;
   for (const WeightPart& part : parts)
-    for (std::int64_t i = 0; i < part.num_rows * part.num_columns; i++)
-      values.push_back(load_float(part.data, part.dtype, i));
+    for (std::int64_t row = 0; row < part.num_rows; row++)
+      for (std::int64_t i = 0; i < part.num_columns; i++)
+        values.push_back(load_float(part.data + row * part.row_bytes, part.dtype, i));
   return values;
 }
 

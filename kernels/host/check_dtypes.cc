@@ -25,8 +25,9 @@ void check_dtypes(const Program& program, const OpRecord& op, const BackendRules
       VT_CHECK(dtype == Dtype::f32, "%s.%s is %s, not f32", spec.name, arg.name,
                dtype_name(dtype));
     } else if (!is_weight) {
-      // The logits are f32 whatever the rest computes in.
-      if (op.id == OpId::linear && i == 0 && dtype == Dtype::f32) continue;
+      // Logits, and what ranks add up, are f32 whatever the rest computes in.
+      if ((op.id == OpId::linear || op.id == OpId::embedding) && i == 0 && dtype == Dtype::f32)
+        continue;
       VT_CHECK(rules.activations.has(dtype), "the %s backend does not compute in %s, %s.%s is",
                rules.name, dtype_name(dtype), spec.name, arg.name);
       check_compute(dtype, arg.name);

@@ -71,7 +71,8 @@ void check_shapes(const Program& program, const OpRecord& op) {
   switch (op.id) {
     case OpId::embedding:
       s.rows(0, Symbol::num_tokens);
-      return s.matrix(1, program.vocab_size, s.buffer(0).columns);
+      VT_CHECK(s.attr("firstId") >= 0, "embedding: its first id is %d", s.attr("firstId"));
+      return s.matrix(1, s.weight(1).rows, s.buffer(0).columns);
     case OpId::rope_cos_sin:
       s.rows(0, Symbol::num_tokens);
       return s.vector(1, s.buffer(0).columns / 2);
@@ -112,6 +113,16 @@ void check_shapes(const Program& program, const OpRecord& op) {
     case OpId::sample:
       s.rows(0, Symbol::num_logits);
       return s.columns(0, program.vocab_size);
+    case OpId::all_reduce:
+      s.rows(1, s.buffer(0).rows);
+      s.columns(1, s.buffer(0).columns);
+      if (s.has(2)) s.vector(2, s.buffer(0).columns);
+      if (!s.has(3)) return;
+      s.rows(3, s.buffer(0).rows);
+      return s.columns(3, s.buffer(0).columns);
+    case OpId::all_gather:
+      s.rows(0, Symbol::num_logits);
+      return s.rows(1, Symbol::num_logits);
     case OpId::count:
       return;
   }

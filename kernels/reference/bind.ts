@@ -55,11 +55,21 @@ export function prepareWeight(spec: WeightSpec, parts: readonly WeightPart[]): F
   if (spec.constant) result.set(spec.constant);
   let position = 0;
   for (const part of parts) {
-    const values = widen(part.dtype, part.data);
-    result.set(values, position);
-    position += values.length;
+    for (const values of rowsOf(part)) {
+      result.set(values, position);
+      position += values.length;
+    }
   }
   return spec.interleave > 0 ? interleave(result, spec) : result;
+}
+
+/** All rows at once where they are back to back. */
+function rowsOf({ dtype, numRows, numColumns, rowBytes, data }: WeightPart): Float32Array[] {
+  if (rowBytes === undefined) return [widen(dtype, data)];
+  const bytes = numColumns * dtypeBytes[dtype];
+  return Array.from({ length: numRows }, (_, row) =>
+    widen(dtype, data.subarray(row * rowBytes, row * rowBytes + bytes)),
+  );
 }
 
 /** Gate rows, then up rows -> groups of `interleave` gate rows and as many up rows. */

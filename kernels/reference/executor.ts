@@ -7,6 +7,7 @@ import { attention, ropeAndCache, ropeCosSin, type KvCache } from './attention.t
 import { makeBatch, type Batch } from './batch.ts';
 import { bindOps } from './bind.ts';
 import type { BoundOp } from './bound-op.ts';
+import { allGather, allReduce, Exchange, type ReferenceGroup } from './collectives.ts';
 import { gatherLogitRows, headRmsNorm, rmsNorm, siluAndMul } from './elementwise.ts';
 import { roundTo } from './float-formats.ts';
 import { embedding, linear } from './linear.ts';
@@ -23,6 +24,8 @@ export interface ExecutorLoad {
   readonly maxModelLen: number;
   /** The cache starts as NaN, so that reading what nobody wrote shows. */
   readonly poison: boolean;
+  /** null where one rank runs the whole model. */
+  readonly group: ReferenceGroup | null;
 }
 
 /** What an op works on beside its own arguments. */
@@ -30,6 +33,7 @@ interface StepContext {
   readonly batch: Batch;
   readonly kv: KvCache;
   readonly output: StepOutput;
+  readonly exchange: Exchange | null;
   /** Rows [firstLogit, firstLogit + numLogits) of batch.logitRows are in this pass. */
   firstLogit: number;
   numLogits: number;
@@ -49,6 +53,8 @@ const functions: Readonly<Record<OpName, OpFunction>> = {
   gatherLogitRows: (op, { batch, firstLogit }, numRows) =>
     gatherLogitRows(op, batch, numRows, firstLogit),
   sample,
+  allReduce: (op, { exchange }, numRows) => allReduce(op, exchange, numRows),
+  allGather: (op, { exchange }, numRows) => allGather(op, exchange, numRows),
 };
 
 function sample(op: BoundOp, { batch, output, firstLogit, numLogits }: StepContext): void {
@@ -61,13 +67,15 @@ export class Executor {
   private readonly load: ExecutorLoad;
   private readonly table: RowTable;
   private readonly kv: KvCache;
+  private readonly exchange: Exchange | null;
   private readonly ops: readonly BoundOp[];
   /** Index of the first op that works on logit rows. */
   private readonly tail: number;
 
   constructor(load: ExecutorLoad) {
-    const { program, blockSize, numBlocks } = load;
+    const { program, blockSize, numBlocks, group: ranks } = load;
     this.load = load;
+    this.exchange = ranks && new Exchange(ranks);
     this.table = new RowTable({ ...load, vocabSize: program.vocabSize });
     this.ops = bindOps(program, load.weights);
     const tail = program.ops.findIndex(({ op }) => op === 'gatherLogitRows');
@@ -88,7 +96,8 @@ export class Executor {
     const { maxNumTokens, maxNumLogits } = program;
     const batch = makeBatch(this.table, columns, { maxNumSeqs, maxNumTokens, blockSize });
     const output = new StepOutput(batch);
-    const context: StepContext = { batch, kv: this.kv, output, firstLogit: 0, numLogits: 0 };
+    const { kv, exchange } = this;
+    const context: StepContext = { batch, kv, output, exchange, firstLogit: 0, numLogits: 0 };
     this.run(0, this.tail, context, onOp);
     const total = batch.logitRows.length;
     for (; context.firstLogit < total; context.firstLogit += maxNumLogits) {

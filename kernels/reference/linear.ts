@@ -1,13 +1,18 @@
 // linear and embedding: the ops that read large weights.
 import type { Batch } from './batch.ts';
-import { tensor, weight, type BoundOp } from './bound-op.ts';
+import { attr, tensor, weight, type BoundOp } from './bound-op.ts';
 
-/** out[t] = weight[tokenId[t]]; weight [V, H] */
+/** out[t] = weight[tokenId[t] - firstId], or zeros; weight [R, H] */
 export function embedding(op: BoundOp, { tokenIds, numTokens }: Batch): void {
   const { data: out, columns } = tensor(op, 'out');
   const table = weight(op, 'weight');
-  for (let t = 0; t < numTokens; t++)
-    out.set(table.subarray(tokenIds[t]! * columns, (tokenIds[t]! + 1) * columns), t * columns);
+  const firstId = attr(op, 'firstId');
+  for (let t = 0; t < numTokens; t++) {
+    const begin = (tokenIds[t]! - firstId) * columns;
+    const to = out.subarray(t * columns, (t + 1) * columns);
+    if (begin < 0 || begin >= table.length) to.fill(0);
+    else to.set(table.subarray(begin, begin + columns));
+  }
 }
 
 /** out[m][n] = sum over k of x[m][k] * weight[n][k] (+ bias[n]) (+ residual[m][n]) */

@@ -5,6 +5,7 @@ import type { Backend, BackendInfo, BackendLoad, BackendPosition, StepResult } f
 import { blockBytes } from '../program.ts';
 import { checkStepTable } from '../step-table.ts';
 import { prepareWeight } from './bind.ts';
+import type { ReferenceGroup } from './collectives.ts';
 import type { ExecutorLoad } from './executor.ts';
 
 export type ToThread =
@@ -35,7 +36,11 @@ export class ReferenceBackend implements Backend {
   private loaded: { resolve: () => void; reject: (error: Error) => void } | null = null;
   private hasEnded = false;
 
-  constructor() {
+  private readonly group: ReferenceGroup | null;
+
+  /** Ranks of one model are threads of one process here, which share the group's memory. */
+  constructor(group: ReferenceGroup | null = null) {
+    this.group = group;
     this.thread = new Worker(new URL('./reference-thread.js', import.meta.url));
     this.thread.on('message', (message: FromThread) => this.receive(message));
     this.thread.on('error', (error) => this.fail(error));
@@ -45,9 +50,12 @@ export class ReferenceBackend implements Backend {
     const { program, blockSize, numBlocks, maxNumSeqs, maxModelLen } = load;
     if (numBlocks === null || load.dummySeed !== null)
       throw new KernelError('the reference backend is told its KV blocks and given its weights');
+    if (load.group)
+      throw new KernelError('the reference backend has no ranks of several processes');
     const weights = program.weights.map((spec, i) => prepareWeight(spec, load.weights[i]!));
     const poison = load.debugSync;
-    const sizes = { blockSize, numBlocks, maxNumSeqs, maxModelLen, poison };
+    const { group } = this;
+    const sizes = { blockSize, numBlocks, maxNumSeqs, maxModelLen, poison, group };
     await new Promise<void>((resolve, reject) => {
       this.loaded = { resolve, reject };
       this.post({ kind: 'load', load: { program, weights, ...sizes }, position: this.shared });

@@ -10,7 +10,7 @@ import type { Tensor } from '../../worker/program/graph.ts';
 import { fuseAttention } from '../../worker/program/passes/fuse-attention.ts';
 import { mergeLinears } from '../../worker/program/passes/merge-linears.ts';
 import { Recorder } from '../../worker/program/recorder.ts';
-import type { BufferSpec, Program } from '../../kernels/program.ts';
+import type { BufferSpec, Program, WeightSource } from '../../kernels/program.ts';
 
 const demo = { ...readModelConfig('models/demo'), numLayers: 1 };
 const options: BuildOptions = {
@@ -27,7 +27,7 @@ t.test('a Llama layer becomes fused ops with merged weights', (t) => {
   t.equal(
     printProgram(buildProgram(demo, options)),
     `%0[numTokens,64] f32 = ropeCosSin(invFreq=rotary.invFreq[32] f32, factor=1)
-%1[numTokens,256] f32 = embedding(weight=model.embed_tokens.weight[8192,256] bf16)
+%1[numTokens,256] f32 = embedding(weight=model.embed_tokens.weight[8192,256] bf16, firstId=0)
 %2[numTokens,256] f32 = rmsNorm(x=%1, weight=${layer}.input_layernorm.weight[256] bf16, eps=0.00001)
 %3[numTokens,512] f32 = linear(x=%2, weight=${layer}.self_attn.{q,k,v}_proj.weight[512,256] bf16)
 ropeAndCache(qkv=%3, cosSin=%0, layer=0, numHeads=4, numKvHeads=2, headDim=64)
@@ -46,14 +46,23 @@ sample(logits=%10)
   t.end();
 });
 
+const whole = (tensor: string, numRows: number, numColumns: number): WeightSource => ({
+  tensor,
+  tensorShape: [numRows, numColumns],
+  rowStart: 0,
+  numRows,
+  columnStart: 0,
+  numColumns,
+});
+
 t.test('merged weights name their checkpoint tensors in order', (t) => {
   const { weights } = buildProgram(demo, options);
   const qkv = weights.find(({ name }) => name.includes('{q,k,v}'))!;
   const name = (part: string) => `model.layers.0.self_attn.${part}_proj.weight`;
   t.strictSame(qkv.sources, [
-    { tensor: name('q'), rowStart: 0, numRows: 256 },
-    { tensor: name('k'), rowStart: 0, numRows: 128 },
-    { tensor: name('v'), rowStart: 0, numRows: 128 },
+    whole(name('q'), 256, 256),
+    whole(name('k'), 128, 256),
+    whole(name('v'), 128, 256),
   ]);
   t.end();
 });

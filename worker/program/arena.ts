@@ -2,12 +2,12 @@
 // alive at the same time never overlap. Sizes are those of the largest step, so that one plan
 // serves every step and memory is computed, not measured.
 import { dtypeBytes, type SymbolicSize } from '../../kernels/program.ts';
-import { tensorArg, type Node, type Tensor } from './graph.ts';
+import { isCollective, tensorArg, type Node, type Tensor } from './graph.ts';
 
 export const arenaAlignment = 256;
 
 export interface ArenaPlan {
-  /** Storage of each tensor; a linear's out may share that of its residual if that dies there. */
+  /** Storage of each tensor; an out may share that of a residual that dies there. */
   readonly storageOf: ReadonlyMap<Tensor, Tensor>;
   readonly offsets: ReadonlyMap<Tensor, number>;
   readonly bytes: number;
@@ -31,7 +31,7 @@ export function planArena(
   nodes.forEach((node, index) => {
     const out = node.args['out'];
     if (out?.kind !== 'tensor') return;
-    const residual = node.op === 'linear' && 'residual' in node.args && tensorArg(node, 'residual');
+    const residual = 'residual' in node.args && tensorArg(node, 'residual');
     if (residualInPlace && residual && canReuse(node, residual, lastUses.get(residual) === index)) {
       const storage = storageOf.get(residual)!;
       storageOf.set(out, storage);
@@ -48,7 +48,8 @@ export function planArena(
 
 /**
  * A backend may run the ops from gatherLogitRows on several times in a step, for some of the logit
- * rows each time: what they read from before stays alive to the end.
+ * rows each time: what they read from before stays alive to the end. Other ranks read the x of a
+ * collective until this one comes to the next, or to its next step.
  */
 function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
   const tail = nodes.findIndex((node) => node.op === 'gatherLogitRows');
@@ -59,11 +60,17 @@ function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
       const arg = node.args[name]!;
       if (arg.kind !== 'tensor') continue;
       if (name === 'out') born.set(arg, index);
-      else
-        last.set(arg, tail >= 0 && index >= tail && born.get(arg)! < tail ? nodes.length : index);
+      else if (tail >= 0 && index >= tail && born.get(arg)! < tail) last.set(arg, nodes.length);
+      else if (name === 'x' && isCollective(node.op)) last.set(arg, nextCollective(nodes, index));
+      else last.set(arg, Math.max(index, last.get(arg) ?? 0));
     }
   });
   return last;
+}
+
+function nextCollective(nodes: readonly Node[], index: number): number {
+  const next = nodes.findIndex(({ op }, i) => i > index && isCollective(op));
+  return next < 0 ? nodes.length : next;
 }
 
 function canReuse(node: Node, residual: Tensor, diesHere: boolean): boolean {

@@ -11,6 +11,7 @@ import { fuseAttention } from './passes/fuse-attention.ts';
 import { fuseResidual } from './passes/fuse-residual.ts';
 import { fuseSiluAndMul } from './passes/fuse-silu-and-mul.ts';
 import { mergeLinears } from './passes/merge-linears.ts';
+import { shard, type Parallel } from './passes/shard.ts';
 import { Recorder } from './recorder.ts';
 
 export interface BuildOptions {
@@ -26,6 +27,8 @@ export interface BuildOptions {
   /** Most tokens of a step; most logit rows of one pass over the ops from gatherLogitRows on. */
   readonly maxNumTokens: number;
   readonly maxNumLogits: number;
+  /** The rank whose part of the model it is; default: the whole model. */
+  readonly parallel?: Parallel;
 }
 
 export function buildProgram(config: ModelConfig, options: BuildOptions): Program {
@@ -35,7 +38,8 @@ export function buildProgram(config: ModelConfig, options: BuildOptions): Progra
   ];
   if (!model) throw new Error(`no model file for ${config.architecture}`);
   model(recorder, config);
-  const program = lower(fuse(recorder.nodes, options.interleave), config, options);
+  const nodes = shard(recorder.nodes, options.parallel ?? { rank: 0, numRanks: 1 });
+  const program = lower(fuse(nodes, options.interleave), config, options);
   checkProgram(program);
   return program;
 }
@@ -47,7 +51,7 @@ function fuse(nodes: readonly Node[], interleave: number): Node[] {
 /** Nodes to ops over buffers and weights by index. */
 function lower(nodes: readonly Node[], config: ModelConfig, options: BuildOptions): Program {
   const { actDtype, kvDtype, maxNumTokens, maxNumLogits, residualInPlace = true } = options;
-  const { numLayers, numKvHeads, headDim, slidingWindow: window, vocabSize } = config;
+  const { numLayers, headDim, slidingWindow: window, vocabSize } = config;
   const maxRows = { numTokens: maxNumTokens, numLogits: maxNumLogits };
   const plan = planArena(nodes, maxRows, residualInPlace);
   const buffers = new Indexed<Tensor>();
@@ -80,13 +84,20 @@ function lower(nodes: readonly Node[], config: ModelConfig, options: BuildOption
         interleave,
       }),
     ),
-    kvGroups: [{ numLayers, numKvHeads, headDim, dtype: kvDtype, window }],
+    kvGroups: [{ numLayers, numKvHeads: kvHeadsOf(nodes), headDim, dtype: kvDtype, window }],
     vocabSize,
     actDtype,
     arenaBytes: plan.bytes,
     maxNumTokens,
     maxNumLogits,
   };
+}
+
+/** A rank may have fewer of them than the model. */
+function kvHeadsOf(nodes: readonly Node[]): number {
+  const attention = nodes.find(({ op }) => op === 'attention');
+  if (!attention) throw new Error('the model has no attention');
+  return attention.attrs['numKvHeads']!;
 }
 
 function isTableOp(op: Node['op']): op is OpName {

@@ -1,6 +1,6 @@
 // Checks a finished program against the op table: argument shapes unify by letter, dtypes fit, and
-// no buffer is read after another that overlaps it was written. A failure is a fault of ours in a
-// model or a pass and names op and argument.
+// no buffer is read after another that overlaps it was written, by this rank or by others. A
+// failure is a fault of ours in a model or a pass and names op and argument.
 import type { ArgSpec } from '../../kernels/ops.ts';
 import {
   argSpecs,
@@ -10,6 +10,7 @@ import {
   type Op,
   type Program,
 } from '../../kernels/program.ts';
+import { isCollective } from './graph.ts';
 
 export function checkProgram(program: Program): void {
   program.ops.forEach((op, index) => checkShapes(program, op, `op ${index} ${op.op}`));
@@ -39,7 +40,7 @@ function of(
 
 function checkShapes(program: Program, op: Op, where: string): void {
   const letters: Letters = new Map<string, Size>([['T', 'numTokens']]);
-  if (op.op === 'gatherLogitRows' || op.op === 'sample') letters.set('L', 'numLogits');
+  if (['gatherLogitRows', 'sample', 'allGather'].includes(op.op)) letters.set('L', 'numLogits');
   for (const [attr, letter] of [
     ['numHeads', 'Q'],
     ['numKvHeads', 'G'],
@@ -95,7 +96,11 @@ function checkLifetimes(program: Program): void {
   const tail = ops.findIndex((op) => op.op === 'gatherLogitRows');
   // The tail runs twice, as a backend may do; see planArena.
   const order = tail < 0 ? ops : [...ops, ...ops.slice(tail)];
+  // What other ranks may still read: x of the last collective. They have when the tail runs again.
+  let readByOthers: BufferSpec | null = null;
   order.forEach((op, index) => {
+    if (index === ops.length) readByOthers = null;
+    if (isCollective(op.op)) readByOthers = buffers[(op.args['x'] as { buffer: number }).buffer]!;
     const written: number[] = [];
     const specs = argSpecs(op.op);
     for (const name in op.args) {
@@ -107,6 +112,8 @@ function checkLifetimes(program: Program): void {
       if (role !== 'in') written.push(ref.buffer);
     }
     for (const buffer of written) {
+      if (readByOthers && overlap(program, buffers[buffer]!, readByOthers))
+        throw new Error(`op ${index} ${op.op} overwrites what other ranks may be reading`);
       for (const other of [...holds])
         if (overlap(program, buffers[buffer]!, buffers[other]!)) holds.delete(other);
       holds.add(buffer);

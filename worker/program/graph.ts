@@ -41,6 +41,11 @@ export interface Node {
   readonly attrs: Readonly<Record<string, number>>;
 }
 
+/** Ops that read what other ranks wrote. */
+export function isCollective(op: Node['op']): boolean {
+  return op === 'allReduce' || op === 'allGather';
+}
+
 export function tensorArg(node: Node, name: string): Tensor {
   const arg = node.args[name];
   if (arg?.kind !== 'tensor') throw new Error(`${node.op} has no tensor ${name}`);

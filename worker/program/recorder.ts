@@ -30,7 +30,10 @@ export class Recorder {
   weight(name: string, ...shape: number[]): Weight {
     const known = this.weights.get(name);
     if (known) return known;
-    const sources = [{ tensor: name, rowStart: 0, numRows: shape[0]! }];
+    const [numRows = 0, numColumns = 1] = shape;
+    const sources = [
+      { tensor: name, tensorShape: shape, rowStart: 0, numRows, columnStart: 0, numColumns },
+    ];
     const dtype = this.options.weightDtype;
     return this.keep({
       kind: 'weight',
@@ -58,7 +61,8 @@ export class Recorder {
   }
 
   embedding(weight: Weight): Tensor {
-    return this.node('embedding', { weight }, this.act('numTokens', weight.shape[1]!));
+    const out = this.act('numTokens', weight.shape[1]!);
+    return this.node('embedding', { weight }, out, { firstId: 0 });
   }
 
   /** x: [M, H], weight: [H] */

@@ -1,5 +1,5 @@
 // Random weights for --load-format dummy: the right shapes without a checkpoint. The same seed
-// makes the same weights. All weights of one row length are views of one array, each beginning
+// makes the same model, over however many ranks. All weights of one row length are views of one array, each beginning
 // elsewhere in it: a large model would take minutes to draw, and twice its memory to hold.
 import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program } from '../../kernels/program.ts';
@@ -27,16 +27,22 @@ export function dummyWeights(program: Program, seed: number): WeightPart[][] {
     }
     return bytes;
   };
-  return program.weights.map(({ dtype, shape, sources }) => {
-    const isVector = shape.length === 1;
-    const numColumns = shape[1] ?? 1;
-    return sources.map(({ numRows }) => {
-      const start = Math.floor(next() * poolLength) * dtypeBytes[dtype];
-      const size = numRows * numColumns * dtypeBytes[dtype];
-      const data = arrayOf(dtype, numColumns, isVector).subarray(start, start + size);
-      return { dtype, numRows, numColumns, data };
-    });
-  });
+  return program.weights.map(({ dtype, sources }) =>
+    sources.map((source) => {
+      const { tensorShape, rowStart, numRows, columnStart, numColumns } = source;
+      const [, wholeColumns = 1] = tensorShape;
+      const bytes = dtypeBytes[dtype];
+      const tensorStart = Math.floor(next() * poolLength);
+      const start = (tensorStart + rowStart * wholeColumns + columnStart) % poolLength;
+      const size = (numRows - 1) * wholeColumns + numColumns;
+      const data = arrayOf(dtype, wholeColumns, tensorShape.length === 1).subarray(
+        start * bytes,
+        (start + size) * bytes,
+      );
+      const part = { dtype, numRows, numColumns, data };
+      return numColumns < wholeColumns ? { ...part, rowBytes: wholeColumns * bytes } : part;
+    }),
+  );
 }
 
 /** Elements of the largest part that views the array of such weights. */
@@ -46,13 +52,13 @@ function largestPart(
   numColumns: number,
   isVector: boolean,
 ): number {
-  const alike = program.weights.filter(
-    (weight) =>
-      weight.dtype === dtype &&
-      (weight.shape.length === 1) === isVector &&
-      (isVector || weight.shape[1] === numColumns),
-  );
-  const rows = alike.flatMap(({ sources }) => sources.map(({ numRows }) => numRows));
+  const alike = program.weights
+    .filter((weight) => weight.dtype === dtype)
+    .flatMap(({ sources }) => sources)
+    .filter(({ tensorShape: [, columns] }) =>
+      isVector ? columns === undefined : columns === numColumns,
+    );
+  const rows = alike.map(({ numRows }) => numRows);
   return Math.max(0, ...rows) * (isVector ? 1 : numColumns);
 }
 

@@ -2,7 +2,7 @@
 // program expects, exactly.
 import { badModel } from '../../common/json-fields.ts';
 import type { WeightPart } from '../../kernels/backend.ts';
-import type { Dtype, Program, WeightSource, WeightSpec } from '../../kernels/program.ts';
+import { dtypeBytes, type Dtype, type Program, type WeightSource } from '../../kernels/program.ts';
 import type { Checkpoint } from './checkpoint.ts';
 
 const floatDtypes: Readonly<Record<string, Dtype>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
@@ -10,14 +10,15 @@ const floatDtypes: Readonly<Record<string, Dtype>> = { F32: 'f32', F16: 'f16', B
 /** Views of the checkpoint's bytes, for BackendLoad. Throws StartError (exit 65). */
 export function loadWeights(program: Program, checkpoint: Checkpoint): WeightPart[][] {
   return program.weights.map((weight) =>
-    weight.sources.map((source) => loadPart(weight, source, checkpoint)),
+    weight.sources.flatMap((source) => loadParts(source, checkpoint)),
   );
 }
 
-function loadPart(weight: WeightSpec, source: WeightSource, checkpoint: Checkpoint): WeightPart {
+/** The source's rows as they lie in the file; one more part for rows that the tensor lacks. */
+function loadParts(source: WeightSource, checkpoint: Checkpoint): WeightPart[] {
+  const { tensorShape: expected, rowStart, numRows, columnStart, numColumns } = source;
   const tensor = checkpoint.get(source.tensor);
   const where = `${tensor.file}: tensor ${tensor.name}`;
-  const expected = [source.numRows, ...weight.shape.slice(1)];
   if (tensor.shape.length !== expected.length || expected.some((n, i) => tensor.shape[i] !== n))
     throw badModel(
       `${where} is [${tensor.shape.join(',')}], but config.json makes it [${expected.join(',')}]`,
@@ -27,10 +28,19 @@ function loadPart(weight: WeightSpec, source: WeightSource, checkpoint: Checkpoi
     throw badModel(
       `${where} is ${tensor.dtype}; supported: ${Object.keys(floatDtypes).join(', ')}`,
     );
-  return {
-    dtype,
-    numRows: source.numRows,
-    numColumns: weight.shape[1] ?? 1,
-    data: tensor.data,
-  };
+  const columns = expected[1] ?? 1;
+  const elementBytes = dtypeBytes[dtype];
+  const numPresent = Math.max(0, Math.min(numRows, expected[0]! - rowStart));
+  const parts: WeightPart[] = [];
+  if (numPresent > 0) {
+    const begin = (rowStart * columns + columnStart) * elementBytes;
+    const numElements = (numPresent - 1) * columns + numColumns;
+    const data = tensor.data.subarray(begin, begin + numElements * elementBytes);
+    const part = { dtype, numRows: numPresent, numColumns, data };
+    parts.push(numColumns < columns ? { ...part, rowBytes: columns * elementBytes } : part);
+  }
+  const numMissing = numRows - numPresent;
+  const zeros = () => new Uint8Array(numMissing * numColumns * elementBytes);
+  if (numMissing > 0) parts.push({ dtype, numRows: numMissing, numColumns, data: zeros() });
+  return parts;
 }

@@ -134,6 +134,9 @@ void Launches::run_op(const OpRecord& op, const Call& call) const {
       return gather_logit_rows(op, call);
     case OpId::sample:
       return sample(op, call);
+    case OpId::all_reduce:
+    case OpId::all_gather:
+      VT_FAIL("%s is not implemented on cuda", op_spec(op.id).name);
     case OpId::count:
       return;
   }

@@ -110,7 +110,13 @@ t.test('embedding reads rows back exactly as they were packed', async (t) => {
       const values = randomValues(50 * 24, 9);
       const rows = [0, 1, 7, 8, 15, 16, 31, 33, 49];
       const [out] = await runOps({
-        ops: [{ op: 'embedding', args: { out: arg.buffer(0), weight: arg.weight(0) }, attrs: {} }],
+        ops: [
+          {
+            op: 'embedding',
+            args: { out: arg.buffer(0), weight: arg.weight(0) },
+            attrs: { firstId: 0 },
+          },
+        ],
         buffers: [{ columns: 24 }],
         weights: [{ shape: [50, 24], dtype, values }],
         vocabSize: 50,

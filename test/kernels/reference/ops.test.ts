@@ -75,10 +75,19 @@ t.test('embedding takes rows of the table', (t) => {
   const f = fixture('embedding');
   const out = tensor(6, new Float32Array(24));
   embedding(
-    bound({ out }, { weight: f['weight']! }),
+    bound({ out }, { weight: f['weight']! }, { firstId: 0 }),
     batchOf(4, { tokenIds: Int32Array.from(f['tokenIds']!) }),
   );
   checkClose(t, out.data, f['out']!);
+  t.end();
+});
+
+t.test('embedding of a part of the vocabulary leaves zeros for the ids of others', (t) => {
+  const out = tensor(2, new Float32Array(8).fill(9));
+  const weight = Float32Array.of(1, 2, 3, 4);
+  const tokenIds = Int32Array.of(9, 10, 11, 12);
+  embedding(bound({ out }, { weight }, { firstId: 10 }), batchOf(4, { tokenIds }));
+  t.same([...out.data], [0, 0, 1, 2, 3, 4, 0, 0]);
   t.end();
 });
 

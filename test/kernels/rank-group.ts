@@ -1,0 +1,117 @@
+// Several ranks of one model in this process, as one backend: steps go to all, results are awaited
+// from all and must have equal hashes. Each rank is a whole backend with its part of the model.
+import { randomUUID } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Backend, BackendInfo, BackendLoad, StepResult } from '../../kernels/backend.ts';
+import { readModelConfig } from '../../common/model-config.ts';
+import { CpuBackend } from '../../kernels/cpu-backend.ts';
+import { groupMemory } from '../../kernels/reference/collectives.ts';
+import { ReferenceBackend } from '../../kernels/reference/reference-backend.ts';
+import type { Program } from '../../kernels/program.ts';
+import { buildProgram } from '../../worker/program/build.ts';
+import { Checkpoint } from '../../worker/weights/checkpoint.ts';
+import { loadWeights } from '../../worker/weights/load-weights.ts';
+import type { TestLoad } from './demo-backend.ts';
+
+export class RankGroupBackend implements Backend {
+  readonly name = 'cpu';
+  onStep: ((result: StepResult) => void) | null = null;
+  onError: ((error: Error) => void) | null = null;
+  readonly ranks: readonly Backend[];
+  private readonly results: StepResult[][];
+
+  constructor(ranks: readonly Backend[]) {
+    this.ranks = ranks;
+    this.results = ranks.map(() => []);
+    ranks.forEach((backend, rank) => {
+      backend.onStep = (result) => this.take(rank, result);
+      backend.onError = (error) => this.onError?.(error);
+    });
+  }
+
+  load(): Promise<BackendInfo> {
+    throw new Error('the ranks are loaded one by one');
+  }
+
+  submit(...args: Parameters<Backend['submit']>): void {
+    for (const backend of this.ranks) backend.submit(...args);
+  }
+
+  position() {
+    return this.ranks[0]!.position();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.ranks.map((backend) => backend.close()));
+  }
+
+  private take(rank: number, result: StepResult): void {
+    this.results[rank]!.push(result);
+    while (this.results.every((results) => results.length > 0)) {
+      const all = this.results.map((results) => results.shift()!);
+      if (all.some(({ hash }) => hash !== all[0]!.hash)) throw new Error('ranks disagree');
+      this.onStep?.(all[0]!);
+    }
+  }
+}
+
+/** A path where ranks can meet. */
+export const meetingPath = () => join(tmpdir(), `vt-ranks-${randomUUID().slice(0, 8)}`);
+
+/** The group's rank of a load. */
+export const rankGroup = (path: string, rank: number, numRanks: number, timeoutMs = 60_000) => ({
+  group: { path, rank, numRanks, timeoutMs },
+});
+
+export interface RankOptions extends TestLoad {
+  readonly device?: 'cpu' | 'reference';
+  readonly timeoutMs?: number;
+}
+
+/** The parts of a model folder for `numRanks` ranks, loaded; programs by rank. */
+export async function loadRanks(
+  folder: string,
+  numRanks: number,
+  options: RankOptions = {},
+): Promise<{ backend: RankGroupBackend; programs: readonly Program[] }> {
+  const { device, timeoutMs, maxNumTokens = 512, maxNumLogits = 32, ...rest } = options;
+  const config = readModelConfig(folder);
+  const programs = Array.from({ length: numRanks }, (_, rank) =>
+    buildProgram(config, {
+      actDtype: 'f32',
+      weightDtype: config.dtype,
+      kvDtype: 'f32',
+      interleave: 0,
+      maxNumTokens,
+      maxNumLogits,
+      parallel: { rank, numRanks },
+    }),
+  );
+  const path = meetingPath();
+  const memory = groupMemory(numRanks, maxNumTokens * Math.max(config.hiddenSize, 2048) * 4);
+  const ranks = programs.map((_, rank) =>
+    device === 'reference'
+      ? new ReferenceBackend(numRanks === 1 ? null : { rank, numRanks, memory })
+      : new CpuBackend(),
+  );
+  const load = (program: Program, rank: number): BackendLoad => ({
+    program,
+    weights: loadWeights(program, Checkpoint.open(folder)),
+    blockSize: 16,
+    numBlocks: 256,
+    kvCacheMemoryBytes: null,
+    memoryUtilization: 1,
+    dummySeed: null,
+    maxNumSeqs: 32,
+    maxModelLen: 1024,
+    numThreads: 1,
+    asyncDepth: 2,
+    fastMath: false,
+    debugSync: true,
+    ...rest,
+    ...(numRanks > 1 && device !== 'reference' && rankGroup(path, rank, numRanks, timeoutMs)),
+  });
+  await Promise.all(ranks.map((backend, rank) => backend.load(load(programs[rank]!, rank))));
+  return { backend: new RankGroupBackend(ranks), programs };
+}

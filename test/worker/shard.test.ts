@@ -1,0 +1,268 @@
+// The sharding pass: the parts of all ranks are the model, whatever its shape; and what cannot be
+// split is refused.
+import t from 'tap';
+import { readModelConfig } from '../../common/model-config.ts';
+import { whyNotSplit } from '../../common/tensor-parallel.ts';
+import type { Op, Program, WeightSource } from '../../kernels/program.ts';
+import { widen } from '../../kernels/reference/float-formats.ts';
+import { prepareWeight } from '../../kernels/reference/bind.ts';
+import type { Tensor } from '../../worker/program/graph.ts';
+import { buildProgram, type BuildOptions } from '../../worker/program/build.ts';
+import { checkProgram } from '../../worker/program/check.ts';
+import { shard } from '../../worker/program/passes/shard.ts';
+import { printProgram } from '../../worker/program/print.ts';
+import { Recorder } from '../../worker/program/recorder.ts';
+import { Checkpoint } from '../../worker/weights/checkpoint.ts';
+import { dummyWeights } from '../../worker/weights/dummy-weights.ts';
+import { loadWeights } from '../../worker/weights/load-weights.ts';
+import { Random } from '../engine/random.ts';
+
+const demo = { ...readModelConfig('models/demo'), numLayers: 1 };
+const options: BuildOptions = {
+  actDtype: 'f32',
+  weightDtype: 'bf16',
+  kvDtype: 'f32',
+  interleave: 0,
+  maxNumTokens: 96,
+  maxNumLogits: 8,
+};
+type Config = typeof demo;
+
+const programsOf = (config: Config, numRanks: number, more: Partial<BuildOptions> = {}) =>
+  Array.from({ length: numRanks }, (_, rank) =>
+    buildProgram(config, { ...options, ...more, parallel: { rank, numRanks } }),
+  );
+
+t.test('a Llama layer over two ranks', (t) => {
+  const layer = 'model.layers.0';
+  t.equal(
+    printProgram(programsOf(demo, 2)[1]!),
+    `%0[numTokens,64] f32 = ropeCosSin(invFreq=rotary.invFreq[32] f32, factor=1)
+%1[numTokens,256] f32 = embedding(weight=model.embed_tokens.weight[4096,256] bf16, firstId=4096)
+%2[numTokens,256] f32 = allReduce(x=%1)
+%3[numTokens,256] f32 = rmsNorm(x=%2, weight=${layer}.input_layernorm.weight[256] bf16, eps=0.00001)
+%4[numTokens,256] f32 = linear(x=%3, weight=${layer}.self_attn.{q,k,v}_proj.weight[256,256] bf16)
+ropeAndCache(qkv=%4, cosSin=%0, layer=0, numHeads=2, numKvHeads=1, headDim=64)
+%5[numTokens,128] f32 = attention(qkv=%4, layer=0, numHeads=2, numKvHeads=1, headDim=64, scale=0.125, window=0)
+%6[numTokens,256] f32 = linear(x=%5, weight=${layer}.self_attn.o_proj.weight[256,128] bf16)
+%2[numTokens,256] f32 = allReduce(x=%6, residual=%2)
+%7[numTokens,256] f32 = rmsNorm(x=%2, weight=${layer}.post_attention_layernorm.weight[256] bf16, eps=0.00001)
+%8[numTokens,704] f32 = linear(x=%7, weight=${layer}.mlp.{gate,up}_proj.weight[704,256] bf16)
+%9[numTokens,352] f32 = siluAndMul(gateUp=%8)
+%10[numTokens,256] f32 = linear(x=%9, weight=${layer}.mlp.down_proj.weight[256,352] bf16)
+%2[numTokens,256] f32 = allReduce(x=%10, residual=%2)
+%11[numLogits,256] f32 = gatherLogitRows(x=%2)
+%12[numLogits,256] f32 = rmsNorm(x=%11, weight=model.norm.weight[256] bf16, eps=0.00001)
+%13[numLogits,4096] f32 = linear(x=%12, weight=model.embed_tokens.weight[4096,256] bf16)
+%14[numLogits,8192] f32 = allGather(x=%13)
+sample(logits=%14)
+`,
+  );
+  t.end();
+});
+
+t.test('one rank has the program that there was before', (t) => {
+  t.same(programsOf(demo, 1)[0], buildProgram(demo, options));
+  t.end();
+});
+
+/** Shapes that differ in everything that the pass looks at. */
+function randomConfig(seed: number): { config: Config; numRanks: number } {
+  const random = new Random(seed);
+  const pick = <T>(list: readonly T[]): T => list[random.int(0, list.length - 1)]!;
+  const numRanks = pick([2, 3, 4, 6, 8]);
+  const numKvHeads = pick([1, 2, 3, 4, 8, 12]);
+  const config: Config = {
+    ...demo,
+    architecture: pick(['LlamaForCausalLM', 'Qwen3ForCausalLM']),
+    numLayers: 2,
+    hiddenSize: pick([32, 48]),
+    numHeads: numKvHeads * pick([1, 2, 3, 4]),
+    numKvHeads,
+    headDim: 16,
+    intermediateSize: 48,
+    vocabSize: pick([64, 100, 257]),
+    tieWordEmbeddings: random.next() < 0.5,
+    attentionBias: random.next() < 0.5,
+    mlpBias: random.next() < 0.5,
+  };
+  return { config, numRanks };
+}
+
+/** How often each element of each checkpoint tensor is in a program's weights. */
+function coverage(programs: readonly Program[]): Map<string, number[]> {
+  const counts = new Map<string, number[]>();
+  const cover = (source: WeightSource) => {
+    const { tensor, tensorShape, rowStart, numRows, columnStart, numColumns } = source;
+    const [rows = 0, columns = 1] = tensorShape;
+    const count = counts.get(tensor) ?? new Array<number>(rows * columns).fill(0);
+    counts.set(tensor, count);
+    for (let row = rowStart; row < Math.min(rowStart + numRows, rows); row++)
+      for (let column = columnStart; column < columnStart + numColumns; column++)
+        count[row * columns + column]!++;
+  };
+  for (const { weights } of programs) for (const { sources } of weights) sources.forEach(cover);
+  return counts;
+}
+
+t.test('together the ranks have every element, and only what they must twice', (t) => {
+  let numSplit = 0;
+  for (let seed = 0; seed < 60; seed++) {
+    const { config, numRanks } = randomConfig(seed);
+    if (whyNotSplit(config, numRanks) !== null) {
+      t.throws(() => programsOf(config, numRanks), `seed ${seed}: the pass refuses it too`);
+      continue;
+    }
+    numSplit++;
+    const whole = coverage([buildProgram(config, options)]);
+    const parts = coverage(programsOf(config, numRanks));
+    t.same([...parts.keys()].sort(), [...whole.keys()].sort());
+    const copies = Math.max(1, numRanks / config.numKvHeads);
+    for (const [tensor, counts] of parts) {
+      const isOfAll = /norm|o_proj.bias|down_proj.bias/.test(tensor);
+      const isKv = /[kv]_proj/.test(tensor);
+      const expected = isOfAll ? numRanks : isKv ? copies : 1;
+      const wrong = counts.find((count, i) => count !== expected * whole.get(tensor)![i]!);
+      t.equal(wrong, undefined, `seed ${seed}: ${tensor} ${wrong} times, not ${expected}`);
+    }
+  }
+  t.ok(numSplit > 10, `${numSplit} of them can be split`);
+  t.end();
+});
+
+t.test('ranks run the same ops on buffers at the same places', (t) => {
+  for (const numRanks of [2, 4]) {
+    const programs = programsOf({ ...demo, attentionBias: true, vocabSize: 8200 }, numRanks);
+    const common = ({ ops, buffers, weights, ...rest }: Program) => ({
+      ops: ops.map(({ attrs, ...op }): Omit<Op, 'attrs'> & { attrs: object } => ({
+        ...op,
+        attrs: { ...attrs, firstId: 0 },
+      })),
+      buffers,
+      weights: weights.map(({ shape, dtype }) => ({ shape, dtype })),
+      ...rest,
+    });
+    for (const program of programs) t.same(common(program), common(programs[0]!));
+    t.equal(programs[1]!.kvGroups[0]!.numKvHeads, 1, 'KV heads are split, or copied');
+  }
+  t.end();
+});
+
+t.test('a bias after the reduction is added once', (t) => {
+  const program = programsOf({ ...demo, attentionBias: true, mlpBias: true }, 2)[0]!;
+  const biased = program.ops.filter(({ op, args }) => op === 'allReduce' && 'bias' in args);
+  t.equal(biased.length, 2);
+  const rowParallel = program.ops.filter(
+    ({ op }, i) => program.ops[i + 1]?.op === 'allReduce' && op === 'linear',
+  );
+  t.equal(rowParallel.length, 2);
+  t.notOk(rowParallel.some(({ args }) => 'bias' in args || 'residual' in args));
+  t.end();
+});
+
+t.test('parts of a checkpoint have the values of their range', (t) => {
+  const checkpoint = Checkpoint.open('models/demo');
+  const numRanks = 4;
+  // Ids that no rank has by itself: the last rank's part ends in rows that are not there.
+  const programs = programsOf(demo, numRanks);
+  const valuesOf = (program: Program, name: string) => {
+    const i = program.weights.findIndex((weight) => weight.name.includes(name));
+    const spec = program.weights[i]!;
+    return { spec, values: prepareWeight(spec, loadWeights(program, checkpoint)[i]!) };
+  };
+  const down = checkpoint.get('model.layers.0.mlp.down_proj.weight');
+  const wholeDown = widen('bf16', down.data);
+  const embedding = widen('bf16', checkpoint.get('model.embed_tokens.weight').data);
+  programs.forEach((program, rank) => {
+    const { spec, values } = valuesOf(program, 'down_proj');
+    t.same(spec.shape, [256, 176]);
+    for (const [row, column] of [
+      [0, 0],
+      [1, 175],
+      [255, 3],
+    ] as const)
+      t.equal(values[row * 176 + column], wholeDown[row * 704 + rank * 176 + column]);
+    const rows = valuesOf(program, 'embed_tokens').values;
+    t.same(rows, embedding.subarray(rank * 2048 * 256, (rank + 1) * 2048 * 256));
+  });
+  t.end();
+});
+
+t.test('rows beyond the vocabulary are zeros', (t) => {
+  const program = programsOf(demo, 2)[1]!;
+  const i = program.weights.findIndex(({ name }) => name.includes('embed_tokens'));
+  const weight = program.weights[i]!;
+  const sources = [{ ...weight.sources[0]!, rowStart: 8190, numRows: 4 }];
+  const changed = { ...program, weights: [{ ...weight, shape: [4, 256], sources }] };
+  const parts = loadWeights(changed, Checkpoint.open('models/demo'))[0]!;
+  t.same(
+    parts.map(({ numRows }) => numRows),
+    [2, 2],
+  );
+  t.ok(parts[1]!.data.every((byte) => byte === 0));
+  t.equal(parts[1]!.data.length, 2 * 256 * 2);
+  t.end();
+});
+
+t.test('dummy weights are one model, over however many ranks', (t) => {
+  const config = { ...demo, vocabSize: 100, numLayers: 1 };
+  const whole = buildProgram(config, options);
+  const find = (program: Program, name: string) => {
+    const i = program.weights.findIndex((weight) => weight.name.includes(name));
+    return prepareWeight(program.weights[i]!, dummyWeights(program, 5)[i]!);
+  };
+  const parts = programsOf(config, 2).map((program) => find(program, 'down_proj'));
+  const all = find(whole, 'down_proj');
+  for (const [row, column] of [
+    [0, 0],
+    [7, 351],
+    [7, 352],
+    [255, 703],
+  ] as const) {
+    const rank = Math.floor(column / 352);
+    t.equal(parts[rank]![row * 352 + (column % 352)], all[row * 704 + column]);
+  }
+  const rows = programsOf(config, 2).map((program) => find(program, 'embed_tokens'));
+  t.same([...rows[0]!, ...rows[1]!].slice(0, 25600), [...find(whole, 'embed_tokens')]);
+  t.end();
+});
+
+t.test('numbers of ranks that a model does not divide by are named', (t) => {
+  const sizes = { numHeads: 12, numKvHeads: 4, intermediateSize: 40 };
+  t.equal(whyNotSplit(sizes, 1), null);
+  t.equal(whyNotSplit(sizes, 2), null);
+  t.match(whyNotSplit(sizes, 5), /12 attention heads do not divide by 5/);
+  t.match(whyNotSplit(sizes, 6), /4 KV heads neither divide by 6 nor divide it/);
+  t.match(whyNotSplit(sizes, 12), /intermediate size 40 does not divide by 12/);
+  t.equal(whyNotSplit({ ...sizes, intermediateSize: 48 }, 12), null);
+  t.end();
+});
+
+t.test('tensors that are split stay where ops work on each column', (t) => {
+  const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+  const x = m.embedding(m.weight('e', 64, 8));
+  const a = m.linear(x, m.weight('a', 8, 8));
+  const b = m.rmsNorm(m.linear(m.silu(a), m.weight('b', 8, 8)), m.weight('n', 8), 1e-5);
+  m.add(b, x);
+  const ops = shard(m.nodes, { rank: 1, numRanks: 2 }).map(({ op }) => op);
+  t.same(ops, 'embedding allReduce linear silu linear allReduce rmsNorm add'.split(' '));
+  // Read whole by a norm: it is made whole on every rank.
+  const n = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+  const y: Tensor = n.linear(n.embedding(n.weight('e', 64, 8)), n.weight('a', 8, 8));
+  n.rmsNorm(y, n.weight('n', 8), 1e-5);
+  const whole = shard(n.nodes, { rank: 1, numRanks: 2 });
+  t.same(whole.at(-2)?.args['weight'], n.nodes[1]!.args['weight']);
+  t.end();
+});
+
+t.test('checkProgram finds what overwrites a part that other ranks may be reading', (t) => {
+  const program = programsOf(demo, 2)[0]!;
+  const x = (program.ops.find(({ op }) => op === 'allReduce')!.args['x'] as { buffer: number })
+    .buffer;
+  // The norm after the first allReduce onto its x.
+  const norm = (program.ops[3]!.args['out'] as { buffer: number }).buffer;
+  const { offset } = program.buffers[x]!;
+  const buffers = program.buffers.map((b, i) => (i === norm ? { ...b, offset } : b));
+  t.throws(() => checkProgram({ ...program, buffers }), /other ranks may be reading/);
+  t.end();
+});
