@@ -53,6 +53,8 @@ struct LinearLibrary::State {
   bool fast_math;
   DeviceBuffer workspace;
   std::map<Key, Choices> choices;
+  /// The last class of m that was asked for.
+  std::map<Key, int> prepared;
   int num_from_table = 0, num_checked = 0, num_own = 0;
 
   /// The first of the heuristic's choices that gives our bits, or is asked to be fast only.
@@ -113,6 +115,10 @@ void LinearLibrary::prepare(const VtCudaLinear& shape, int max_m) {
   Choices choices;
   const Key key = key_of(shape);
   const int last = gemm_class(max_m);
+  // The layers of a model repeat each other.
+  int& prepared = s.prepared.try_emplace(key, -1).first->second;
+  if (prepared >= last) return;
+  prepared = last;
   std::vector<std::pair<lt::Algorithm, bool>> known;
   std::unique_ptr<GemmCheck> check;
   const bool takes = s.library != nullptr && CublasLt::takes(shape);
