@@ -4,11 +4,11 @@
 // the library at run time.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'; // prettier-ignore
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { hashOf, listFiles, withHeaders } from './hash.mjs';
 import { withLock } from './lock.mjs';
 import { BuildError, nativeTarget } from './native.mjs';
+import { inParallel } from './parallel.mjs';
 
 const folders = ['kernels/cuda', 'kernels/host'];
 const flags = [
@@ -80,16 +80,13 @@ export async function buildCuda({
       }),
     );
     const pending = sources.filter((source) => !existsSync(objectOf.get(source)));
-    const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
-      for (let source = pending.shift(); source; source = pending.shift()) {
-        report(`compile ${source}`);
-        // A build that is stopped, or another one in the same folder, leaves no half object.
-        const fresh = `${objectOf.get(source)}.${process.pid}`;
-        await run(found.nvcc, [...flags, ...targets, '-c', join(root, source), '-o', fresh], source);
-        renameSync(fresh, objectOf.get(source));
-      }
+    await inParallel(pending, async (source) => {
+      report(`compile ${source}`);
+      // A build that is stopped, or another one in the same folder, leaves no half object.
+      const fresh = `${objectOf.get(source)}.${process.pid}`;
+      await run(found.nvcc, [...flags, ...targets, '-c', join(root, source), '-o', fresh], source);
+      renameSync(fresh, objectOf.get(source));
     });
-    await Promise.all(workers);
     // A process may have the old file mapped: write beside it, then rename.
     const fresh = `${output}.${process.pid}`;
     const libraries = found.libraries === null ? [] : ['-L', found.libraries];

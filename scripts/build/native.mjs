@@ -4,11 +4,12 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { BuildError, findCompiler, lookAtCompiler, probeVariants } from './compiler.mjs';
 import { hashOf, listFiles, withHeaders } from './hash.mjs';
 import { withLock } from './lock.mjs';
+import { inParallel } from './parallel.mjs';
 import { isAsSeen, keepLook, lookAt } from './seen.mjs';
 
 export { BuildError } from './compiler.mjs';
@@ -106,17 +107,14 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
       const stamp = `${object}.hash`;
       return !(existsSync(object) && existsSync(stamp) && readFileSync(stamp, 'utf8') === unit.hash);
     });
-    const workers = Array.from({ length: Math.min(availableParallelism(), 8) }, async () => {
-      for (let unit = pending.shift(); unit; unit = pending.shift()) {
-        report(`compile ${unit.source}${unit.object.endsWith('.cc.o') ? '' : ` (${unit.object.split('.').at(-2)})`}`);
-        const object = join(objects, unit.object);
-        await run(compiler, [
-          ...commonFlags, ...unit.flags, ...includeFlags, '-c', join(root, unit.source), '-o', object,
-        ]); // prettier-ignore
-        writeFileSync(`${object}.hash`, unit.hash);
-      }
+    await inParallel(pending, async (unit) => {
+      report(`compile ${unit.source}${unit.object.endsWith('.cc.o') ? '' : ` (${unit.object.split('.').at(-2)})`}`);
+      const object = join(objects, unit.object);
+      await run(compiler, [
+        ...commonFlags, ...unit.flags, ...includeFlags, '-c', join(root, unit.source), '-o', object,
+      ]); // prettier-ignore
+      writeFileSync(`${object}.hash`, unit.hash);
     });
-    await Promise.all(workers);
     const link = process.platform === 'darwin' ? ['-bundle', '-undefined', 'dynamic_lookup'] : ['-shared', '-ldl'];
     // A process may have the old file mapped: write beside it, then rename.
     const fresh = `${output}.${process.pid}`;
