@@ -21,6 +21,13 @@ VT_CUDA_API int vt_cuda_test_weight(int32_t dtype, int64_t rows, int64_t columns
  * that are not zero, then those that do not hold what was written. */
 VT_CUDA_API int vt_cuda_test_kv_cache(uint64_t reserved, uint64_t mapped, uint64_t* wrong);
 
+/** Blocks that a load of these options would get for a cache of bf16, of a device with this memory
+ * in all, free before the load, and free beside all but the cache. */
+VT_CUDA_API int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layers,
+                                       int32_t num_kv_heads, int32_t head_dim, uint64_t total,
+                                       uint64_t free_before, uint64_t free_now,
+                                       int32_t* num_blocks);
+
 typedef struct VtCudaLinearLibrary VtCudaLinearLibrary;
 /** The linear library as a load makes it. Null with vt_cuda_error(). */
 VT_CUDA_API VtCudaLinearLibrary* vt_cuda_linear_library(const char* search_path, int32_t fast_math);

@@ -6,6 +6,7 @@
 #include "../error.h"
 #include "../vt_cuda_test.h"
 #include "cuda_error.h"
+#include "kv_size.h"
 #include "linear_library.h"
 #include "weights.h"
 
@@ -77,6 +78,16 @@ int vt_cuda_test_kv_cache(uint64_t reserved, uint64_t mapped, uint64_t* wrong) {
       VT_CUDA(cudaMemcpy(bytes.data(), kv.base(), mapped, cudaMemcpyDeviceToHost));
       for (const unsigned char byte : bytes) *wrong += byte != value;
     }
+  });
+}
+
+int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layers, int32_t num_kv_heads,
+                           int32_t head_dim, uint64_t total, uint64_t free_before,
+                           uint64_t free_now, int32_t* num_blocks) {
+  return vt::guarded([&] {
+    vt::Program program = {};
+    program.kv_groups.push_back({num_layers, num_kv_heads, head_dim, vt::Dtype::bf16, 0});
+    *num_blocks = vt::num_kv_blocks(program, *load, {total, free_before, free_now});
   });
 }
 

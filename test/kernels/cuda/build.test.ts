@@ -61,6 +61,22 @@ t.test('without nvcc there is one line, and only --if-present makes it a success
   t.end();
 });
 
+t.test(
+  'what a load refuses before it needs a device, and how large its KV cache is',
+  { skip: noNvcc },
+  (t) => {
+    const path = library(t);
+    const programs = t.testdir({});
+    const dump = fileURLToPath(new URL('dump-program.js', import.meta.url));
+    t.equal(spawnSync(process.execPath, [dump, programs], { cwd: root }).status, 0);
+    const check = join(root, 'test/kernels/cuda/check_host.py');
+    const args = [check, path, join(programs, 'demo.json')];
+    const run = spawnSync('python3', args, { encoding: 'utf8' });
+    t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+    t.end();
+  },
+);
+
 t.test('kernels against float64 and bit for bit', { skip: noGpu }, (t) => {
   const path = library(t);
   const check = join(root, 'test/kernels/cuda/check.py');
