@@ -3,6 +3,7 @@
 // update(), schedule(), send.
 import type { EngineSlice } from '../common/config.ts';
 import { RequestError, type ErrorInfo } from '../common/errors.ts';
+import { OwnPauses, silenceLimitMs } from '../common/own-pauses.ts';
 import {
   type AddRequest,
   type DetokenizerToEngine,
@@ -12,6 +13,7 @@ import {
   type WorkerReady,
   type WorkerToEngine,
 } from '../common/wire/messages.ts';
+import { Acknowledgements } from './acknowledgements.ts';
 import { Intake } from './intake.ts';
 import { Latencies } from './latencies.ts';
 import type { Request } from './request.ts';
@@ -23,9 +25,6 @@ import { TokenOutputsBuilder } from './token-outputs.ts';
 import { Updater } from './update.ts';
 import { WorkerGroup, type WorkerFault } from './worker-group.ts';
 
-/** Steps that the detokenizer may be behind before no more are scheduled. */
-export const maxUnacknowledgedSteps = 64;
-
 export interface EnginePorts {
   toFrontend(frontendId: number, message: EngineToFrontend): void;
   toAllFrontends(message: EngineToFrontend): void;
@@ -35,6 +34,8 @@ export interface EnginePorts {
   toDetokenizer(message: TokenOutputs): void;
   /** The worker must be killed and started again. */
   replaceWorker(rank: number, generation: number, reason: string): void;
+  /** The detokenizer must be killed and started again. */
+  replaceDetokenizer(reason: string): void;
   /** run() should be called soon; asked for once until it was. */
   wake(): void;
   /** CLOCK_MONOTONIC, as workers report it. */
@@ -59,8 +60,8 @@ export class EngineCore {
   private closed: ErrorInfo | null = null;
   private detokenizerLost = false;
   private workersReady = true;
-  private acknowledgedStep = 0;
-  private sentStep = 0;
+  private readonly acknowledgements = new Acknowledgements();
+  private readonly pauses = new OwnPauses();
   private awake = false;
   /** When the update under way began. */
   private updateUs = 0;
@@ -139,7 +140,7 @@ export class EngineCore {
 
   detokenizerMessage(message: DetokenizerToEngine): void {
     if (message.kind === 'ack') {
-      this.acknowledgedStep = message.step;
+      this.acknowledgements.acknowledged(message.step, this.nowMs());
       this.wake();
     } else if (message.kind === 'stopRequest') {
       const { frontendId, requestId } = message.columns;
@@ -159,19 +160,19 @@ export class EngineCore {
     this.detokenizerLost = true;
     for (const request of this.requests.all()) this.drop(request);
     // Whatever was not sent yet has no receiver.
-    this.outputs.take(this.sentStep, this.generation);
+    this.outputs.take(this.acknowledgements.lastSent, this.generation);
     this.ports.toAllFrontends({ kind: 'peerLost', role: 'detokenizer', index, generation });
   }
 
   detokenizerJoined(): void {
     this.detokenizerLost = false;
-    this.acknowledgedStep = this.sentStep;
+    this.acknowledgements.reset();
     this.wake();
   }
 
   /** Everything that was sent to the detokenizer has been handled. */
   get isAcknowledged(): boolean {
-    return this.acknowledgedStep >= this.sentStep;
+    return this.acknowledgements.isAll;
   }
 
   // ---------------------------------------------------------------- workers
@@ -235,9 +236,19 @@ export class EngineCore {
   /** Call every 100 ms or so: liveness of workers, status to frontends. */
   tick(): void {
     const nowMs = this.nowMs();
+    if (this.pauses.tick(nowMs)) {
+      // Nobody was here to hear them.
+      this.workers.wakeUp(nowMs);
+      this.acknowledgements.forgive(nowMs);
+    }
     if (this.scheduler.steps.length > 0) {
       const fault = this.workers.findFault(nowMs);
       if (fault) this.workerFault(fault);
+    }
+    const silentMs = this.acknowledgements.silentMs(nowMs);
+    if (silentMs > silenceLimitMs && !this.detokenizerLost) {
+      this.acknowledgements.forgive(nowMs);
+      this.ports.replaceDetokenizer(`no sign of life for ${Math.round(silentMs)} ms`);
     }
     this.intake.endedPerSecond = this.status.endedPerSecond;
     const status = this.status.tick(nowMs);
@@ -294,7 +305,7 @@ export class EngineCore {
   }
 
   private maySchedule(): boolean {
-    return this.workersReady && this.sentStep - this.acknowledgedStep <= maxUnacknowledgedSteps;
+    return this.workersReady && !this.acknowledgements.isTooFarBehind;
   }
 
   private resume(): void {
@@ -311,7 +322,7 @@ export class EngineCore {
 
   private sendOutputs(step: number): void {
     if (this.outputs.numRows === 0) return;
-    this.sentStep = step;
+    this.acknowledgements.sent(step, this.nowMs());
     this.ports.toDetokenizer(this.outputs.take(step, this.generation));
   }
 

@@ -22,6 +22,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
   const { slice, token, log } = context;
   const group = new WorkerGroup(slice.numWorkers, slice.stepTimeoutMs);
   let core: EngineCore | null = null;
+  let detokenizerGeneration = 0;
   let workersReady!: (ready: WorkerReady) => void;
   let detokenizerReady!: () => void;
   const whenReady = Promise.all([
@@ -120,6 +121,11 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       workers.forget(rank);
       context.tell({ kind: 'replacePeer', role: 'worker', index: rank, generation, reason });
     },
+    replaceDetokenizer: (reason) => {
+      const generation = detokenizerGeneration;
+      log.error({ generation }, `detokenizer: ${reason}`);
+      context.tell({ kind: 'replacePeer', role: 'detokenizer', index: 0, generation, reason });
+    },
     wake: () => setImmediate(() => engine.run()),
     nowUs,
   });
@@ -162,6 +168,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     },
     peerReady: (message) => {
       if (message.role !== 'detokenizer') return;
+      detokenizerGeneration = message.generation;
       detokenizer.connect(message.addresses['engine']!);
       frontends.sendAll(message);
     },

@@ -1,10 +1,8 @@
 // What the engine knows of its workers: who is ready, which results have come, and whether each one
 // is alive. A step is done when every rank has answered; rank 0 brings the columns. No sockets: time
 // and messages are handed in.
+import { silenceLimitMs } from '../common/own-pauses.ts';
 import type { Heartbeat, StepOutput, WorkerReady } from '../common/wire/messages.ts';
-
-/** A rank from which nothing came for this long while a step is in flight is lost. */
-export const heartbeatTimeoutMs = 5000;
 
 interface Rank {
   /** Generations below are dead; -1 before the first. */
@@ -131,7 +129,7 @@ export class WorkerGroup {
   findFault(nowMs: number): WorkerFault | null {
     for (const [rank, state] of this.ranks.entries()) {
       const silentMs = nowMs - state.heardMs;
-      if (silentMs > heartbeatTimeoutMs)
+      if (silentMs > silenceLimitMs)
         return { rank, reason: `no sign of life for ${Math.round(silentMs)} ms` };
       if (nowMs - state.movedMs > this.stepTimeoutMs)
         return {

@@ -70,6 +70,11 @@ export class OpenRequests {
     return this.choices.size;
   }
 
+  /** Requests to which the engine has said neither yes nor no. */
+  get numUnanswered(): number {
+    return this.unanswered.size;
+  }
+
   /** Resolves when accepted, rejects with RequestError; outputs begin after it has resolved. */
   add(
     request: GenerateRequest,

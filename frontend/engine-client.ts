@@ -42,6 +42,8 @@ export class EngineClient {
   private lastStatus: EngineStatus | null = null;
   /** When the engine last said something, or was first asked something after an idle time. */
   private lastHeardMs = 0;
+  /** It has work, by its own word, and says so every 250 ms. */
+  private engineIsBusy = false;
   private closed = false;
 
   private constructor(
@@ -118,6 +120,11 @@ export class EngineClient {
     return Math.max(this.lastStatus?.stalledMs ?? 0, silentMs);
   }
 
+  /** For how long the engine has owed us a word; 0 when it owes none. */
+  get engineSilentMs(): number {
+    return this.expectsEngine ? performance.now() - this.lastHeardMs : 0;
+  }
+
   /** Choices that have not ended. */
   get numOpen(): number {
     return this.requests.numOpen;
@@ -133,7 +140,7 @@ export class EngineClient {
     onOutput: (output: RequestOutput) => void,
   ): Promise<OpenRequestHandle> {
     this.checkReady();
-    if (this.requests.numOpen === 0) this.lastHeardMs = performance.now();
+    if (this.requests.numOpen === 0 || !this.expectsEngine) this.lastHeardMs = performance.now();
     return this.requests.add(request, onOutput);
   }
 
@@ -229,6 +236,7 @@ export class EngineClient {
     this.lastHeardMs = performance.now();
     switch (message.kind) {
       case 'accepted':
+        this.engineIsBusy = true;
         this.requests.accepted(message);
         return;
       case 'rejected':
@@ -239,6 +247,7 @@ export class EngineClient {
         return;
       case 'status':
         this.lastStatus = message;
+        this.engineIsBusy = message.numRunning + message.numWaiting > 0;
         this.emitter.emit('status', message);
         return;
       case 'peerLost':
@@ -267,7 +276,10 @@ export class EngineClient {
 
   private onLost(role: LostRole, generation: number): void {
     const error = lostError(role);
-    if (role === 'engine') this.utilities.failAll(error);
+    if (role === 'engine') {
+      this.engineIsBusy = false;
+      this.utilities.failAll(error);
+    }
     this.textCalls.failAll(error);
     this.requests.endAll(error);
     if (!this.closed) this.emitter.emit('peerLost', { role, index: 0, generation });
@@ -282,6 +294,10 @@ export class EngineClient {
   private callText(send: (callId: number) => void): Promise<TextReply> {
     this.checkReady();
     return this.textCalls.call(send);
+  }
+
+  private get expectsEngine(): boolean {
+    return this.engineIsBusy || this.requests.numUnanswered > 0;
   }
 
   private checkReady(): void {

@@ -7,9 +7,11 @@ import { createTextService } from '../common/text/text-service.ts';
 import { EngineClient } from './engine-client.ts';
 import type { HttpBackend } from './http/backend.ts';
 import { createHttpServer } from './http/server.ts';
+import { EngineWatch } from './engine-watch.ts';
 
 /** A model may take its time to load; the supervisor ends us if the engine never comes. */
 const connectTimeoutMs = 2 ** 31 - 1;
+const watchMs = 250;
 
 async function start(context: ProcessContext<FrontendSlice>): Promise<RunningProcess> {
   const { slice, index, generation, token, log } = context;
@@ -33,7 +35,13 @@ async function start(context: ProcessContext<FrontendSlice>): Promise<RunningPro
     maxModelLen: slice.http.maxModelLen,
   });
   const client = await connecting;
+  const { generation: engine } = client.info;
   backend = { client, text };
+  const watch = new EngineWatch(client, (reason) => {
+    log.error(`engine: ${reason}`);
+    context.tell({ kind: 'replacePeer', role: 'engine', index: 0, generation: engine, reason });
+  });
+  const watching = setInterval(() => watch.tick(performance.now()), watchMs);
   return {
     info: { port: server.port },
     async drain(timeoutMs) {
@@ -48,6 +56,7 @@ async function start(context: ProcessContext<FrontendSlice>): Promise<RunningPro
       if (role === 'detokenizer') client.reattach(addresses, generation);
     },
     async stop() {
+      clearInterval(watching);
       await server.close();
       client.close();
       await text.close();

@@ -80,6 +80,7 @@ export class VirtualServer {
   readonly toFrontend: { readonly frontendId: number; readonly message: EngineToFrontend }[] = [];
   readonly outcomes = new Map<string, Outcome>();
   readonly replaced: { rank: number; generation: number; reason: string }[] = [];
+  readonly detokenizerFaults: string[] = [];
   /** Called for each token and end that reaches the detokenizer. */
   onOutput: ((frontendId: number, requestId: number, outcome: Outcome) => void) | null = null;
   /** Called after each run() of the engine. */
@@ -117,6 +118,7 @@ export class VirtualServer {
         this.workerAlive = false;
         this.replaced.push({ rank, generation, reason });
       },
+      replaceDetokenizer: (reason) => this.detokenizerFaults.push(reason),
       wake: () => (this.awake = true),
       nowUs: () => this.nowUs,
     });

@@ -1,6 +1,7 @@
 // What an HTTP client of the tests does: one request, or one stream read to its end.
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
+import type { Test } from 'tap';
 import type { Server } from './server.ts';
 
 export interface Answer {
@@ -27,6 +28,20 @@ async function answerOf(response: Response): Promise<Answer> {
   let body: unknown = text;
   if (response.headers.get('content-type')?.includes('json') === true) body = JSON.parse(text);
   return { status: response.status, headers: response.headers, body };
+}
+
+/** Asks again until the server has mended itself; in between only 503 and broken connections. */
+export async function servesAgain(t: Test, server: Server, body: object): Promise<void> {
+  let status = 0;
+  for (let i = 0; status !== 200 && i < 600; i++) {
+    status = await post(server, '/v1/completions', body).then(
+      (answer) => answer.status,
+      () => 0,
+    );
+    if (![0, 200, 500, 503].includes(status)) break;
+    if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  t.equal(status, 200, 'the next request is served');
 }
 
 export interface Choice {

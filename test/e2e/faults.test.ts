@@ -1,6 +1,6 @@
 // kill -9 of each process: what clients see, and that the next request is served.
-import t, { type Test } from 'tap';
-import { CompletionStream, get, post } from './client.ts';
+import t from 'tap';
+import { CompletionStream, get, post, servesAgain } from './client.ts';
 import { limitMs, startServer, type Server } from './server.ts';
 
 t.setTimeout(10 * limitMs);
@@ -10,20 +10,6 @@ const long = { prompt: 'Once upon a time', max_tokens: 1500, ignore_eos: true };
 
 async function kill(server: Server, name: string): Promise<void> {
   process.kill(await server.child(name), 'SIGKILL');
-}
-
-/** Asks again until the server has mended itself; in between only 503 and broken connections. */
-async function servesAgain(t: Test, server: Server): Promise<void> {
-  let status = 0;
-  for (let i = 0; status !== 200 && i < 600; i++) {
-    status = await post(server, '/v1/completions', short).then(
-      (answer) => answer.status,
-      () => 0,
-    );
-    if (![0, 200, 500, 503].includes(status)) break;
-    if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  t.equal(status, 200, 'the next request is served');
 }
 
 for (const name of ['worker 0', 'detokenizer'])
@@ -41,7 +27,7 @@ for (const name of ['worker 0', 'detokenizer'])
         t.notOk(stream.isDone, 'no [DONE] after an error');
         t.ok(stream.error!.code >= 500, stream.error!.message);
       }
-      await servesAgain(t, server);
+      await servesAgain(t, server, short);
       t.not(await server.child(name), old);
       const after = await post(server, '/v1/completions', short);
       t.same(texts(after.body), texts(before.body), 'the same tokens as before');
@@ -60,7 +46,7 @@ t.test(
     await kill(server, 'frontend 0');
     await stream.ended;
     t.notOk(stream.isDone);
-    await servesAgain(t, server);
+    await servesAgain(t, server, short);
     await server.waitFor(() => true);
     let running = NaN;
     for (let i = 0; running !== 0 && i < 600; i++) {
@@ -92,7 +78,7 @@ t.test('three deaths are too many', async (t) => {
   const server = await startServer(t, ['--log-format', 'json']);
   for (let deaths = 1; deaths <= 3; deaths++) {
     await kill(server, 'worker 0');
-    if (deaths < 3) await servesAgain(t, server);
+    if (deaths < 3) await servesAgain(t, server, short);
   }
   t.same(await server.exited, { code: 1, signal: null });
   const lastLine = JSON.parse(server.stderr.trim().split('\n').at(-1)!) as object;

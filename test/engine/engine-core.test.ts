@@ -1,9 +1,9 @@
 // EngineCore's dealings with frontends, detokenizer and workers, on virtual time.
 import t from 'tap';
 import type { EngineToFrontend, Rejected } from '../../common/wire/messages.ts';
+import { silenceLimitMs } from '../../common/own-pauses.ts';
 import { checkIntegrity } from '../../engine/check-integrity.ts';
-import { maxUnacknowledgedSteps } from '../../engine/engine-core.ts';
-import { heartbeatTimeoutMs } from '../../engine/worker-group.ts';
+import { maxUnacknowledgedSteps } from '../../engine/acknowledgements.ts';
 import { VirtualServer, type VirtualServerOptions } from '../../scripts/virtual-server.ts';
 
 function makeServer(options: VirtualServerOptions = {}): VirtualServer {
@@ -159,17 +159,63 @@ t.test('a worker that takes the place of another ends what that one had', (t) =>
   t.end();
 });
 
+/** Time goes by, and the engine's clock ticks. */
+function pass(server: VirtualServer, ms: number): void {
+  for (let passed = 0; passed < ms; passed += 100) {
+    server.nowUs += 100_000;
+    server.core.tick();
+  }
+}
+
+t.test('who was stopped itself does not blame others for their silence', (t) => {
+  const server = makeServer({ acknowledge: false });
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
+  for (let i = 0; i < 8; i++) server.step();
+  server.core.tick();
+  server.nowUs += 60_000_000;
+  server.core.tick();
+  t.same(server.replaced, []);
+  t.same(server.detokenizerFaults, []);
+  pass(server, silenceLimitMs + 100);
+  t.equal(server.replaced.length, 1, 'but for what comes after');
+  t.end();
+});
+
+t.test('a detokenizer that does not acknowledge is given up', (t) => {
+  const server = makeServer({ acknowledge: false });
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 3 } });
+  server.run(100);
+  pass(server, silenceLimitMs - 100);
+  t.same(server.detokenizerFaults, []);
+  pass(server, 200);
+  t.match(server.detokenizerFaults, [/^no sign of life for 5\d\d\d ms$/]);
+  server.core.detokenizerGone(0, 0);
+  server.core.detokenizerJoined();
+  pass(server, 2 * silenceLimitMs);
+  t.equal(server.detokenizerFaults.length, 1, 'the new one owes nothing');
+  t.end();
+});
+
+t.test('a detokenizer that has acknowledged all may be silent', (t) => {
+  const server = makeServer();
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 3 } });
+  server.run(100);
+  pass(server, 3 * silenceLimitMs);
+  t.same(server.detokenizerFaults, []);
+  t.end();
+});
+
 t.test('a silent worker is replaced, one that is idle is not', (t) => {
   const server = makeServer();
-  server.nowUs += 1000 * heartbeatTimeoutMs * 2;
-  server.core.tick();
+  pass(server, 10_000);
   t.same(server.replaced, []);
   server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
   server.step();
   server.core.tick();
   t.same(server.replaced, [], 'it had nothing to say before');
-  server.nowUs += 1000 * (heartbeatTimeoutMs + 1);
-  server.core.tick();
+  pass(server, silenceLimitMs);
+  t.same(server.replaced, []);
+  pass(server, 100);
   t.match(server.replaced, [{ rank: 0, generation: 0, reason: /no sign of life/ }]);
   t.end();
 });

@@ -332,4 +332,23 @@ t.test('status is kept and told', async (t) => {
   await told;
   t.equal(client.status!.step, 9);
   t.equal(client.stalledMs, 6000);
+  t.ok(client.engineSilentMs > 0, 'it is busy and owes the next one');
+  const idle = new Promise((resolve) => client.on('status', resolve));
+  server.engine.send(server.enginePeers[0]!, { ...status, numRunning: 0, numWaiting: 0 } as never);
+  await idle;
+  t.equal(client.engineSilentMs, 0);
+  void client.submit(request(), () => undefined).catch(() => undefined);
+  const { message } = await submitted(server);
+  await new Promise((resolve) => setTimeout(resolve, 2));
+  t.ok(client.engineSilentMs > 0, 'it owes an answer');
+  const told2 = new Promise((resolve) => client.on('status', resolve));
+  server.engine.send(server.enginePeers[0]!, {
+    kind: 'rejected',
+    requestId: message.requestId,
+    n: 1,
+    error: { code: 'queue_full', message: 'full', param: null },
+  } as never);
+  server.engine.send(server.enginePeers[0]!, { ...status, numRunning: 0, numWaiting: 0 } as never);
+  await told2;
+  t.equal(client.engineSilentMs, 0, 'it said no');
 });

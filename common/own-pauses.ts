@@ -1,0 +1,19 @@
+// Whoever judges others by their silence must know when it was itself not there to listen: stopped
+// (SIGSTOP, Ctrl-Z and fg), or without a processor. Its own timer tells.
+
+/** Silence of a process that should speak for this long means that it is as good as dead. */
+export const silenceLimitMs = 5000;
+
+/** A timer that is later than this was not late: its process stood still. */
+const pauseMs = silenceLimitMs / 2;
+
+export class OwnPauses {
+  private lastMs: number | null = null;
+
+  /** Call with every tick; true if this process stood still since the last one. */
+  tick(nowMs: number): boolean {
+    const stood = this.lastMs !== null && nowMs - this.lastMs > pauseMs;
+    this.lastMs = nowMs;
+    return stood;
+  }
+}
