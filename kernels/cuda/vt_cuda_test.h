@@ -28,6 +28,9 @@ VT_CUDA_API int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layer
                                        uint64_t free_before, uint64_t free_now,
                                        int32_t* num_blocks);
 
+/** Where cuBLASLt is found, or why it cannot serve; needs no device where it cannot. */
+VT_CUDA_API int vt_cuda_test_find_cublaslt(const char* search_path, char* text, uint64_t size);
+
 typedef struct VtCudaLinearLibrary VtCudaLinearLibrary;
 /** The linear library as a load makes it. Null with vt_cuda_error(). */
 VT_CUDA_API VtCudaLinearLibrary* vt_cuda_linear_library(const char* search_path, int32_t fast_math);

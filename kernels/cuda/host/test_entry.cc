@@ -5,6 +5,7 @@
 
 #include "../error.h"
 #include "../vt_cuda_test.h"
+#include "cublaslt.h"
 #include "cuda_error.h"
 #include "kv_size.h"
 #include "linear_library.h"
@@ -88,6 +89,14 @@ int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layers, int32_t n
     vt::Program program = {};
     program.kv_groups.push_back({num_layers, num_kv_heads, head_dim, vt::Dtype::bf16, 0});
     *num_blocks = vt::num_kv_blocks(program, *load, {total, free_before, free_now});
+  });
+}
+
+int vt_cuda_test_find_cublaslt(const char* search_path, char* text, uint64_t size) {
+  return vt::guarded([&] {
+    std::string why;
+    const auto library = vt::CublasLt::load(search_path, why);
+    std::snprintf(text, size, "%s", library == nullptr ? why.c_str() : library->path().c_str());
   });
 }
 

@@ -3,7 +3,11 @@ refused, and the size of the KV cache. `python check_host.py LIBRARY PROGRAM.jso
 
 import ctypes
 import json
+import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from check_load import Backend, Load, Refused
 
@@ -48,6 +52,25 @@ def main():
            "--max-model-len 4096 needs 0.13 GiB of KV cache, there are 0.10: the largest that fits "
            "is 3248; lower --max-model-len, or raise --gpu-memory-utilization")
     expect("nothing left", kv_blocks(lib, now=1), "the largest that fits is 0;")
+
+    def cublaslt(search_path=""):
+        text = ctypes.create_string_buffer(4096)
+        lib.vt_cuda_test_find_cublaslt(search_path.encode(), text, ctypes.c_uint64(len(text)))
+        return text.value.decode()
+
+    # A library of that name that is another: it is found, and refused by what it lacks.
+    with tempfile.TemporaryDirectory() as folder:
+        named, environment = Path(folder) / "named", Path(folder) / "venv"
+        packages = environment / "lib/python3.9/site-packages/nvidia/cu13/lib"
+        for place in (named, packages):
+            place.mkdir(parents=True)
+            shutil.copy(path, place / "libcublasLt.so.13")
+        expect("cuBLASLt in a named folder", cublaslt(f"/nonexistent:{named}"),
+               f"{named}/libcublasLt.so.13: cublasLtCreate is missing")
+        if "not found" in cublaslt():
+            os.environ["VIRTUAL_ENV"] = str(environment)
+            expect("cuBLASLt among pip's packages", cublaslt(),
+                   f"{packages}/libcublasLt.so.13: cublasLtCreate is missing")
 
     def refused(program, **options):
         try:
