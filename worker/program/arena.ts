@@ -65,12 +65,33 @@ function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
       else last.set(arg, Math.max(index, last.get(arg) ?? 0));
     }
   });
+  nodes.forEach((node, index) => extendOverNeighbours(nodes, node, index, last));
   return last;
 }
 
 function nextCollective(nodes: readonly Node[], index: number): number {
   const next = nodes.findIndex(({ op }, i) => i > index && isCollective(op));
   return next < 0 ? nodes.length : next;
+}
+
+/**
+ * A backend may run a norm, the linear after it and siluAndMul after that in one launch: what goes
+ * into the first must not lie where the last one writes.
+ */
+function extendOverNeighbours(
+  nodes: readonly Node[],
+  node: Node,
+  index: number,
+  last: Map<Tensor, number>,
+): void {
+  if (node.op !== 'linear') return;
+  const end = nodes[index + 1]?.op === 'siluAndMul' ? index + 1 : index;
+  const x = tensorArg(node, 'x');
+  const before = nodes[index - 1];
+  const inputs = [x];
+  if (before?.op === 'rmsNorm' && tensorArg(before, 'out') === x)
+    inputs.push(tensorArg(before, 'x'));
+  for (const input of inputs) last.set(input, Math.max(last.get(input)!, end));
 }
 
 function canReuse(node: Node, residual: Tensor, diesHere: boolean): boolean {
