@@ -48,7 +48,7 @@ void Launches::rms_norm(const OpRecord& op, const Call& call) const {
   VT_LAUNCH(vt_cuda_rms_norm(&args, call.stream));
 }
 
-void Launches::linear(const OpRecord& op, const Call& call) const {
+VtCudaLinear Launches::linear_args(const OpRecord& op, const Call& call) const {
   const Operand out = operand(op, 0, call), x = operand(op, 1, call);
   const Operand weight = operand(op, 2, call), residual = operand(op, 4, call);
   VtCudaLinear args{};
@@ -67,7 +67,11 @@ void Launches::linear(const OpRecord& op, const Call& call) const {
   args.dtype = dtype(op, 1);
   args.out_dtype = dtype(op, 0);
   args.flags = call.flags;
-  VT_LAUNCH(linears_.linear(args, call.stream));
+  return args;
+}
+
+void Launches::linear(const OpRecord& op, const Call& call) const {
+  VT_LAUNCH(linears_.linear(linear_args(op, call), call.stream));
 }
 
 void Launches::head_rms_norm(const OpRecord& op, const Call& call) const {
@@ -87,7 +91,7 @@ void Launches::head_rms_norm(const OpRecord& op, const Call& call) const {
   VT_LAUNCH(vt_cuda_head_rms_norm(&args, call.stream));
 }
 
-void Launches::rope_and_cache(const OpRecord& op, const Call& call) const {
+VtCudaRopeAndCache Launches::rope_args(const OpRecord& op, const Call& call) const {
   const Operand qkv = operand(op, 0, call);
   VtCudaRopeAndCache args{};
   args.qkv = qkv.data;
@@ -104,6 +108,11 @@ void Launches::rope_and_cache(const OpRecord& op, const Call& call) const {
   args.qkv_stride = qkv.stride;
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
+  return args;
+}
+
+void Launches::rope_and_cache(const OpRecord& op, const Call& call) const {
+  const VtCudaRopeAndCache args = rope_args(op, call);
   VT_LAUNCH(vt_cuda_rope_and_cache(&args, call.stream));
 }
 

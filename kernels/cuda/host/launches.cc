@@ -58,6 +58,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
       gather_source_ = op.args[1];
     }
   }
+  find_links();
 }
 
 void Launches::bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger) {
@@ -103,8 +104,10 @@ void Launches::run_range(std::size_t begin, std::size_t end, const Call& call,
     const OpRecord& op = program_.ops[i];
     try {
       if (watch != nullptr) watch->before(static_cast<int>(i));
-      run_op(op, call);
+      const int fused = run_fused(i, end, call);
+      if (fused == 0) run_op(op, call);
       if (watch != nullptr) watch->after(static_cast<int>(i));
+      if (fused > 1) i += fused - 1;
     } catch (KernelError& error) {
       error.op = op_spec(op.id).name;
       throw;

@@ -61,6 +61,16 @@ class Launches {
 
   void bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger);
   void run_op(const OpRecord& op, const Call& call) const;
+
+  // fusion.cc
+  /// Which ops may be one launch with the next, by what reads their output.
+  void find_links();
+  bool feeds_next_alone(std::size_t index) const;
+  /// Queues the ops from `index` on that one launch does together; how many, 0 if none.
+  int run_fused(std::size_t index, std::size_t end, const Call& call) const;
+  /// The linear at `index`, with the norm before it, or the op after it, or both.
+  bool try_fused_linear(std::size_t index, bool norm, bool epilogue, const Call& call) const;
+
   void run_range(std::size_t begin, std::size_t end, const Call& call, const Watch* watch) const;
   int num_rows(const OpRecord& op, const Call& call) const;
   /// Argument `arg` of `op`: a buffer or a weight; data is null where it is missing.
@@ -74,8 +84,10 @@ class Launches {
   void rope_cos_sin(const OpRecord& op, const Call& call) const;
   void rms_norm(const OpRecord& op, const Call& call) const;
   void linear(const OpRecord& op, const Call& call) const;
+  VtCudaLinear linear_args(const OpRecord& op, const Call& call) const;
   void head_rms_norm(const OpRecord& op, const Call& call) const;
   void rope_and_cache(const OpRecord& op, const Call& call) const;
+  VtCudaRopeAndCache rope_args(const OpRecord& op, const Call& call) const;
   void attention(const OpRecord& op, const Call& call) const;
   void silu_and_mul(const OpRecord& op, const Call& call) const;
   void gather_logit_rows(const OpRecord& op, const Call& call) const;
@@ -93,6 +105,8 @@ class Launches {
   bool has_sample_ = false;
   /// An embedding stands before all attention: VT_CUDA_EARLY_READS holds.
   bool early_reads_ = false;
+  /// [ops] the op's output is an input of the next and of no other, or the two work in place.
+  std::vector<bool> links_;
   /// gatherLogitRows' out and x, or -1.
   int gathered_ = -1, gather_source_ = -1;
 };
