@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { KernelError } from '../../../common/errors.ts';
 import { stepFlags, type StepInputColumns } from '../../../common/wire/step.ts';
 import { CpuBackend } from '../../../kernels/cpu-backend.ts';
+import { badColumns, badSteps, row, scheduled } from './bad-steps.ts';
 import {
   blocksFor,
   defaultLoad,
@@ -28,52 +29,6 @@ const sampleOnly = makeProgram(
 const load = (extra: Partial<typeof defaultLoad> = {}) =>
   Harness.load({ ...defaultLoad, ...extra, program: sampleOnly, weights: [] });
 
-const row: NewRow = {
-  row: 1,
-  tokens: [1, 2, 3, 4],
-  params: { temperature: 0, badWords: [[5, 6]], logitBias: { ids: [1], values: [1] } },
-  stopIds: [9],
-  blocks: [1],
-};
-const scheduled = [{ row: 1, start: 0, count: 4, flags: stepFlags.sample }];
-
-/** [column at fault, what is wrong with it] */
-type Change = Partial<Record<keyof StepInputColumns, readonly number[]>>;
-const badSteps: readonly [RegExp, Change][] = [
-  [/newRow: row -1 of 40/, { newRow: [-1] }],
-  [/newRow: row 40 of 40/, { newRow: [40] }],
-  [/newNumTokens has 0 elements/, { newNumTokens: [] }],
-  [/newNumTokens: 0 tokens/, { newNumTokens: [0] }],
-  [/newNumTokens: 513 tokens/, { newNumTokens: [513] }],
-  [/newTokenIds is shorter/, { newTokenIds: [1, 2, 3] }],
-  [/newTokenIds has 1 elements too many/, { newTokenIds: [1, 2, 3, 4, 5] }],
-  [/newTokenIds: id 100 of 100/, { newTokenIds: [1, 2, 3, 100] }],
-  [/newTokenIds: id -1 of 100/, { newTokenIds: [1, 2, 3, -1] }],
-  [/newNumPromptTokens: 5 of 4/, { newNumPromptTokens: [5] }],
-  [/newTemperature is not finite/, { newTemperature: [NaN] }],
-  [/newTemperature is negative/, { newTemperature: [-1] }],
-  [/newRepetitionPenalty is not positive/, { newRepetitionPenalty: [0] }],
-  [/newNumLogprobs is above 20/, { newNumLogprobs: [21] }],
-  [/newNumStopIds is negative/, { newNumStopIds: [-1] }],
-  [/stopIds is shorter/, { newNumStopIds: [1000000000] }],
-  [/badWordLength: a word of 0 ids/, { badWordLength: [0] }],
-  [/badWordIds is shorter/, { badWordLength: [3] }],
-  [/blockRow, blockIndex and blockId differ/, { blockId: [] }],
-  [/blockRow: row 40 of 40/, { blockRow: [40] }],
-  [/blockRow: row 2 is empty/, { blockRow: [2] }],
-  [/blockIndex: entry 32 of 32/, { blockIndex: [32] }],
-  [/blockId: block 64 of 64/, { blockId: [64] }],
-  [/blockId: row 1 has no block 0/, { blockId: [0] }],
-  [/row, start, count and flags differ/, { flags: [] }],
-  [/column row: row 40 of 40/, { row: [40] }],
-  [/column row: row 3 is empty/, { row: [3] }],
-  [/count: 0 tokens/, { count: [0] }],
-  [/count: tokens to 5, row 1 knows 4/, { count: [5] }],
-  [/start: 4 tokens from position -1/, { start: [-1] }],
-  [/start: 4 tokens from position 509/, { start: [509] }],
-  [/flags: row 1 samples at 3, it knows 4/, { count: [3] }],
-];
-
 async function rejects(t: Test, message: RegExp, columns: StepInputColumns): Promise<void> {
   const model = await load();
   await t.rejects(model.submit(columns), { name: 'KernelError', step: 0, message });
@@ -83,14 +38,7 @@ async function rejects(t: Test, message: RegExp, columns: StepInputColumns): Pro
 }
 
 t.test('a bad value in a step is a KernelError that names its column', async (t) => {
-  for (const [message, change] of badSteps) {
-    const columns: Record<string, unknown> = { ...stepColumns([row], scheduled) };
-    for (const [name, values] of Object.entries(change)) {
-      const Type = (columns[name] as Int32Array).constructor as Int32ArrayConstructor;
-      columns[name] = Type.from(values);
-    }
-    await rejects(t, message, columns as unknown as StepInputColumns);
-  }
+  for (const [message, change] of badSteps) await rejects(t, message, badColumns(change));
   const twice = [...scheduled, ...scheduled];
   await rejects(t, /column row: row 1 twice/, stepColumns([row], twice));
 });

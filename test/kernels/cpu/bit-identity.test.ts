@@ -2,40 +2,13 @@
 // threads, after preemption and with a prefix that another request computed.
 import t from 'tap';
 import { stepFlags } from '../../../common/wire/step.ts';
-import type { StepResult } from '../../../kernels/backend.ts';
 import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
-import { blocksFor, type Harness, loadModel, type ModelOptions, type NewRow } from './harness.ts';
+import { fingerprint, generate, newRow } from './generate.ts';
+import { blocksFor, type Harness, loadModel, type ModelOptions } from './harness.ts';
 
 const folder = 'models/demo';
 const { sample } = stepFlags;
 const maxNumLogits = 40;
-
-/** Prompts of different lengths; the first is the one that is watched. */
-function promptOf(i: number): number[] {
-  return Array.from({ length: 45 + ((i * 13) % 40) }, (_, j) => (j * 31 + i * 977 + 5) % 8192);
-}
-
-function newRow(row: number, prompt: number, firstBlock = 1 + row * 8): NewRow {
-  const tokens = promptOf(prompt);
-  const params = { temperature: 0.9, seed: 77 + prompt, topP: 0.95, logprobs: 5 };
-  return { row, tokens, params, blocks: blocksFor(128, firstBlock) };
-}
-
-/** What of a step's result must not change: id, logprobs, and the watched row's logits. */
-function fingerprint(model: Harness, result: StepResult, index: number): string {
-  const { columns, numTop } = result;
-  const r = columns.logprobIndex.indexOf(index);
-  const top = columns.topLogprobs.slice(r * numTop, (r + 1) * numTop);
-  const logits = new Float32Array(model.backend.readBuffer(model.logitsBuffer));
-  const row = logits.slice(r * 8192, (r + 1) * 8192);
-  return [
-    columns.tokenId[index],
-    columns.logprob[r],
-    columns.logprobRank[r],
-    top.join(' '),
-    Buffer.from(row.buffer).toString('base64'),
-  ].join('|');
-}
 
 async function run(
   options: ModelOptions,
@@ -51,32 +24,6 @@ async function run(
   } finally {
     await model.close();
   }
-}
-
-/** Prefill in chunks, then three decode steps, of `count` rows; row `watched` is fingerprinted. */
-function generate(count: number, watched: number, chunk: number, numGenerated = 3) {
-  return async (model: Harness): Promise<string[]> => {
-    // Row `watched` runs prompt 0; the others run prompts of their own.
-    const prompts = Array.from({ length: count }, (_, i) => (i === watched ? 0 : i + 1));
-    const rows = prompts.map((prompt, row) => newRow(row, prompt));
-    const prints: string[] = [];
-    const computed = rows.map(() => 0);
-    const known = rows.map((row) => row.tokens.length);
-    for (let first = true; prints.length <= numGenerated; first = false) {
-      const scheduled = rows.map(({ row }) => {
-        const n = Math.min(chunk, known[row]! - computed[row]!);
-        const flags = computed[row]! + n === known[row] ? sample : 0;
-        return { row, start: computed[row]!, count: n, flags };
-      });
-      const result = await model.step(first ? rows : [], scheduled);
-      for (const { row, count: n, flags } of scheduled) {
-        computed[row]! += n;
-        if (flags === sample) known[row]!++;
-      }
-      if (scheduled[watched]!.flags === sample) prints.push(fingerprint(model, result, watched));
-    }
-    return prints;
-  };
 }
 
 for (const variant of ['', 'portable'] as const satisfies CpuVariant[]) {

@@ -6,9 +6,10 @@ import { defaultSamplingParams, type SamplingParams } from '../../../common/samp
 import { packColumns } from '../../../common/wire/columns.ts';
 import { stepFlags, stepInputColumns, type StepInputColumns } from '../../../common/wire/step.ts';
 import { readModelConfig } from '../../../common/model-config.ts';
-import { loadAddon } from '../../../kernels/addon.ts';
+import { loadAddon, type NativeBackendObject } from '../../../kernels/addon.ts';
 import type { BackendLoad, StepResult, WeightPart } from '../../../kernels/backend.ts';
 import { CpuBackend, type CpuVariant } from '../../../kernels/cpu-backend.ts';
+import type { NativeBackend } from '../../../kernels/native-backend.ts';
 import type { Dtype, Program } from '../../../kernels/program.ts';
 import { buildProgram } from '../../../worker/program/build.ts';
 
@@ -86,9 +87,11 @@ export function packStep(columns: StepInputColumns): { body: Uint8Array; table: 
   return { body, table };
 }
 
+type AnyBackend = NativeBackend<NativeBackendObject>;
+
 /** A loaded backend whose steps are promises. */
 export class Harness {
-  readonly backend: CpuBackend;
+  readonly backend: AnyBackend;
   readonly #program: Program;
   #step = 0;
   readonly #waiting: {
@@ -96,7 +99,7 @@ export class Harness {
     reject: (error: Error) => void;
   }[] = [];
 
-  constructor(backend: CpuBackend, program: Program) {
+  constructor(backend: AnyBackend, program: Program) {
     this.backend = backend;
     this.#program = program;
     backend.onStep = (result) => this.#waiting.shift()?.resolve(result);

@@ -1,17 +1,13 @@
 // The native sampler against the reference's (docs/sampling.md), on logits written into the buffer.
 import t from 'tap';
-import type { SamplingParams } from '../../../common/sampling-params.ts';
 import { rowFlags, stepFlags } from '../../../common/wire/step.ts';
-import type { StepResult } from '../../../kernels/backend.ts';
 import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
 import { RowLogprobs } from '../../../kernels/reference/logprobs.ts';
-import type { Row } from '../../../kernels/reference/row-table.ts';
 import { sampleRow } from '../../../kernels/reference/sampler.ts';
-import { defaultSamplingParams } from '../../../common/sampling-params.ts';
-import { defaultLoad, Harness, type NewRow } from './harness.ts';
+import { defaultLoad, Harness } from './harness.ts';
 import { arg, makeProgram, randomValues } from './one-op.ts';
+import { ids, referenceRow, roundOf, sampleAll, vocabSize } from './sampler-cases.ts';
 
-const vocabSize = 3000;
 const maxNumTokens = 64;
 
 async function loadSampler(
@@ -33,93 +29,13 @@ async function loadSampler(
   );
 }
 
-/** One step in which every row samples from its own logits. */
-async function sampleAll(
-  model: Harness,
-  rows: readonly Omit<NewRow, 'row' | 'blocks'>[],
-  logits: readonly Float32Array[],
-): Promise<StepResult> {
-  const all = new Float32Array(rows.length * vocabSize);
-  logits.forEach((values, i) => all.set(values, i * vocabSize));
-  model.backend.writeBuffer(0, all);
-  return model.step(
-    rows.map((row, i) => ({ ...row, row: i, blocks: [] })),
-    rows.map((row, i) => ({
-      row: i,
-      start: row.tokens.length - 1,
-      count: 1,
-      flags: stepFlags.sample,
-    })),
-  );
-}
-
-function referenceRow(row: Omit<NewRow, 'row' | 'blocks'>): Row {
-  const p = { ...defaultSamplingParams, ...row.params };
-  return {
-    tokens: Int32Array.from(row.tokens),
-    numTokens: row.tokens.length,
-    numPromptTokens: row.numPromptTokens ?? row.tokens.length,
-    blockTable: new Int32Array(1),
-    hasFailed: false,
-    sampling: {
-      topK: p.topK,
-      minTokens: p.minTokens,
-      seedLow: Number(BigInt(p.seed ?? 0) & 0xffffffffn),
-      seedHigh: Number(BigInt(p.seed ?? 0) >> 32n),
-      numLogprobs: p.logprobs ?? -1,
-      numPromptLogprobs: p.promptLogprobs ?? -1,
-      temperature: Math.fround(p.temperature),
-      topP: Math.fround(p.topP),
-      minP: Math.fround(p.minP),
-      presencePenalty: Math.fround(p.presencePenalty),
-      frequencyPenalty: Math.fround(p.frequencyPenalty),
-      repetitionPenalty: Math.fround(p.repetitionPenalty),
-      stopIds: Int32Array.from([...(row.stopIds ?? []), ...p.stopTokenIds]),
-      logitBiasIds: Int32Array.from(p.logitBias?.ids ?? []),
-      logitBias: Float32Array.from(p.logitBias?.values ?? []),
-      allowedIds: Int32Array.from(p.allowedTokenIds ?? []),
-      badWords: p.badWords.map((word) => Int32Array.from(word)),
-    },
-  };
-}
-
-const ids = (count: number, seed: number) =>
-  [...randomValues(count, seed)].map((x) => Math.floor(((x + 1) / 2) * vocabSize));
-
-/** Parameters of all kinds, alone and mixed. */
-function paramsOf(i: number): Partial<SamplingParams> {
-  const has = (bit: number) => ((i * 2654435761) >>> bit) % 2 === 1;
-  return {
-    temperature: i % 7 === 0 ? 0 : [0.3, 0.8, 1, 1.7][i % 4]!,
-    seed: (BigInt(i) * 0x9e3779b97f4a7c15n) % 2n ** 64n,
-    ...(has(3) && { topK: [1, 2, 50, 2999, 5000][i % 5]! }),
-    ...(has(4) && { topP: [0.05, 0.5, 0.9, 0.999][i % 4]! }),
-    ...(has(5) && { minP: [0.001, 0.1, 1][i % 3]! }),
-    ...(has(6) && { presencePenalty: 1.5 }),
-    ...(has(7) && { frequencyPenalty: -0.7 }),
-    ...(has(8) && { repetitionPenalty: i % 2 ? 1.3 : 0.8 }),
-    ...(has(9) && { logitBias: { ids: [5, 6, 5, 2999], values: [3, -100, 1, 200] } }),
-    ...(has(10) && i % 3 === 0 && { allowedTokenIds: ids(200, i) }),
-    ...(has(11) && { badWords: [[7], ids(1, i * 2), [...ids(3, i).slice(1), 9], ids(40, 3)] }),
-    ...(has(12) && { minTokens: 4 }),
-  };
-}
-
 for (const variant of ['', 'portable', 'avx2'] as const)
   t.test(`sampled ids are the reference's (${variant || 'best'})`, async (t) => {
     const model = await loadSampler(variant);
     t.teardown(() => model.close());
     let different = 0;
     for (let round = 0; round < 20; round++) {
-      const rows = Array.from({ length: 16 }, (_, j) => {
-        const i = round * 16 + j;
-        const tokens = ids(5 + (i % 9), i);
-        const stopIds = ids(4, i + 1);
-        return { tokens, numPromptTokens: 1 + (i % 5), params: paramsOf(i), stopIds };
-      });
-      const logits = rows.map((_, j) =>
-        randomValues(vocabSize, round * 100 + j).map((x) => x * x * x * (j % 4 === 0 ? 3 : 15)),
-      );
+      const { rows, logits } = roundOf(round);
       const { columns } = await sampleAll(model, rows, logits);
       rows.forEach((row, j) => {
         const wanted = sampleRow(logits[j]!, referenceRow(row));

@@ -1,0 +1,78 @@
+// Runs the demo model over scripted batches and keeps what must not depend on them: one row's
+// sampled ids, logprobs and logits.
+import { stepFlags } from '../../../common/wire/step.ts';
+import type { StepResult } from '../../../kernels/backend.ts';
+import { blocksFor, type Harness, type NewRow } from './harness.ts';
+
+const { sample } = stepFlags;
+
+/** Prompts of different lengths; the first is the one that is watched. */
+function promptOf(i: number): number[] {
+  return Array.from({ length: 45 + ((i * 13) % 40) }, (_, j) => (j * 31 + i * 977 + 5) % 8192);
+}
+
+export function newRow(row: number, prompt: number, firstBlock = 1 + row * 8): NewRow {
+  const tokens = promptOf(prompt);
+  const params = { temperature: 0.9, seed: 77 + prompt, topP: 0.95, logprobs: 5 };
+  return { row, tokens, params, blocks: blocksFor(128, firstBlock) };
+}
+
+/** What of a step's result must not change: id, logprobs, and the watched row's logits. */
+export function fingerprint(
+  model: Harness,
+  result: StepResult,
+  index: number,
+  logitRow = result.columns.logprobIndex.indexOf(index),
+): string {
+  const { columns, numTop } = result;
+  const r = columns.logprobIndex.indexOf(index);
+  const top = columns.topLogprobs.slice(r * numTop, (r + 1) * numTop);
+  const logits = new Float32Array(model.backend.readBuffer(model.logitsBuffer));
+  const row = logits.slice(logitRow * 8192, (logitRow + 1) * 8192);
+  return [
+    columns.tokenId[index],
+    columns.logprob[r],
+    columns.logprobRank[r],
+    top.join(' '),
+    Buffer.from(row.buffer).toString('base64'),
+  ].join('|');
+}
+
+/**
+ * Prefill in chunks, then decode steps, of `count` rows; row `watched` is fingerprinted. Rows ask
+ * for `logprobs` alternatives, or none if that is null.
+ */
+export function generate(
+  count: number,
+  watched: number,
+  chunk: number,
+  { numGenerated = 3, logprobs = 5 }: { numGenerated?: number; logprobs?: number | null } = {},
+) {
+  return async (model: Harness): Promise<string[]> => {
+    // Row `watched` runs prompt 0; the others run prompts of their own.
+    const prompts = Array.from({ length: count }, (_, i) => (i === watched ? 0 : i + 1));
+    const rows = prompts.map((prompt, row) => {
+      const made = newRow(row, prompt);
+      return { ...made, params: { ...made.params, logprobs } };
+    });
+    const prints: string[] = [];
+    const computed = rows.map(() => 0);
+    const known = rows.map((row) => row.tokens.length);
+    for (let first = true; prints.length <= numGenerated; first = false) {
+      const scheduled = rows.map(({ row }) => {
+        const n = Math.min(chunk, known[row]! - computed[row]!);
+        const flags = computed[row]! + n === known[row] ? sample : 0;
+        return { row, start: computed[row]!, count: n, flags };
+      });
+      const result = await model.step(first ? rows : [], scheduled);
+      for (const { row, count: n, flags } of scheduled) {
+        computed[row]! += n;
+        if (flags === sample) known[row]!++;
+      }
+      if (scheduled[watched]!.flags !== sample) continue;
+      const logitRow = scheduled.slice(0, watched).filter(({ flags }) => flags === sample).length;
+      prints.push(fingerprint(model, result, watched, logitRow));
+    }
+    return prints;
+  };
+}
