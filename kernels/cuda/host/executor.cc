@@ -1,25 +1,15 @@
 #include "executor.h"
 
-#include <cuda_runtime.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <mutex>
 #include <optional>
 #include <vector>
 
-#include "cuda_error.h"
-#include "graphs.h"
-#include "launches.h"
-#include "rows.h"
-#include "step_buffers.h"
-#include "step_report.h"
+#include "step_runner.h"
 
 namespace vt {
-
-using In = StepInputColumn;
 
 namespace {
 
@@ -30,51 +20,6 @@ double now_us() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double, std::micro>(now).count();
 }
-
-BatchLimits limits_of(const Program& program, const ExecutorOptions& options) {
-  const bool has_kv = !program.kv_groups.empty();
-  return {program.max_num_tokens, options.max_model_len, has_kv ? program.kv_groups[0].window : 0,
-          has_kv};
-}
-
-RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
-  return {options.max_num_seqs, options.max_model_len, options.block_size, 1, program.vocab_size};
-}
-
-std::size_t free_bytes() {
-  std::size_t free = 0, total = 0;
-  VT_CUDA(cudaMemGetInfo(&free, &total));
-  return free;
-}
-
-class Stream {
- public:
-  Stream() { VT_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  operator cudaStream_t() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-class Events {
- public:
-  explicit Events(int count) : events_(count) {
-    for (cudaEvent_t& event : events_)
-      VT_CUDA(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming));
-  }
-  ~Events() {
-    for (cudaEvent_t event : events_) cudaEventDestroy(event);
-  }
-  Events(const Events&) = delete;
-  Events& operator=(const Events&) = delete;
-  cudaEvent_t of(std::uint64_t sequence) const { return events_[sequence % events_.size()]; }
-
- private:
-  std::vector<cudaEvent_t> events_;
-};
 
 }  // namespace
 
@@ -87,50 +32,18 @@ struct Executor::State {
 
   State(const Program& program, const Weights& weights, const LinearLibrary& linears, void* kv_base,
         const ExecutorOptions& options, Ledger& ledger)
-      : program(program),
-        options(options),
-        rows(sizes_of(program, options), ledger),
-        buffers(options.max_num_seqs, program.max_num_tokens, options.async_depth + 2, ledger),
-        arrays(describe()),
-        launches(program, weights, linears, kv_base, sizes_of(program, options), arrays, ledger),
-        builder(rows.table(), limits_of(program, options)),
-        events(options.async_depth + 2),
+      : options(options),
+        runner(program, weights, linears, kv_base, options, ledger),
+        ended(options.async_depth + 2),
         flights(options.async_depth + 2),
-        reporter(options.max_num_seqs) {
-    watch.before = [this](int op) { op_index.store(op, std::memory_order_relaxed); };
-    watch.after = [this](int) { VT_CUDA(cudaStreamSynchronize(stream)); };
-  }
-  ~State() { cudaStreamSynchronize(stream); }
+        reporter(options.max_num_seqs) {}
 
-  StepArrays describe() const {
-    StepArrays result{};
-    rows.describe(result);
-    buffers.describe(result);
-    return result;
-  }
-  int max_rows() const { return std::min(options.max_num_seqs, program.max_num_tokens); }
   Flight& flight(std::uint64_t sequence) { return flights[sequence % flights.size()]; }
+  void await(const Flight& flight, std::uint64_t sequence) const;
 
-  void queue(const StepShape& shape, const StepPadding& padding, int max_count);
-  StepShape decode_shape(int num_rows) const;
-  void warm_up(const StepShape& shape, const StepPadding& padding);
-  void execute(const StepView& view, std::int64_t num_tokens, std::uint64_t sequence);
-  bool is_decode(const Batch& batch) const;
-  void run_eager(const StepRecord& record);
-  void await(std::uint64_t sequence);
-
-  const Program& program;
   const ExecutorOptions options;
-  Rows rows;
-  StepBuffers buffers;
-  const StepArrays arrays;
-  const Launches launches;
-  BatchBuilder builder;
-  Stream stream;
-  Events events;
-  Graphs graphs;
-  Launches::Watch watch;
-  StepShape shape;
+  StepRunner runner;
+  Events ended;
 
   std::vector<Flight> flights;
   std::mutex mutex;
@@ -141,94 +54,20 @@ struct Executor::State {
   std::atomic<std::uint64_t> num_reported{0};
   bool failed = false, stopping = false;
   std::atomic<double> position_step{-1};
-  std::atomic<std::int32_t> op_index{0};
 
   StepReporter reporter;
   StepOutput output;
 };
 
-void Executor::State::queue(const StepShape& shape, const StepPadding& padding, int max_count) {
-  const int flags = options.debug_sync ? 0 : VT_CUDA_DEPENDENT;
-  launch_build_inputs(arrays, padding, max_count, 0, stream);
-  if (options.debug_sync) VT_CUDA(cudaStreamSynchronize(stream));
-  launches.run(shape, stream, options.debug_sync ? &watch : nullptr);
-  if (shape.num_top >= 0 && shape.num_logit_rows > 0)
-    launch_copy_logprobs(arrays, shape.num_logit_rows, shape.num_top, flags, stream);
-  launch_finish_step(arrays, flags, stream);
-  if (options.debug_sync) VT_CUDA(cudaStreamSynchronize(stream));
-}
-
-StepShape Executor::State::decode_shape(int num_rows) const {
-  StepShape result;
-  result.num_tokens = num_rows;
-  result.num_logit_rows = launches.has_sample() ? num_rows : 0;
-  result.logits_are_tokens = true;
-  if (launches.attention() != nullptr)
-    result.attention.push_back(launches.attention()->decode_group(num_rows));
-  return result;
-}
-
-/// A step of padding: it runs every kernel and touches neither KV cache nor rows.
-void Executor::State::warm_up(const StepShape& shape, const StepPadding& padding) {
-  buffers.write(num_submitted, Batch{}, false, rows);
-  queue(shape, padding, 1);
-  VT_CUDA(cudaStreamSynchronize(stream));
-  num_submitted++;
-  num_reported++;
-}
-
-bool Executor::State::is_decode(const Batch& batch) const {
-  if (batch.rows.empty() || batch.logit_rows.size() != batch.rows.size()) return false;
-  for (std::size_t i = 0; i < batch.rows.size(); i++)
-    if (batch.rows[i].count != 1 || batch.logit_rows[i].is_prompt) return false;
-  return true;
-}
-
-void Executor::State::execute(const StepView& view, std::int64_t num_tokens,
-                              std::uint64_t sequence) {
-  StepRecord& record = flight(sequence).record;
-  rows.apply(view, sequence, num_reported.load(std::memory_order_acquire));
-  Batch& batch = record.batch;
-  builder.build(view, num_tokens, batch);
-  const Column<std::int32_t> scheduled = view.i32(In::row);
-  record.scheduled.assign(scheduled.data, scheduled.data + scheduled.count);
-  record.filled.clear();
-  for (const std::int32_t row : rows.new_rows())
-    record.filled.push_back({row, rows.table().row(row).num_tokens});
-  record.has_logprobs = false;
-  buffers.write(sequence, batch, launches.has_sample(), rows);
-  for (const LogitRow& row : batch.logit_rows) {
-    if (row.is_prompt || rows.table().row(row.row).params.num_logprobs >= 0)
-      record.has_logprobs = true;
-    if (!row.is_prompt && launches.has_sample()) rows.table().expect(row.row);
-  }
-  shape.attention.clear();
-  if (launches.attention() != nullptr) launches.attention()->divide(batch.rows, shape.attention);
-  const bool as_graph = is_decode(batch) && !record.has_logprobs && shape.attention.size() <= 1 &&
-                        graphs.launch(static_cast<int>(batch.rows.size()), stream);
-  if (!as_graph) run_eager(record);
-  VT_CUDA(cudaEventRecord(events.of(sequence), stream));
-}
-
-void Executor::State::run_eager(const StepRecord& record) {
-  const Batch& batch = record.batch;
-  shape.num_tokens = batch.num_tokens;
-  shape.num_logit_rows = launches.has_sample() ? static_cast<int>(batch.logit_rows.size()) : 0;
-  shape.logits_are_tokens = false;
-  shape.num_top = record.has_logprobs ? batch.num_top : -1;
-  int max_count = 0;
-  for (const BatchRow& row : batch.rows) max_count = std::max(max_count, row.count);
-  queue(shape, {static_cast<int>(batch.rows.size()), shape.num_tokens, shape.num_logit_rows},
-        max_count);
-}
-
-void Executor::State::await(std::uint64_t sequence) {
+/// Throws KernelError if the step, or one before it, failed.
+void Executor::State::await(const Flight& flight, std::uint64_t sequence) const {
+  if (flight.error) throw KernelError(*flight.error);
   const auto until = std::chrono::steady_clock::now() + kSpin;
   do {
-    if (buffers.is_done(sequence)) return;
+    if (runner.buffers().is_done(sequence)) return;
   } while (std::chrono::steady_clock::now() < until);
-  VT_CUDA(cudaEventSynchronize(events.of(sequence)));
-  VT_CHECK(buffers.is_done(sequence), "the device ended a step without its result");
+  VT_CUDA(cudaEventSynchronize(ended.of(sequence)));
+  VT_CHECK(runner.buffers().is_done(sequence), "the device ended a step without its result");
 }
 
 Executor::Executor(const Program& program, const Weights& weights, const LinearLibrary& linears,
@@ -238,54 +77,36 @@ Executor::Executor(const Program& program, const Weights& weights, const LinearL
 Executor::~Executor() = default;
 
 void Executor::capture(Ledger& ledger) {
-  State& s = *state_;
-  const std::vector<int> buckets = decode_buckets(s.max_rows());
-  const std::size_t before = free_bytes();
-  StepShape mixed;
-  mixed.num_top = kMaxLogprobs;
-  mixed.num_logit_rows = s.launches.has_sample() ? 1 : 0;
-  if (s.launches.attention() != nullptr)
-    mixed.attention.push_back(s.launches.attention()->empty_group());
-  // Each class of m has kernels of its own.
-  for (const int num_tokens : {8, 16, 32, 64, 128, s.program.max_num_tokens}) {
-    if (num_tokens > s.program.max_num_tokens) continue;
-    mixed.num_tokens = num_tokens;
-    s.warm_up(mixed, {1, num_tokens, 1});
-  }
-  for (const int rows : buckets) s.warm_up(s.decode_shape(rows), {rows, rows, rows});
-  const std::size_t loaded = free_bytes();
-  ledger.add("modules", before > loaded ? before - loaded : 0);
-  if (s.options.debug_sync) return;
-  for (const int rows : buckets)
-    s.graphs.capture(rows, s.stream,
-                     [&] { s.queue(s.decode_shape(rows), {rows, rows, rows}, 1); });
-  VT_CUDA(cudaStreamSynchronize(s.stream));
-  const std::size_t captured = free_bytes();
-  ledger.add("graphs", loaded > captured ? loaded - captured : 0);
+  state_->num_submitted = state_->runner.capture(ledger);
+  state_->num_reported = state_->num_submitted;
 }
 
-void Executor::set_num_blocks(int num_blocks) { state_->rows.table().set_num_blocks(num_blocks); }
+void Executor::set_num_blocks(int num_blocks) {
+  state_->runner.rows().table().set_num_blocks(num_blocks);
+}
 
 void Executor::submit(double step, std::int64_t num_tokens, const void* body,
                       std::size_t body_bytes, const std::int32_t* table, std::size_t table_words) {
   State& s = *state_;
   const StepView view(static_cast<const char*>(body), static_cast<std::int64_t>(body_bytes), table,
                       static_cast<std::int64_t>(table_words));
-  std::uint64_t sequence;
+  std::uint64_t sequence, num_reported;
   {
     std::lock_guard<std::mutex> lock(s.mutex);
     VT_CHECK(!s.failed, "the backend has failed and takes no more steps");
     sequence = s.num_submitted;
+    num_reported = s.num_reported;
     const int most = s.options.async_depth + 1;
-    VT_CHECK(sequence - s.num_reported < static_cast<std::uint64_t>(most),
+    VT_CHECK(sequence - num_reported < static_cast<std::uint64_t>(most),
              "more than %d steps in flight", most);
-    if (sequence == s.num_reported) s.position_step.store(step, std::memory_order_relaxed);
+    if (sequence == num_reported) s.position_step.store(step, std::memory_order_relaxed);
   }
   State::Flight& flight = s.flight(sequence);
   flight.record.step = step;
   flight.error.reset();
   try {
-    s.execute(view, num_tokens, sequence);
+    s.runner.run(view, num_tokens, sequence, num_reported, flight.record);
+    VT_CUDA(cudaEventRecord(s.ended.of(sequence), s.runner.stream()));
   } catch (const KernelError& error) {
     flight.error = error;
   }
@@ -308,14 +129,17 @@ int Executor::wait(VtCudaStepOutput* output) {
   const State::Flight& flight = s.flight(sequence);
   output->step = flight.record.step;
   try {
-    if (flight.error) throw KernelError(*flight.error);
-    s.await(sequence);
-  } catch (const KernelError&) {
+    s.await(flight, sequence);
+  } catch (const KernelError& error) {
     std::lock_guard<std::mutex> lock(s.mutex);
     s.failed = true;
-    throw;
+    if (!s.options.debug_sync) throw;
+    const std::string where = std::string(error.file) + ":" + std::to_string(error.line);
+    KernelError placed(error.file, error.line, error.what() + (" (" + where + ")"));
+    placed.op = error.op;
+    throw placed;
   }
-  s.reporter.report(flight.record, s.buffers.results(sequence), now_us(), s.output);
+  s.reporter.report(flight.record, s.runner.buffers().results(sequence), now_us(), s.output);
   {
     std::lock_guard<std::mutex> lock(s.mutex);
     s.num_reported.store(sequence + 1, std::memory_order_release);
@@ -335,7 +159,7 @@ int Executor::wait(VtCudaStepOutput* output) {
 
 void Executor::position(double* step, std::int32_t* op_index) const {
   *step = state_->position_step.load(std::memory_order_relaxed);
-  *op_index = state_->op_index.load(std::memory_order_relaxed);
+  *op_index = state_->runner.op_index();
 }
 
 void Executor::stop() {
@@ -347,17 +171,19 @@ void Executor::stop() {
 }
 
 void Executor::read_buffer(int index, void* data, std::size_t bytes) const {
-  VT_CHECK(bytes <= state_->launches.buffer_bytes(index), "buffer %d holds %zu bytes", index,
-           state_->launches.buffer_bytes(index));
-  VT_CUDA(cudaStreamSynchronize(state_->stream));
-  VT_CUDA(cudaMemcpy(data, state_->launches.buffer(index), bytes, cudaMemcpyDeviceToHost));
+  const Launches& launches = state_->runner.launches();
+  VT_CHECK(bytes <= launches.buffer_bytes(index), "buffer %d holds %zu bytes", index,
+           launches.buffer_bytes(index));
+  state_->runner.stream().synchronize();
+  VT_CUDA(cudaMemcpy(data, launches.buffer(index), bytes, cudaMemcpyDeviceToHost));
 }
 
 void Executor::write_buffer(int index, const void* data, std::size_t bytes) {
-  VT_CHECK(bytes <= state_->launches.buffer_bytes(index), "buffer %d holds %zu bytes", index,
-           state_->launches.buffer_bytes(index));
-  VT_CUDA(cudaStreamSynchronize(state_->stream));
-  VT_CUDA(cudaMemcpy(state_->launches.buffer(index), data, bytes, cudaMemcpyHostToDevice));
+  const Launches& launches = state_->runner.launches();
+  VT_CHECK(bytes <= launches.buffer_bytes(index), "buffer %d holds %zu bytes", index,
+           launches.buffer_bytes(index));
+  state_->runner.stream().synchronize();
+  VT_CUDA(cudaMemcpy(launches.buffer(index), data, bytes, cudaMemcpyHostToDevice));
 }
 
 }  // namespace vt

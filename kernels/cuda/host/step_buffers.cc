@@ -102,14 +102,14 @@ const char* StepBuffers::result_slot(std::uint64_t sequence) const {
   return results_.as<char>() + sequence % layout_.num_slots * layout_.result_bytes;
 }
 
-void StepBuffers::write(std::uint64_t sequence, const Batch& batch, bool samples, Rows& rows) {
+void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows) {
   char* slot = input_slot(sequence);
   auto* header = reinterpret_cast<StepHeader*>(slot);
   auto* entries = reinterpret_cast<RowEntry*>(slot + layout_.row_entries);
   auto* new_rows = reinterpret_cast<std::int32_t*>(slot + layout_.new_rows);
   auto* logits = reinterpret_cast<LogitEntry*>(slot + layout_.logit_entries);
   const RowTable& table = rows.table();
-  const int num_logits = samples ? static_cast<int>(batch.logit_rows.size()) : 0;
+  const int num_logits = static_cast<int>(batch.logit_rows.size());
   *header = {static_cast<std::int32_t>(batch.rows.size()), batch.num_tokens, num_logits,
              static_cast<std::int32_t>(rows.new_rows().size())};
   if (!rows.new_rows().empty())

@@ -1,0 +1,156 @@
+#include "step_runner.h"
+
+#include <algorithm>
+
+namespace vt {
+
+using In = StepInputColumn;
+
+namespace {
+
+BatchLimits limits_of(const Program& program, const ExecutorOptions& options) {
+  const bool has_kv = !program.kv_groups.empty();
+  return {program.max_num_tokens, options.max_model_len, has_kv ? program.kv_groups[0].window : 0,
+          has_kv};
+}
+
+RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
+  return {options.max_num_seqs, options.max_model_len, options.block_size, 1, program.vocab_size};
+}
+
+std::size_t free_bytes() {
+  std::size_t free = 0, total = 0;
+  VT_CUDA(cudaMemGetInfo(&free, &total));
+  return free;
+}
+
+/// Every row has one token and samples after it.
+bool is_decode(const Batch& batch) {
+  if (batch.rows.empty() || batch.logit_rows.size() != batch.rows.size()) return false;
+  for (std::size_t i = 0; i < batch.rows.size(); i++)
+    if (batch.rows[i].count != 1 || batch.logit_rows[i].is_prompt) return false;
+  return true;
+}
+
+}  // namespace
+
+StepRunner::StepRunner(const Program& program, const Weights& weights,
+                       const LinearLibrary& linears, void* kv_base, const ExecutorOptions& options,
+                       Ledger& ledger)
+    : program_(program),
+      options_(options),
+      rows_(sizes_of(program, options), ledger),
+      buffers_(options.max_num_seqs, program.max_num_tokens, options.async_depth + 2, ledger),
+      arrays_(describe()),
+      launches_(program, weights, linears, kv_base, sizes_of(program, options), arrays_, ledger),
+      builder_(rows_.table(), limits_of(program, options)) {
+  watch_.before = [this](int op) { op_index_.store(op, std::memory_order_relaxed); };
+  watch_.after = [this](int) { stream_.synchronize(); };
+}
+
+StepArrays StepRunner::describe() const {
+  StepArrays arrays{};
+  rows_.describe(arrays);
+  buffers_.describe(arrays);
+  return arrays;
+}
+
+int StepRunner::max_rows() const {
+  return std::min(options_.max_num_seqs, program_.max_num_tokens);
+}
+
+void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int max_count) {
+  const bool watched = options_.debug_sync;
+  const int flags = watched ? 0 : VT_CUDA_DEPENDENT;
+  // After the step before, to its end: this one may overwrite all that it read.
+  launch_build_inputs(arrays_, padding, max_count, 0, stream_);
+  if (watched) stream_.synchronize();
+  launches_.run(shape, stream_, watched ? &watch_ : nullptr);
+  if (shape.num_top >= 0 && shape.num_logit_rows > 0)
+    launch_copy_logprobs(arrays_, shape.num_logit_rows, shape.num_top, flags, stream_);
+  launch_finish_step(arrays_, flags, stream_);
+  if (watched) stream_.synchronize();
+}
+
+StepShape StepRunner::decode_shape(int num_rows) const {
+  StepShape shape;
+  shape.num_tokens = num_rows;
+  shape.num_logit_rows = launches_.has_sample() ? num_rows : 0;
+  shape.logits_are_tokens = true;
+  if (launches_.attention() != nullptr)
+    shape.attention.push_back(launches_.attention()->decode_group(num_rows));
+  return shape;
+}
+
+/// A step of padding: it runs every kernel and touches neither KV cache nor rows.
+void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
+                         std::uint64_t sequence) {
+  buffers_.write(sequence, Batch{}, rows_);
+  queue(shape, padding, 1);
+  stream_.synchronize();
+}
+
+std::uint64_t StepRunner::capture(Ledger& ledger) {
+  std::uint64_t sequence = 0;
+  const std::vector<int> buckets = decode_buckets(max_rows());
+  const std::size_t before = free_bytes();
+  StepShape mixed;
+  mixed.num_top = kMaxLogprobs;
+  mixed.num_logit_rows = launches_.has_sample() ? 1 : 0;
+  if (launches_.attention() != nullptr)
+    mixed.attention.push_back(launches_.attention()->empty_group());
+  // Each class of m has kernels of its own.
+  for (const int num_tokens : {8, 16, 32, 64, 128, program_.max_num_tokens}) {
+    if (num_tokens > program_.max_num_tokens) continue;
+    mixed.num_tokens = num_tokens;
+    warm_up(mixed, {1, num_tokens, 1}, sequence++);
+  }
+  for (const int rows : buckets) warm_up(decode_shape(rows), {rows, rows, rows}, sequence++);
+  const std::size_t loaded = free_bytes();
+  ledger.add("modules", before > loaded ? before - loaded : 0);
+  if (options_.debug_sync) return sequence;
+  for (const int rows : buckets)
+    graphs_.capture(rows, stream_, [&] { queue(decode_shape(rows), {rows, rows, rows}, 1); });
+  stream_.synchronize();
+  const std::size_t captured = free_bytes();
+  ledger.add("graphs", loaded > captured ? loaded - captured : 0);
+  return sequence;
+}
+
+void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_t sequence,
+                     std::uint64_t num_reported, StepRecord& record) {
+  rows_.apply(view, sequence, num_reported);
+  RowTable& table = rows_.table();
+  Batch& batch = record.batch;
+  builder_.build(view, num_tokens, batch);
+  const Column<std::int32_t> scheduled = view.i32(In::row);
+  record.scheduled.assign(scheduled.data, scheduled.data + scheduled.count);
+  record.filled.clear();
+  for (const std::int32_t row : rows_.new_rows())
+    record.filled.push_back({row, table.row(row).num_tokens});
+  if (!launches_.has_sample()) batch.logit_rows.clear();
+  buffers_.write(sequence, batch, rows_);
+  record.has_logprobs = false;
+  for (const LogitRow& row : batch.logit_rows) {
+    if (row.is_prompt || table.row(row.row).params.num_logprobs >= 0) record.has_logprobs = true;
+    if (!row.is_prompt) table.expect(row.row);
+  }
+  shape_.attention.clear();
+  if (launches_.attention() != nullptr) launches_.attention()->divide(batch.rows, shape_.attention);
+  const bool as_graph = is_decode(batch) && !record.has_logprobs && shape_.attention.size() <= 1 &&
+                        graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
+  if (!as_graph) run_op_by_op(record);
+}
+
+void StepRunner::run_op_by_op(const StepRecord& record) {
+  const Batch& batch = record.batch;
+  shape_.num_tokens = batch.num_tokens;
+  shape_.num_logit_rows = static_cast<int>(batch.logit_rows.size());
+  shape_.num_top = record.has_logprobs ? batch.num_top : -1;
+  int max_count = 0;
+  for (const BatchRow& row : batch.rows) max_count = std::max(max_count, row.count);
+  queue(shape_, {static_cast<int>(batch.rows.size()), shape_.num_tokens, shape_.num_logit_rows},
+        max_count);
+}
+
+}  // namespace vt

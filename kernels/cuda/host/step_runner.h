@@ -1,0 +1,61 @@
+// Queues steps on the device: takes a step's columns into the row table, writes its slot, and runs
+// its kernels, as the graph of a bucket where all rows decode, else op by op. Knows nothing of
+// threads, nor when a step is over.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "executor.h"
+#include "graphs.h"
+#include "launches.h"
+#include "rows.h"
+#include "step_buffers.h"
+#include "step_report.h"
+#include "stream.h"
+
+namespace vt {
+
+class StepRunner {
+ public:
+  StepRunner(const Program& program, const Weights& weights, const LinearLibrary& linears,
+             void* kv_base, const ExecutorOptions& options, Ledger& ledger);
+
+  /// Runs every kernel on padding, then captures the graphs; how many steps that took.
+  std::uint64_t capture(Ledger& ledger);
+  /// Queues step number `sequence`, of which the record's `step` is set. Steps below `num_reported`
+  /// are over. Throws KernelError.
+  void run(const StepView& view, std::int64_t num_tokens, std::uint64_t sequence,
+           std::uint64_t num_reported, StepRecord& record);
+
+  Rows& rows() { return rows_; }
+  const StepBuffers& buffers() const { return buffers_; }
+  const Launches& launches() const { return launches_; }
+  const Stream& stream() const { return stream_; }
+  /// The op that runs, where each is waited for.
+  std::int32_t op_index() const { return op_index_.load(std::memory_order_relaxed); }
+
+ private:
+  StepArrays describe() const;
+  int max_rows() const;
+  void queue(const StepShape& shape, const StepPadding& padding, int max_count);
+  StepShape decode_shape(int num_rows) const;
+  void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t sequence);
+  void run_op_by_op(const StepRecord& record);
+
+  const Program& program_;
+  const ExecutorOptions options_;
+  Rows rows_;
+  StepBuffers buffers_;
+  const StepArrays arrays_;
+  const Launches launches_;
+  BatchBuilder builder_;
+  Graphs graphs_;
+  /// After all that its kernels use: it is waited for before they go.
+  Stream stream_;
+  Launches::Watch watch_;
+  StepShape shape_;
+  std::atomic<std::int32_t> op_index_{0};
+};
+
+}  // namespace vt
