@@ -24,17 +24,19 @@ __device__ __forceinline__ void fill_row(const StepArrays& a, int row) {
   const int* from = reinterpret_cast<const int*>(a.setups + row);
   int* params = reinterpret_cast<int*>(a.params + row);
   constexpr int kParamWords = sizeof(VtCudaRowParams) / 4;
-  for (int i = threadIdx.x; i < kParamWords + kStopIdsOnDevice + 1; i += kThreads) {
+  for (int i = threadIdx.x; i < kParamWords + kStopIdsOnDevice + 2; i += kThreads) {
     const int word = __ldcv(from + i);
     if (i < kParamWords) {
       params[i] = word;
     } else if (i < kParamWords + kStopIdsOnDevice) {
       a.stop_ids[row * kStopIdsOnDevice + i - kParamWords] = word;
-    } else {
+    } else if (i == kParamWords + kStopIdsOnDevice) {
       a.num_tokens[row] = word;
       // A chunk that ends the prompt asks for it as it would for a sampled one.
       a.last_token[row] = __ldcv(a.histories + row * a.history_stride + word - 1);
       a.finished[row] = kNotFinished;
+    } else {
+      a.last_token[row] = word;
     }
   }
 }

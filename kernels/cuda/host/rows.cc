@@ -134,6 +134,7 @@ void Rows::set_up(int row) {
     to.stop_ids = stop_ids_.as<std::int32_t>() + row * kStopIdsOnDevice;
   }
   setup.num_tokens = known.num_tokens;
+  setup.last_token = table_.tokens(row)[known.num_tokens - 1];
 }
 
 void Rows::put_lists(int row, VtCudaRowParams& params) {

@@ -53,8 +53,8 @@ struct alignas(16) LogitEntry {
 struct alignas(16) RowSetup {
   VtCudaRowParams params;
   std::int32_t stop_ids[kStopIdsOnDevice];
-  std::int32_t num_tokens;
-  std::int32_t unused[3];
+  std::int32_t num_tokens, last_token;
+  std::int32_t unused[2];
 };
 static_assert(sizeof(VtCudaRowParams) == 128 && sizeof(RowSetup) == 176, "copied word by word");
 
