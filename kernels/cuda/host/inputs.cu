@@ -32,10 +32,9 @@ __device__ __forceinline__ void fill_row(const StepArrays& a, int row) {
       a.stop_ids[row * kStopIdsOnDevice + i - kParamWords] = word;
     } else if (i == kParamWords + kStopIdsOnDevice) {
       a.num_tokens[row] = word;
-      // A chunk that ends the prompt asks for it as it would for a sampled one.
-      a.last_token[row] = __ldcv(a.histories + row * a.history_stride + word - 1);
       a.finished[row] = kNotFinished;
     } else {
+      // A chunk that ends the prompt asks for it as it would for a sampled one.
       a.last_token[row] = word;
     }
   }

@@ -18,6 +18,9 @@ RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
   return {options.max_num_seqs, options.max_model_len, options.block_size, 1, program.vocab_size};
 }
 
+/// Tokens of the longest step that is run before the first; a longer one may load a kernel.
+constexpr int kMostWarmedUp = 2048;
+
 std::size_t free_bytes() {
   std::size_t free = 0, total = 0;
   VT_CUDA(cudaMemGetInfo(&free, &total));
@@ -99,13 +102,15 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   mixed.num_logit_rows = launches_.has_sample() ? 1 : 0;
   if (launches_.attention() != nullptr)
     mixed.attention.push_back(launches_.attention()->empty_group());
-  // Each class of m has kernels of its own.
-  for (const int num_tokens : {8, 16, 32, 64, 128, program_.max_num_tokens}) {
-    if (num_tokens > program_.max_num_tokens) continue;
+  // Each class of m has kernels of its own, and classes end at powers of two.
+  const int most = std::min(kMostWarmedUp, program_.max_num_tokens);
+  for (int num_tokens = 8; num_tokens <= most; num_tokens *= 2) {
     mixed.num_tokens = num_tokens;
     warm_up(mixed, {1, num_tokens, 1}, sequence++);
   }
-  for (const int rows : buckets) warm_up(decode_shape(rows), {rows, rows, rows}, sequence++);
+  for (const int rows : buckets)
+    if ((rows & (rows - 1)) == 0 || rows == buckets.back())
+      warm_up(decode_shape(rows), {rows, rows, rows}, sequence++);
   const std::size_t loaded = free_bytes();
   ledger.add("modules", before > loaded ? before - loaded : 0);
   if (options_.debug_sync) return sequence;
