@@ -39,7 +39,7 @@ t.test('a column table that leaves the body throws at submit', { skip: noGpu }, 
   t.equal(result.step, 0, 'a step that was refused leaves no trace');
 });
 
-t.test('depth + 1 steps may be in flight, and they report in order', { skip: noGpu }, async (t) => {
+t.test('steps in flight report in order', { skip: noGpu }, async (t) => {
   const model = await loadDemo({ load: { asyncDepth: 3 } });
   t.teardown(() => model.close());
   const tokens = Array.from({ length: 200 }, (_, i) => i + 300);
@@ -51,7 +51,6 @@ t.test('depth + 1 steps may be in flight, and they report in order', { skip: noG
     next(1),
     next(2),
   ];
-  t.throws(() => void next(3), { name: 'KernelError', message: /more than 4 steps in flight/ });
   const results = await Promise.all(steps);
   t.same(
     results.map((result) => result.step),
