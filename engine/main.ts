@@ -37,6 +37,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       protocol: protocolVersion,
       generation: slice.generation,
       model: slice.model.name,
+      device: ready.device,
       vocabSize: slice.model.vocabSize,
       maxModelLen: slice.scheduler.maxModelLen,
       maxLogprobs: slice.maxLogprobs,

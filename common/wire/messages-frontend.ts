@@ -53,6 +53,8 @@ export interface EngineWelcome {
   readonly attachKey: string;
   readonly generation: number;
   readonly model: string;
+  /** What runs it, for people: "cuda (NVIDIA H100 80GB HBM3)". */
+  readonly device: string;
   readonly vocabSize: number;
   readonly maxModelLen: number;
   readonly maxLogprobs: number;

@@ -79,6 +79,7 @@ const engineToFrontend: LinkSpec<m.EngineToFrontend> = {
       attachKey: string,
       generation: u32,
       model: string,
+      device: string,
       vocabSize: u32,
       maxModelLen: u32,
       maxLogprobs: u32,

@@ -1,6 +1,6 @@
 // The part of /metrics that the engine's latest Status knows. Absent until the engine is there.
 import { Counter, Gauge, type Metric, type Registry } from 'prom-client';
-import type { EngineStatus, HistogramCounts } from '../../common/wire/messages.ts';
+import type { EngineStatus, EngineWelcome, HistogramCounts } from '../../common/wire/messages.ts';
 import type { HttpBackend } from './backend.ts';
 
 type Labels = Readonly<Record<'model_name' | 'engine', string>>;
@@ -25,6 +25,20 @@ const counters: Readonly<Record<string, readonly [string, Read]>> = {
   ],
   prompt_tokens_cached: ['Prompt tokens found in the prefix cache.', (s) => s.cachedPromptTokens],
   corrupted_requests: ['Requests whose logits were not numbers.', (s) => s.numInvalidLogits],
+};
+
+/** What is said once, as labels; null = their names alone matter. */
+const infos: Readonly<
+  Record<
+    string,
+    readonly [string, (info: EngineWelcome | null) => Readonly<Record<string, string | number>>]
+  >
+> = {
+  cache_config_info: [
+    'The KV cache.',
+    (info) => ({ block_size: info?.blockSize ?? 0, num_gpu_blocks: info?.numBlocks ?? 0 }),
+  ],
+  device_info: ['What runs the model.', (info) => ({ device: info?.device ?? '' })],
 };
 
 /** One label beside the usual ones. */
@@ -114,19 +128,19 @@ export function addEngineMetrics(
     const read = () => status()?.histograms[key] ?? null;
     registry.registerMetric(readHistogram(`vllm:${name}`, help, labels, read));
   }
-  new Gauge({
-    name: 'vllm:cache_config_info',
-    help: 'The KV cache; the value is always 1.',
-    labelNames: ['engine', 'block_size', 'num_gpu_blocks'],
-    registers,
-    collect() {
-      const info = backend()?.client.info;
-      this.reset();
-      if (info === undefined) return;
-      const { blockSize, numBlocks } = info;
-      this.set({ engine: labels.engine, block_size: blockSize, num_gpu_blocks: numBlocks }, 1);
-    },
-  });
+  for (const [name, [help, labelsOf]] of Object.entries(infos)) {
+    new Gauge({
+      name: `vllm:${name}`,
+      help: `${help} The value is always 1.`,
+      labelNames: ['engine', ...Object.keys(labelsOf(null))],
+      registers,
+      collect() {
+        const info = backend()?.client.info;
+        this.reset();
+        if (info !== undefined) this.set({ engine: labels.engine, ...labelsOf(info) }, 1);
+      },
+    });
+  }
 }
 
 /** A histogram that was counted elsewhere, in the form in which prom-client asks for one. */

@@ -171,6 +171,7 @@ export class FakeServer {
       attachKey: `key-${this.numFrontends}`,
       generation: 0,
       model: 'fake',
+      device: 'none',
       vocabSize: 100,
       maxModelLen: 64,
       maxLogprobs: 20,

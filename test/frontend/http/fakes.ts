@@ -186,6 +186,7 @@ export class FakeClient implements EngineClientLike {
     attachKey: 'k',
     generation: 0,
     model: 'test-model',
+    device: 'cpu (avx2, 2 threads)',
     vocabSize,
     maxModelLen: 512,
     maxLogprobs: 20,

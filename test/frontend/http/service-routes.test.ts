@@ -220,6 +220,7 @@ t.test('metrics', async (t) => {
     [`vllm:request_params_n_sum{${labels}}`]: 4,
     [`vllm:request_params_max_tokens_sum{${labels}}`]: 48,
     'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="100"}': 1,
+    'vllm:device_info{engine="0",device="cpu (avx2, 2 threads)"}': 1,
     'http_requests_total{method="POST",status="2xx",handler="/v1/completions"}': 2,
     'http_requests_total{method="POST",status="5xx",handler="/v1/completions"}': 1,
   };
