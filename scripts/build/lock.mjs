@@ -1,21 +1,20 @@
 // One build at a time in a folder: a lock file that holds the builder's pid. A lock whose process
-// is gone is taken over.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// is gone is taken over, by one of those who wait.
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+
+const pollMs = 100;
+/** A lock without a pid is either being written, or its process was killed before it could. */
+const emptyMs = 10_000;
 
 const sleep = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
 export async function withLock(file, action) {
   mkdirSync(dirname(file), { recursive: true });
-  for (;;) {
-    try {
-      writeFileSync(file, `${process.pid}`, { flag: 'wx' });
-      break;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-      if (isAbandoned(file)) rmSync(file, { force: true });
-      else sleep(100);
-    }
+  while (!take(file)) {
+    const owner = readOwner(file);
+    if (isAbandoned(file, owner)) removeLock(file, owner);
+    else sleep(pollMs);
   }
   try {
     return await action();
@@ -24,18 +23,47 @@ export async function withLock(file, action) {
   }
 }
 
-function isAbandoned(file) {
-  let pid;
+function take(file) {
   try {
-    pid = Number(readFileSync(file, 'utf8'));
-  } catch {
-    return false;
+    writeFileSync(file, `${process.pid}`, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (error.code === 'EEXIST') return false;
+    throw error;
   }
-  if (!pid) return false;
+}
+
+/** The pid in it; 0 for none, null where there is no lock any more. */
+function readOwner(file) {
   try {
-    process.kill(pid, 0);
+    return Number(readFileSync(file, 'utf8'));
+  } catch {
+    return null;
+  }
+}
+
+function isAbandoned(file, owner) {
+  if (owner === null) return false;
+  if (owner === 0) {
+    const stat = statSync(file, { throwIfNoEntry: false });
+    return stat !== undefined && Date.now() - stat.mtimeMs > emptyMs;
+  }
+  try {
+    process.kill(owner, 0);
     return false;
   } catch (error) {
     return error.code === 'ESRCH';
   }
+}
+
+/** Removes the lock if it still is `owner`'s: another process may have taken it over by now. */
+function removeLock(file, owner) {
+  const aside = `${file}.${process.pid}`;
+  try {
+    renameSync(file, aside);
+  } catch {
+    return;
+  }
+  if (readOwner(aside) === owner) rmSync(aside);
+  else renameSync(aside, file);
 }
