@@ -56,9 +56,9 @@ export function makeBatch(table: RowTable, columns: StepInputColumns, limits: Ba
   return { rows, numTokens, ...layTokens(rows, numTokens, limits.blockSize) };
 }
 
-/** A failed row knows fewer tokens than the engine thinks; its chunks are computed by nobody. */
+/** A row that has ended knows fewer tokens than the engine thinks; its chunks are computed by nobody. */
 function checkChunk(row: Row, index: number, start: number, count: number, isSampled: boolean) {
-  if (row.hasFailed) return;
+  if (row.hasEnded) return;
   check(count, 1, row.numTokens - start + 1, `count of row ${index}`);
   check(start, 0, row.numTokens, `start of row ${index}`);
   if (isSampled && start + count !== row.numTokens)
@@ -75,7 +75,7 @@ function layTokens(rows: readonly BatchRow[], numTokens: number, blockSize: numb
   rows.forEach(({ row, start, count, isSampled, hasPromptLogprobs }, batchIndex) => {
     for (let position = start; position < start + count; position++, token++) {
       rowOfToken[token] = batchIndex;
-      if (row.hasFailed) continue;
+      if (row.hasEnded) continue;
       tokenIds[token] = row.tokens[position]!;
       positions[token] = position;
       slotMapping[token] = slotOf(row, position, blockSize);

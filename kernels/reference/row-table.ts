@@ -10,8 +10,10 @@ export interface Row {
   numPromptTokens: number;
   /** [maxNumBlocks] block ids in position order; 0 = none. */
   readonly blockTable: Int32Array;
-  /** Its logits were not finite: later steps do nothing for it. */
-  hasFailed: boolean;
+  /** Tokens with which its request is at its end by length. */
+  maxNumTokens: number;
+  /** It was seen to end (docs/sampling.md, section 8): later steps do nothing for it. */
+  hasEnded: boolean;
   sampling: RowSampling;
 }
 
@@ -87,7 +89,8 @@ export class RowTable {
       row.numTokens = numTokens;
       row.numPromptTokens = c.newNumPromptTokens[i]!;
       row.blockTable.fill(0);
-      row.hasFailed = false;
+      row.maxNumTokens = c.newMaxNumTokens[i]!;
+      row.hasEnded = false;
       row.sampling = sampling.read(i);
     });
     tokenIds.end();
@@ -101,7 +104,8 @@ export class RowTable {
       numTokens: 0,
       numPromptTokens: 0,
       blockTable: new Int32Array(Math.ceil(maxModelLen / blockSize)),
-      hasFailed: false,
+      maxNumTokens: 0,
+      hasEnded: false,
       sampling: undefined as unknown as RowSampling,
     };
   }

@@ -3,6 +3,7 @@
 import { rowFlags, type StepOutputColumns } from '../../common/wire/step.ts';
 import type { Batch, LogitRow } from './batch.ts';
 import { RowLogprobs } from './logprobs.ts';
+import type { Row } from './row-table.ts';
 import { isFinite, sampleRow } from './sampler.ts';
 
 export class StepOutput {
@@ -17,7 +18,7 @@ export class StepOutput {
     this.batch = batch;
     this.numTop = Math.max(0, ...batch.logitRows.map((logitRow) => numLogprobs(batch, logitRow)));
     this.tokenId = new Int32Array(batch.rows.length).fill(-1);
-    this.rowFlags = Uint8Array.from(batch.rows, ({ row }) => (row.hasFailed ? rowFlags.nan : 0));
+    this.rowFlags = new Uint8Array(batch.rows.length);
     this.sampled = new Entries(this.numTop);
     this.prompt = new Entries(this.numTop);
   }
@@ -26,7 +27,7 @@ export class StepOutput {
   take(logitRow: LogitRow, logits: Float32Array): void {
     const { batchIndex, promptPosition } = logitRow;
     const { row } = this.batch.rows[batchIndex]!;
-    if (row.hasFailed) return;
+    if (row.hasEnded) return;
     if (promptPosition >= 0) {
       if (!isFinite(logits)) this.fail(batchIndex);
       else this.prompt.add(batchIndex, promptPosition, logits, row.tokens[promptPosition]!);
@@ -40,6 +41,7 @@ export class StepOutput {
     this.tokenId[batchIndex] = id;
     if (row.sampling.numLogprobs >= 0) this.sampled.add(batchIndex, -1, logits, id);
     if (row.numTokens < row.tokens.length) row.tokens[row.numTokens++] = id;
+    row.hasEnded = isAtEnd(row, id);
   }
 
   columns(): StepOutputColumns {
@@ -73,8 +75,15 @@ export class StepOutput {
 
   private fail(batchIndex: number): void {
     this.rowFlags[batchIndex] = rowFlags.nan;
-    this.batch.rows[batchIndex]!.row.hasFailed = true;
+    this.batch.rows[batchIndex]!.row.hasEnded = true;
   }
+}
+
+/** The engine's update() decides by the same rule. */
+function isAtEnd({ numTokens, numPromptTokens, maxNumTokens, tokens, sampling }: Row, id: number) {
+  const numGenerated = numTokens - numPromptTokens;
+  if (numGenerated >= sampling.minTokens && sampling.stopIds.includes(id)) return true;
+  return numTokens >= maxNumTokens || numTokens >= tokens.length;
 }
 
 function numLogprobs(batch: Batch, { batchIndex, promptPosition }: LogitRow): number {

@@ -14,6 +14,8 @@ export interface TestSampling {
   repetitionPenalty?: number;
   seed?: bigint;
   minTokens?: number;
+  /** Prompt and output; absent = no end by length. */
+  maxNumTokens?: number;
   logprobs?: number;
   promptLogprobs?: number;
   stopIds?: readonly number[];
@@ -78,7 +80,7 @@ export function pushNewRow(
   lists.newRepetitionPenalty.push(sampling.repetitionPenalty ?? 1);
   lists.newSeed.push(sampling.seed ?? 0n);
   lists.newMinTokens.push(sampling.minTokens ?? 0);
-  lists.newMaxNumTokens.push(2 ** 30);
+  lists.newMaxNumTokens.push(sampling.maxNumTokens ?? 2 ** 30);
   lists.newNumLogprobs.push(sampling.logprobs ?? -1);
   lists.newNumPromptLogprobs.push(sampling.promptLogprobs ?? -1);
   lists.newNumStopIds.push(sampling.stopIds?.length ?? 0);

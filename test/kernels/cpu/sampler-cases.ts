@@ -43,7 +43,8 @@ export function referenceRow(row: Request): Row {
     numTokens: row.tokens.length,
     numPromptTokens: row.numPromptTokens ?? row.tokens.length,
     blockTable: new Int32Array(1),
-    hasFailed: false,
+    maxNumTokens: 1 << 30,
+    hasEnded: false,
     sampling: {
       topK: p.topK,
       minTokens: p.minTokens,

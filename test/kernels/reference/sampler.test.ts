@@ -36,7 +36,8 @@ function rowOf(
     numTokens: prompt.length + generated.length,
     numPromptTokens: prompt.length,
     blockTable: new Int32Array(),
-    hasFailed: false,
+    maxNumTokens: 1 << 30,
+    hasEnded: false,
     sampling: { ...off, ...sampling },
   };
 }
