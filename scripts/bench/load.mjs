@@ -11,7 +11,8 @@ import { performance } from 'node:perf_hooks';
 export async function runLoad({ url, headers = {}, concurrency, bodies }) {
   const target = new URL(`${url.replace(/\/+$/, '').replace(/\/v1$/, '')}/v1/completions`);
   const protocol = target.protocol === 'https:' ? https : http;
-  const agent = new protocol.Agent({ keepAlive: true, maxSockets: concurrency, noDelay: true });
+  // A connection for each request: some servers close theirs after a stream.
+  const agent = new protocol.Agent({ keepAlive: false, noDelay: true });
   const results = [];
   const pending = [...bodies];
   const client = async () => {
