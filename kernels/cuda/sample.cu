@@ -113,7 +113,7 @@ struct Shape {
 Shape shape_of(int num_rows, int vocab_size) {
   const int tiles = (vocab_size + kTile - 1) / kTile;
   const bool few_rows = num_rows * kMaxCluster <= num_multiprocessors();
-  const int most_tiles = few_rows ? 1 : 16;
+  const int most_tiles = few_rows ? 1 : 24;
   Shape shape;
   for (shape.blocks = 1; shape.blocks < kMaxCluster && tiles > shape.blocks * most_tiles;) {
     shape.blocks *= 2;

@@ -14,6 +14,7 @@ constexpr int kMaxTiles = 55;  // of a block: 220 KiB
 constexpr int kMaxWarps = 16;
 constexpr int kBins = 512;
 constexpr int kMaxListed = 256;
+constexpr int kMaxBiases = 512;
 constexpr float kGreedyBelow = 1e-5f;
 
 using Word = unsigned long long;
@@ -27,8 +28,9 @@ struct Shared {
   /** What the blocks tell each other, by rank; two turns, so that one may be read yet. */
   Word told[2][kMaxCluster];
   Word warps[kMaxWarps];
-  /** Of a selection. */
+  /** Entries of `list`, or of `biases`; more than there is room for if they were not listed. */
   int num_listed;
+  /** Of a selection. */
   uint32_t chosen; /* bin, or key */
   Word above_chosen;
   /** Of the draw: key of the best value so far. */
@@ -37,6 +39,10 @@ struct Shared {
   uint32_t num_greater;
   union alignas(8) {
     uint32_t bins[kBins][2]; /* 64-bit weights of a selection, low half first */
+    struct {
+      int32_t ids[kMaxBiases];
+      float values[kMaxBiases];
+    } biases;
     struct {
       Word weights[kMaxListed];
       float all[kMaxListed];

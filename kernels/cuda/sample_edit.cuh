@@ -97,14 +97,42 @@ __device__ inline void mark(const Row& row, const int32_t* history) {
   }
 }
 
-__device__ __noinline__ float edited(float x, int id, uint32_t word, const VtCudaRowParams& p) {
-  if ((word & kMasked) != 0 || (p.num_allowed_ids > 0 && (word & kAllowed) == 0)) return -INFINITY;
-  float z = x;
-  if ((word & kBiased) != 0) {
-    for (int i = 0; i < p.num_biases; i++) {
-      if (p.bias_ids[i] == id) z = __fadd_rn(z, fminf(100.0f, fmaxf(-100.0f, p.biases[i])));
+/** The biases of this block's ids, in their order, to Shared::biases. The first warp. */
+__device__ inline void list_biases(const Row& row) {
+  Shared& shared = *row.shared;
+  const VtCudaRowParams& p = shared.params;
+  const int lane = threadIdx.x;
+  int listed = 0;
+  for (int base = 0; base < p.num_biases; base += 32) {
+    const int i = base + lane;
+    const int id = i < p.num_biases ? p.bias_ids[i] : -1;
+    const bool here = id >= row.begin && id < row.begin + row.count;
+    const uint32_t found = __ballot_sync(~0u, here);
+    const int at = listed + __popc(found & ((1u << lane) - 1));
+    if (here && at < kMaxBiases) {
+      shared.biases.ids[at] = id;
+      shared.biases.values[at] = p.biases[i];
     }
+    listed += __popc(found);
   }
+  if (lane == 0) shared.num_listed = listed;
+}
+
+__device__ __noinline__ float biased(float z, int id, const Shared& shared) {
+  const bool listed = shared.num_listed <= kMaxBiases;
+  const int n = listed ? shared.num_listed : shared.params.num_biases;
+  const int32_t* ids = listed ? shared.biases.ids : shared.params.bias_ids;
+  const float* values = listed ? shared.biases.values : shared.params.biases;
+  for (int i = 0; i < n; i++) {
+    if (ids[i] == id) z = __fadd_rn(z, fminf(100.0f, fmaxf(-100.0f, values[i])));
+  }
+  return z;
+}
+
+__device__ __noinline__ float edited(float x, int id, uint32_t word, const Shared& shared) {
+  const VtCudaRowParams& p = shared.params;
+  if ((word & kMasked) != 0 || (p.num_allowed_ids > 0 && (word & kAllowed) == 0)) return -INFINITY;
+  float z = (word & kBiased) != 0 ? biased(x, id, shared) : x;
   const uint32_t count = word & kCount;
   if (p.repetition_penalty != 1.0f && ((word & kInPrompt) != 0 || count != 0)) {
     z = z > 0.0f ? __fdiv_rn(z, p.repetition_penalty) : __fmul_rn(z, p.repetition_penalty);
@@ -128,9 +156,11 @@ __device__ inline Word scan_edited(Row& row, const int32_t* history) {
   }
   cluster_sync();
   mark(row, history);
+  if (threadIdx.x < 32) list_biases(row);
   cluster_sync();
-  const VtCudaRowParams& p = row.shared->params;
-  const uint32_t all = p.num_allowed_ids > 0 ? kMasked : 0;  // ids without a mark are edited too
+  const Shared& shared = *row.shared;
+  // With allowed ids, ids without a mark change too.
+  const uint32_t all = shared.params.num_allowed_ids > 0 ? kMasked : 0;
   float4* groups = reinterpret_cast<float4*>(row.z);
   Scan scan;
 #pragma unroll 2
@@ -140,8 +170,8 @@ __device__ inline Word scan_edited(Row& row, const int32_t* history) {
     const uint4 word = words[i];
     if ((word.x | word.y | word.z | word.w | all) != 0) {
       const int id = row.begin + 4 * i;
-      x = make_float4(edited(x.x, id, word.x, p), edited(x.y, id + 1, word.y, p),
-                      edited(x.z, id + 2, word.z, p), edited(x.w, id + 3, word.w, p));
+      x = make_float4(edited(x.x, id, word.x, shared), edited(x.y, id + 1, word.y, shared),
+                      edited(x.z, id + 2, word.z, shared), edited(x.w, id + 3, word.w, shared));
     }
     groups[i] = x;
     scan.add(x, i);

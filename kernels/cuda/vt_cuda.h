@@ -222,8 +222,8 @@ VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* st
 
 /**
  * How a row of the row table samples: the columns of StepInput, one struct a row, in device memory.
- * Lists may lie in device or in mapped host memory. Only a row that has one reads it: once a step,
- * biases as often as there are biased ids. Ids outside the vocabulary are ignored.
+ * Lists may lie in device or in mapped host memory. Only a row that has one reads it, at most a few
+ * times a step. Ids outside the vocabulary are ignored.
  */
 typedef struct {
   uint64_t seed;

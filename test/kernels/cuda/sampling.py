@@ -71,8 +71,8 @@ def left_after_truncation(z, row):
 
 
 def sample(logits, row, history):
-    """(id, margin): -1 = cannot be sampled; the margin to the second best, below which two backends
-    may differ."""
+    """(id, margin): -1 = cannot be sampled; the margin to the second best. Below 1e-4, unless it is
+    0, two backends may differ."""
     if not is_fit(logits):
         return -1, 1.0
     z = edit(logits, row, history)
