@@ -1,6 +1,6 @@
 // From flags to the configuration: built once, frozen. What it says of the model is read from the
 // model's folder here, so that a bad model ends the start before anything is spawned.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { ModelConfig, ProcessSlice, WorkerSlice } from '../../common/config.ts';
 import type { CudaAnswer } from '../../common/cuda-device.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
@@ -119,6 +119,7 @@ function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
     ['--ssl-certfile', sslCertfile],
   ] as const)
     if (file !== null && !existsSync(file)) throw badFlag(`${name}: ${file} does not exist`);
+  if (sslKeyfile !== null && sslCertfile !== null) checkTls(sslKeyfile, sslCertfile);
   if (uds !== null && host !== null) throw badFlag('--uds and --host exclude each other');
   if (headless && frontendAddress === null)
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
@@ -130,6 +131,17 @@ function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
     );
   if (device !== 'reference' && blockSize % 16 !== 0)
     throw badFlag(`--block-size: ${blockSize} is not a multiple of 16`);
+}
+
+/** A key that is none, or of another certificate, would only be found out by the frontend. */
+function checkTls(keyfile: string, certfile: string): void {
+  // Only servers with TLS pay for it.
+  const { createSecureContext } = process.getBuiltinModule('node:tls');
+  try {
+    createSecureContext({ key: readFileSync(keyfile), cert: readFileSync(certfile) });
+  } catch (error) {
+    throw badFlag(`--ssl-keyfile and --ssl-certfile: ${(error as Error).message}`);
+  }
 }
 
 /** Says what an operator should know before the server is ready. */

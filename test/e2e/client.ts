@@ -44,6 +44,25 @@ export async function servesAgain(t: Test, server: Server, body: object): Promis
   t.equal(status, 200, 'the next request is served');
 }
 
+/** Value of a sample of /metrics, by its name without "vllm:" and, where it matters, its labels. */
+export async function metric(server: Server, name: string): Promise<number> {
+  const { body } = await get(server, '/metrics');
+  const line = String(body)
+    .split('\n')
+    .find((text) => text.startsWith(`vllm:${name}{`) || text.startsWith(`vllm:${name} `));
+  return Number(line?.slice(line.lastIndexOf(' ')));
+}
+
+/** Asks until it has the value, for a while; returns what it has then. */
+export async function metricBecomes(server: Server, name: string, wanted: number): Promise<number> {
+  let value = NaN;
+  for (let i = 0; value !== wanted && i < 600; i++) {
+    value = await metric(server, name);
+    if (value !== wanted) await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return value;
+}
+
 export interface Choice {
   readonly text: string;
   readonly finish_reason: string | null;

@@ -2,25 +2,10 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import t from 'tap';
-import { CompletionStream, get, post } from './client.ts';
-import { limitMs, startServer, type Server } from './server.ts';
+import { CompletionStream, metricBecomes, post } from './client.ts';
+import { limitMs, startServer } from './server.ts';
 
 t.setTimeout(10 * limitMs);
-
-/** Value of a gauge of /metrics. */
-async function gauge(server: Server, name: string): Promise<number> {
-  const { body } = await get(server, '/metrics');
-  return Number(new RegExp(`^vllm:${name}\\{.*\\} (\\S+)$`, 'm').exec(String(body))?.[1]);
-}
-
-async function becomes(server: Server, name: string, wanted: number): Promise<number> {
-  let value = NaN;
-  for (let i = 0; value !== wanted && i < 600; i++) {
-    value = await gauge(server, name);
-    if (value !== wanted) await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  return value;
-}
 
 t.test('64 streams at once each say what they say alone', async (t) => {
   const server = await startServer(t);
@@ -39,7 +24,7 @@ t.test('64 streams at once each say what they say alone', async (t) => {
   };
   const together = await Promise.all(bodies.map(run));
   for (const i of [0, 1, 31, 63]) t.same(await run(bodies[i]!), together[i]);
-  t.equal(await becomes(server, 'num_requests_running', 0), 0);
+  t.equal(await metricBecomes(server, 'num_requests_running', 0), 0);
 });
 
 t.test('clients that leave take their requests with them', async (t) => {
@@ -56,12 +41,12 @@ t.test('clients that leave take their requests with them', async (t) => {
     body: JSON.stringify(long),
     signal: whole.signal,
   }).catch(() => 'gone');
-  t.equal(await becomes(server, 'num_requests_running', 17), 17);
+  t.equal(await metricBecomes(server, 'num_requests_running', 17), 17);
   for (const stream of streams) stream.destroy();
   whole.abort();
   t.equal(await unstreamed, 'gone');
-  t.equal(await becomes(server, 'num_requests_running', 0), 0);
-  t.equal(await becomes(server, 'kv_cache_usage_perc', 0), 0, 'every block came back');
+  t.equal(await metricBecomes(server, 'num_requests_running', 0), 0);
+  t.equal(await metricBecomes(server, 'kv_cache_usage_perc', 0), 0, 'every block came back');
 });
 
 t.test('1,000 idle connections do not keep the next request waiting', async (t) => {
