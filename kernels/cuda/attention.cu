@@ -35,7 +35,21 @@ __device__ int exclusive_sum(int value, int* shared, int& total) {
   return before + sum - value;
 }
 
-__global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAttention args) {
+/** Where the first key lies that a row's queries see, a multiple of kTileKeys. */
+__device__ __forceinline__ int first_key(const VtCudaPlanAttention& args, int seq_len,
+                                         int num_queries) {
+  if (args.window <= 0) return 0;
+  return max(0, seq_len - num_queries - args.window + 1) / kTileKeys * kTileKeys;
+}
+
+/** Whether a row goes through the decode kernel. */
+__device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group) {
+  return seq_len > 0 && num_queries > 0 && num_queries * group <= 16;
+}
+
+/** `blocks`: of the decode kernel, at most. */
+__global__ void __launch_bounds__(kThreads)
+    plan_attention(const VtCudaPlanAttention args, int blocks) {
   __shared__ int shared[kThreads / 32];
   const int group = args.num_heads / args.num_kv_heads;
   const int tile_queries = 64 / group;
@@ -43,6 +57,18 @@ __global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAtten
   AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
   start_next();
   wait_for_previous();
+  // A row that is at most half of a block's share stays in one work: no parts, no merge.
+  int keys = 0;
+  for (int row = threadIdx.x; row < args.num_seqs; row += kThreads) {
+    const int num_queries = args.query_start[row + 1] - args.query_start[row];
+    const int seq_len = args.seq_lens[row];
+    if (!decodes(seq_len, num_queries, group)) continue;
+    keys += seq_len - first_key(args, seq_len, num_queries);
+  }
+  int all_keys;
+  exclusive_sum(keys, shared, all_keys);
+  const int most_whole = static_cast<int>(
+      min(static_cast<int64_t>(all_keys) * args.num_kv_heads / (2 * blocks), int64_t{1} << 30));
   int decode_base = 0;
   int prefill_base = 0;
   for (int row0 = 0; row0 < args.num_seqs; row0 += kThreads) {
@@ -56,15 +82,14 @@ __global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAtten
       work.num_queries = args.query_start[row + 1] - work.query_start;
       work.seq_len = args.seq_lens[row];
       if (args.row_of != nullptr) work.row = args.row_of[row];
-      if (args.window > 0) {
-        key_begin =
-            max(0, work.seq_len - work.num_queries - args.window + 1) / kTileKeys * kTileKeys;
-      }
-      if (work.num_queries <= 0 || work.seq_len <= 0) {
-        // nothing in this step
-      } else if (work.num_queries * group <= 16) {
-        for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;
-      } else {
+      key_begin = first_key(args, work.seq_len, work.num_queries);
+      if (decodes(work.seq_len, work.num_queries, group)) {
+        if (work.seq_len - key_begin <= most_whole) {
+          decode_works = 1;
+        } else {
+          for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;
+        }
+      } else if (work.seq_len > 0 && work.num_queries > 0) {
         prefill_works = (work.num_queries + tile_queries - 1) / tile_queries;
       }
     }
@@ -77,7 +102,7 @@ __global__ void __launch_bounds__(kThreads) plan_attention(const VtCudaPlanAtten
     int key = key_begin;
     for (int i = 0; i < decode_works && decode_at + i < args.max_work; i++) {
       work.key_begin = key;
-      work.key_end = min(chunk_end(key), work.seq_len);
+      work.key_end = decode_works == 1 ? work.seq_len : min(chunk_end(key), work.seq_len);
       key = work.key_end;
       decode[decode_at + i] = work;
     }
@@ -108,7 +133,7 @@ extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* str
       "planAttention: %d heads over %d KV heads: at most 16 may share one", a.num_heads,
       a.num_kv_heads);
   return vt::launch("planAttention", vt::plan_attention, dim3(1), dim3(vt::kThreads), 0, a.flags,
-                    stream, a);
+                    stream, a, 2 * vt::num_multiprocessors());
 }
 
 extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {

@@ -25,7 +25,7 @@ constexpr float kLog2E = 1.4426950408889634f;
 /** A part of a step's attention, as vt_cuda_plan_attention writes it; times num_kv_heads. */
 struct alignas(16) AttentionWork {
   int row;
-  int key_begin;  // decode: its keys, a part of one chunk; prefill: unused
+  int key_begin;  // decode: its keys, of one chunk, or of all; prefill: unused
   int first;      // decode: index of the row's first work; prefill: first query of the tile
   int count;      // decode: how many works the row has
   int seq_len;

@@ -1,19 +1,20 @@
 // attention for rows with few queries: decode, and drafts to verify.
 //
-// What it computes: see attention.cuh. A work is (row, chunk) of one KV head: all queries of the
-// row times the heads that share the KV head are the 16 rows of one m16 tile (num_queries * group
-// <= 16).
+// What it computes: see attention.cuh. A work is a chunk of a row, or all chunks of it where there
+// are rows enough, of one KV head: all queries of the row times the heads that share the KV head
+// are the 16 rows of one m16 tile (num_queries * group <= 16).
 //
 // Launch: two persistent blocks a multiprocessor walk the work list; its length is read on the
 // device, so one graph serves every length. Four copier warps fill a ring of 64-key tiles (four of
 // K, then four of V for each 256 keys) as far ahead as it reaches, across works: they never wait
 // for arithmetic, only for a free tile. Four other warps fold: warp w scores tile w, the maxima are
 // exchanged, then each multiplies all weights with its quarter of head_dim, tile by tile in the
-// order of the online softmax. A row of one chunk writes its output; the parts of others are merged
-// ascending: where there is little work by the last block to finish a chunk of the row, which saves
-// a launch; where there is much by a kernel of their own, because under a stream of keys the
-// merge's reads take microseconds each, and a block that falls behind finishes last in the next row
-// too, and merges that as well (measured: 551 us instead of 380 at batch 64, context 4096).
+// order of the online softmax. A row of one work merges its chunks in registers and writes its
+// output; the parts of others are merged ascending: where there is little work by the last block to
+// finish a chunk of the row, which saves a launch; where there is much by a kernel of their own,
+// because under a stream of keys the merge's reads take microseconds each, and a block that falls
+// behind finishes last in the next row too, and merges that as well (measured: 551 us instead of
+// 380 at batch 64, context 4096).
 #include "attention_decode.cuh"
 
 namespace vt {
@@ -53,7 +54,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
   // Lane t < 4 reads the block of the warp's keys of tile t.
   const auto read_block = [&](const Group& g) {
     const int key = g.key + lane * kTileKeys + warp * 16;
-    if (g.item >= walk.num_items || lane >= 4 || key >= g.work.key_end) return 0;
+    if (g.item >= walk.num_items || lane >= 4 || key >= walk.end(g)) return 0;
     return __ldcg(args.block_tables + static_cast<int64_t>(g.work.row) * args.max_num_blocks +
                   (key >> block_shift));
   };
@@ -68,7 +69,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
 #pragma unroll 1
       for (int t = 0; t < min(L::kTiles, 8); t++) {
         const int key = current.key + t % 4 * kTileKeys + warp * 16;
-        const int end = min(key + 16, current.work.key_end);
+        const int end = min(key + 16, walk.end(current));
         if (key >= end || end > old_keys) continue;
         copy_keys<T, kDim>(args, base + L::kRing + t * L::kTileBytes, warp * 16,
                            __shfl_sync(~0u, blocks, t % 4), key & offset_mask, t / 4,
@@ -85,6 +86,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
     walk.advance(next);
     const int next_blocks = read_block(next);
     const int kv_head = current.item % args.num_kv_heads;
+    const int key_end = walk.end(current);
 #pragma unroll 1
     for (int of_v = 0; of_v < 2; of_v++) {
 #pragma unroll 1
@@ -92,11 +94,10 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
         const int block = __shfl_sync(~0u, blocks, t);
         barrier_wait(base + (L::kTiles + tile) * 8, parity);
         const int key0 = current.key + t * kTileKeys;
-        if (key0 < current.work.key_end && (fetched >> (of_v * 4 + t) & 1) == 0) {
+        if (key0 < key_end && (fetched >> (of_v * 4 + t) & 1) == 0) {
           const int key = key0 + warp * 16;
           copy_keys<T, kDim>(args, base + L::kRing + tile * L::kTileBytes, warp * 16, block,
-                             key & offset_mask, of_v, kv_head, current.work.key_end - key, lane,
-                             policy);
+                             key & offset_mask, of_v, kv_head, key_end - key, lane, policy);
         }
         if (of_v == 0 && t == 0) {
           // Row r of the m16 tile is head r % group of query r / group.
@@ -145,8 +146,6 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
   const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
   if (!early) wait_for_previous();
   const Walk walk = {args, __ldcg(args.work_counts) * args.num_kv_heads};
-  // The first block stays whatever it has to do: a kernel must not end before the one in front.
-  if (early && blockIdx.x > 0 && blockIdx.x >= walk.num_items) return;
   if (warp >= kFolders / 32) {
     copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane, early);
     return;
@@ -159,6 +158,10 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
   float m[2] = {-INFINITY, -INFINITY};
   float l[2] = {0.0f, 0.0f};
   float o[kDimTiles][4] = {};
+  // Of the chunks before, where a work has several.
+  float total_m[2] = {-INFINITY, -INFINITY};
+  float total_l[2] = {0.0f, 0.0f};
+  float total[kDimTiles][4] = {};
   Group current;
   current.item = blockIdx.x;
   walk.begin(current);
@@ -169,7 +172,8 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
     Group next = current;
     walk.advance(next);
     const AttentionWork& work = current.work;
-    const int tiles = min(4, (work.key_end - current.key + kTileKeys - 1) / kTileKeys);
+    const int key_end = walk.end(current);
+    const int tiles = (key_end - current.key + kTileKeys - 1) / kTileKeys;
     const int rows = work.num_queries * group;
     int position[2];
 #pragma unroll
@@ -275,6 +279,40 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
     parity = ring_parity(8);
     tile = ring_tile(8);
 
+    if (chunk_end(work.key_begin) < work.key_end &&
+        (walk.ends_item(current) || chunk_end(current.key) == key_end)) {
+      // A chunk of several ends.
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const Merge merge = merge_sums(total_m[h], total_l[h], m[h], l[h], c);
+#pragma unroll
+        for (int d = 0; d < kDimTiles; d++) {
+#pragma unroll
+          for (int e = h * 2; e < h * 2 + 2; e++) {
+            total[d][e] = merge_value(total[d][e], o[d][e], merge);
+            o[d][e] = 0.0f;
+          }
+        }
+        m[h] = -INFINITY;
+        l[h] = 0.0f;
+      }
+      if (walk.ends_item(current)) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          l[h] = total_l[h];
+          total_m[h] = -INFINITY;
+          total_l[h] = 0.0f;
+        }
+#pragma unroll
+        for (int d = 0; d < kDimTiles; d++) {
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            o[d][e] = total[d][e];
+            total[d][e] = 0.0f;
+          }
+        }
+      }
+    }
     if (walk.ends_item(current)) {
       const int kv_head = current.item % args.num_kv_heads;
       float* part =

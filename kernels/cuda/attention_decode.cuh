@@ -14,7 +14,7 @@ constexpr int kFolders = 128;
 /** Merges the parts of rows with several, after the decode kernel. */
 int attention_merge_by_shape(const VtCudaAttention& args, void* stream);
 
-/** 256 keys of a work. */
+/** Keys of a work between two multiples of 256. */
 struct Group {
   int item;  // work * num_kv_heads + KV head
   int key;
@@ -36,8 +36,12 @@ struct Walk {
     g.key = g.work.key_begin;
   }
 
+  __device__ __forceinline__ int end(const Group& g) const {
+    return min((g.key / kGroupKeys + 1) * kGroupKeys, g.work.key_end);
+  }
+
   __device__ __forceinline__ bool ends_item(const Group& g) const {
-    return g.key + kGroupKeys >= g.work.key_end;
+    return end(g) == g.work.key_end;
   }
 
   __device__ __forceinline__ void advance(Group& g) const {
@@ -46,7 +50,7 @@ struct Walk {
       g.item += gridDim.x;
       begin(g);
     } else {
-      g.key += kGroupKeys;
+      g.key = end(g);
     }
   }
 };

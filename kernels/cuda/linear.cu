@@ -46,7 +46,8 @@ int check_fusion(const VtCudaLinear& a) {
 }  // namespace
 
 extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
-  return check(*args) == 0 && check_fusion(*args) == 0 ? 1 : 0;
+  if (check(*args) != 0 || check_fusion(*args) != 0) return 0;
+  return args->norm_weight == nullptr || args->m <= vt::kNormRows ? 1 : 0;
 }
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {

@@ -11,7 +11,7 @@ constexpr int kLimitShared = 112 * 1024;
 constexpr int kLimitAlone = 216 * 1024;
 
 /** Bytes of weights that a block has under way until its x is there. */
-constexpr int kBytesAhead = 24 * 1024;
+constexpr int kBytesAhead = 16 * 1024;
 
 /** How a call is cut: never changes the result. */
 struct SkinnyPlan {
@@ -34,15 +34,15 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   // Half of a multiprocessor's shared memory, so that the next kernel fits beside; all of it where
   // x has many rows.
   plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : args.m <= 32 ? kLimitShared : kLimitAlone;
-  // Of more than 8 rows each multiprocessor fetches so much that it rather begins with a part.
+  // Of more than 2 rows each multiprocessor fetches so much that it rather begins with a part.
   plan.holds_x =
-      args.norm_weight != nullptr || (args.m <= 8 && args.tuning >= 0 && held_bytes <= kHeldLimit);
+      args.norm_weight != nullptr || (args.m <= 2 && args.tuning >= 0 && held_bytes <= kHeldLimit);
   // Wide units where an epilogue needs them, or, for few rows, where they come out even.
   const int multiprocessors = num_multiprocessors();
   const int runs = (args.n + 7) / 8;
   const int runs_each = (runs + multiprocessors - 1) / multiprocessors;
-  const bool even = (runs_each % 2 == 0 && runs_each > 2) || runs_each > 8;
-  plan.wide = args.epilogue != VT_CUDA_PLAIN || (args.m <= 8 && even);
+  const bool even = runs_each % 2 == 0 || runs_each > 8;
+  plan.wide = args.epilogue != VT_CUDA_PLAIN || (args.m <= 2 && even);
   if (tuned_tiles != 0) plan.wide = tuned_tiles == 2;
   const int unit_rows = plan.wide ? 16 : 8;
   plan.warps = args.tuning & 15;

@@ -14,6 +14,8 @@ constexpr int kMaxNormColumns = 4096;
 /** Shared memory that x may take: two blocks are to fit on a multiprocessor. */
 constexpr int kHeldLimit = 66 * 1024;
 /** Rows one warp has under way. */
+constexpr int kRowsUnderWay = 4;
+/** Rows up to which a norm in front is faster than a kernel of its own. */
 constexpr int kNormRows = 4;
 
 /** Where x lies: rows of `stride` bytes, zeros from `columns` to `padded`. */
@@ -28,7 +30,7 @@ inline int held_stride(int k, int columns) {
   return (k + columns - 1) / columns * columns * 2 + 16;
 }
 
-/** Rows of x of which a norm is built. */
+/** Rows of x of which a norm is built; it pays up to kNormRows. */
 inline int max_norm_rows(int k) {
   if (k > kMaxNormColumns) return 0;
   const int rows = kHeldLimit / held_stride(k, 256);
@@ -90,10 +92,10 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
   const int row_step = kNormWarps * 32 / tree;
   const int thread = threadIdx.x % tree;  // of the tree
   // Every thread reads and writes the same pieces of its rows throughout: barriers are for sums.
-  for (int m0 = first_row; m0 < args.m; m0 += kNormRows * row_step) {
-    uint4 raw[kNormRows][2];
+  for (int m0 = first_row; m0 < args.m; m0 += kRowsUnderWay * row_step) {
+    uint4 raw[kRowsUnderWay][2];
 #pragma unroll
-    for (int r = 0; r < kNormRows; r++) {
+    for (int r = 0; r < kRowsUnderWay; r++) {
       const int m = m0 + r * row_step;
 #pragma unroll
       for (int p = 0; p < 2; p++) {
@@ -104,9 +106,9 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
                            i);
       }
     }
-    float sum[kNormRows] = {};
+    float sum[kRowsUnderWay] = {};
 #pragma unroll
-    for (int r = 0; r < kNormRows; r++) {
+    for (int r = 0; r < kRowsUnderWay; r++) {
       const int m = m0 + r * row_step;
 #pragma unroll
       for (int p = 0; p < 2; p++) {
@@ -119,7 +121,7 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
       }
     }
 #pragma unroll
-    for (int r = 0; r < kNormRows; r++) {
+    for (int r = 0; r < kRowsUnderWay; r++) {
       const int m = m0 + r * row_step;
       if (m >= args.m) break;
       sum[r] = warp_sum(sum[r]);

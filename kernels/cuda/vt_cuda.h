@@ -137,7 +137,7 @@ enum VtCudaEpilogue {
  * out[m][n] = round(sum_k x[m][k] * weight[n][k] (+ bias[n]) (+ residual[m][n])), the sum in one
  * f32 chain, k ascending by 16, whatever m. Strides in elements; k a multiple of 16, rows 16-byte
  * aligned. A prologue or epilogue never changes bits: each equals its op launched alone. Which are
- * built for which sizes vt_cuda_linear_fuses says; vt_cuda_linear refuses the others.
+ * worth it for which sizes vt_cuda_linear_fuses says; vt_cuda_linear refuses what is not built.
  */
 typedef struct {
   void* out;            /* [m][n] dtype or f32 */
@@ -169,8 +169,9 @@ typedef struct {
 } VtCudaLinear;
 VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
 /**
- * 1 if one launch does all that `args` asks for, else 0: launch the ops one by one. Reads sizes,
- * dtypes, epilogue, and which of the pointers are null; follows none.
+ * 1 if one launch does all that `args` asks for, and not slower than several, else 0: ask for less,
+ * or launch the ops one by one. Reads sizes, dtypes, epilogue, and which of the pointers are null;
+ * follows none.
  */
 VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
 

@@ -114,3 +114,14 @@ def check(vt: VtCuda, report):
     worst = max(((g.double() - w).norm() / w.norm()).item() for g, w in zip(whole, wants))
     last = case.run(vt, [(0, 12344, 12345), (1, 8999, 9000)])
     report("attention long", worst, 6e-3, all(torch.equal(a, b[-1:]) for a, b in zip(last, whole)))
+    # Enough rows that most stay in one work, windows that begin inside a chunk, and long rows.
+    for kv_heads, dim, window in ((8, 64, 0), (8, 128, 0), (8, 64, 700)):
+        lens = [(r * 37) % 1000 + 1 for r in range(200)] + [3000, 9000]
+        case = Case(lens, None, 16, kv_heads, dim, torch.bfloat16, window=window)
+        batch = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)])
+        some = list(range(0, 200, 9)) + [200, 201]
+        alone = [case.run(vt, [(r, lens[r] - 1, lens[r])])[0] for r in some]
+        wants = [case.expected(r, lens[r] - 1, lens[r]) for r in some]
+        worst = max(((g.double() - w).norm() / w.norm()).item() for g, w in zip(alone, wants))
+        report(f"attention of 202 rows x{dim} window {window}", worst, 6e-3,
+               all(torch.equal(batch[r], a) for r, a in zip(some, alone)))
