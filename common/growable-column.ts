@@ -1,9 +1,9 @@
 // A typed array that grows by doubling and is emptied without giving its memory back: what a
 // message's columns are built in, and what waits for being sent.
 
-type Growable = Uint8Array | Int32Array | Uint32Array | Float32Array;
+export type NumberArray = Uint8Array | Int32Array | Uint32Array | Float32Array | Float64Array;
 
-export class GrowableColumn<T extends Growable> {
+export class GrowableColumn<T extends NumberArray> {
   private data: T;
   private count = 0;
   private readonly make: new (length: number) => T;
@@ -22,12 +22,18 @@ export class GrowableColumn<T extends Growable> {
     this.data[this.count++] = value;
   }
 
+  /** In place of the element that came last. */
+  setLast(value: number): void {
+    this.data[this.count - 1] = value;
+  }
+
   /** Appends source[from .. to). */
-  append(source: ArrayLike<number>, from: number, to: number): void {
+  append(source: ArrayLike<number>, from = 0, to = source.length): void {
     const n = to - from;
     if (this.count + n > this.data.length) this.reserve(n);
     const { data, count } = this;
-    for (let i = 0; i < n; i++) data[count + i] = source[from + i]!;
+    if (n === source.length) data.set(source, count);
+    else for (let i = 0; i < n; i++) data[count + i] = source[from + i]!;
     this.count += n;
   }
 

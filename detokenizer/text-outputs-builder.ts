@@ -1,46 +1,16 @@
 // Gathers the rows of one TextOutputs message. Its columns keep their memory from one message to
 // the next; encoding copies them out.
 import type { ErrorInfo } from '../common/errors.ts';
-import { GrowableColumn } from '../common/growable-column.ts';
+import type { GrowableColumn } from '../common/growable-column.ts';
 import type { TokenBytes } from '../common/text/token-bytes.ts';
-import type { TextOutputs } from '../common/wire/messages.ts';
+import { clearColumns, makeGrowing, viewColumns } from '../common/wire/growing-columns.ts';
+import { textOutputsColumns, type TextOutputs } from '../common/wire/messages.ts';
 import type { LogprobColumns } from './logprob-columns.ts';
 import type { RequestText } from './request-text.ts';
 
-const u8 = () => new GrowableColumn(Uint8Array);
-const i32 = () => new GrowableColumn(Int32Array);
-const u32 = () => new GrowableColumn(Uint32Array);
-const f32 = () => new GrowableColumn(Float32Array);
-
 export class TextOutputsBuilder {
   private readonly table: TokenBytes;
-  private readonly columns = {
-    requestId: u32(),
-    textStart: u32(),
-    text: u8(),
-    tokenStart: u32(),
-    tokenIds: i32(),
-    finishReason: u8(),
-    stopTokenId: i32(),
-    stopStringIndex: i32(),
-    numPromptTokens: i32(),
-    numCachedTokens: i32(),
-    numOutputTokens: i32(),
-    logprobCount: u8(),
-    logprobIds: i32(),
-    logprobs: f32(),
-    logprobRanks: i32(),
-    logprobTextStart: u32(),
-    logprobText: u8(),
-    promptLogprobRow: u32(),
-    promptLogprobPosition: i32(),
-    promptLogprobCount: u8(),
-    promptLogprobIds: i32(),
-    promptLogprobs: f32(),
-    promptLogprobRanks: i32(),
-    promptLogprobTextStart: u32(),
-    promptLogprobText: u8(),
-  };
+  private readonly columns = makeGrowing(textOutputsColumns);
   private errors: { row: number; error: ErrorInfo }[] = [];
 
   constructor(table: TokenBytes) {
@@ -90,14 +60,17 @@ export class TextOutputsBuilder {
     c.tokenStart.push(c.tokenIds.length);
     c.logprobTextStart.push(c.logprobText.length);
     c.promptLogprobTextStart.push(c.promptLogprobText.length);
-    const columns = Object.fromEntries(
-      Object.entries(c).map(([name, column]) => [name, column.view()]),
-    ) as unknown as TextOutputs['columns'];
-    return { kind: 'textOutputs', step, generation, errors: this.errors, columns };
+    return {
+      kind: 'textOutputs',
+      step,
+      generation,
+      errors: this.errors,
+      columns: viewColumns(c),
+    };
   }
 
   reset(): void {
-    for (const column of Object.values(this.columns)) column.clear();
+    clearColumns(this.columns);
     this.errors = [];
   }
 
@@ -110,7 +83,7 @@ export class TextOutputsBuilder {
     for (let i = 0; i < ids.length; i++) {
       const id = ids.at(i);
       starts.push(text.length);
-      if (id >= 0 && id < vocabSize) text.append(bytes, start[id]!, start[id + 1]!);
+      if (id >= 0 && id < vocabSize) text.append(bytes, start[id], start[id + 1]);
     }
   }
 }

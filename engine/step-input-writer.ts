@@ -2,7 +2,7 @@
 // are new, and the scheduled rows. Reused step after step.
 import type { StepInput } from '../common/wire/messages.ts';
 import { stepInputColumns } from '../common/wire/step.ts';
-import { clearColumns, makeGrowing, viewColumns } from './growing-columns.ts';
+import { clearColumns, makeGrowing, viewColumns } from '../common/wire/growing-columns.ts';
 import type { Request } from './request.ts';
 
 /** Below this a temperature means greedy; between this and minTemperature it is raised. */

@@ -8,8 +8,8 @@ import {
   type NewTextRequest,
   type TokenOutputs,
 } from '../common/wire/messages.ts';
+import { clearColumns, makeGrowing, viewColumns } from '../common/wire/growing-columns.ts';
 import type { StepOutputColumns } from '../common/wire/step.ts';
-import { clearColumns, makeGrowing, viewColumns } from './growing-columns.ts';
 import type { Request } from './request.ts';
 
 /** Ids of the prompt's end that the detokenizer gets as context for the first token. */
@@ -38,8 +38,7 @@ export class TokenOutputsBuilder {
   /** A row with one new token. */
   token(request: Request, id: number, finishReason: FinishReason, stopTokenId: number): void {
     this.row(request, finishReason);
-    this.columns.stopTokenId.length--;
-    this.columns.stopTokenId.push(stopTokenId);
+    this.columns.stopTokenId.setLast(stopTokenId);
     this.columns.tokenIds.push(id);
     this.columns.logprobCount.push(0);
   }
@@ -47,8 +46,7 @@ export class TokenOutputsBuilder {
   /** Logprobs of the token just added: entry `at` of the step's, `num` alternatives of `numTop`. */
   logprobs(output: StepOutputColumns, id: number, at: number, num: number, numTop: number): void {
     const c = this.columns;
-    c.logprobCount.length--;
-    c.logprobCount.push(num + 1);
+    c.logprobCount.setLast(num + 1);
     c.logprobIds.push(id);
     c.logprobs.push(output.logprob[at]!);
     c.logprobRanks.push(output.logprobRank[at]!);

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { clearColumns, makeGrowing, viewColumns } from '../../engine/growing-columns.ts';
+import { clearColumns, makeGrowing, viewColumns } from '../../../common/wire/growing-columns.ts';
 
 const spec = { a: 'i32', b: 'u64', c: 'f32' } as const;
 
