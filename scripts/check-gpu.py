@@ -36,7 +36,15 @@ def write_random(node, name, folder):
         if parameter.dim() == 1:
             parameter.data.uniform_(0.5, 1.5)
     model.save_pretrained(path, safe_serialization=True)
+    release(model)
     return path
+
+
+def release(model):
+    """The engine that comes next needs the card's memory."""
+    model.to("meta")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def engine_rows(node, path, prompts, device):
@@ -56,6 +64,7 @@ def reference_logits(path, dtype, prompts, rows, device):
     for prompt, row in zip(prompts, rows):
         ids = torch.tensor([prompt + row["ids"][:-1]], device=device)
         found.append(model(ids).logits[0, len(prompt) - 1:].float().cpu())
+    release(model)
     return found
 
 

@@ -31,6 +31,8 @@ async function run(model: string, prompts: number[][], numTokens: number, device
     maxModelLen: Math.max(...prompts.map(({ length }) => length)) + numTokens,
     maxNumSeqs: prompts.length,
     enablePrefixCaching: false,
+    // Whoever compares has models on the same card.
+    gpuMemoryUtilization: 0.5,
   });
   const params = { maxTokens: numTokens, temperature: 0, ignoreEos: true, logprobs: numTop };
   try {

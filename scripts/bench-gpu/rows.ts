@@ -90,19 +90,22 @@ async function chatText({ llm, promptsFile }: RowContext): Promise<Measured> {
   const lines = readFileSync(promptsFile, 'utf8').split('\n').filter(Boolean);
   const prompts: Int32Array[] = [];
   for (let i = 0; i < lines.length; i += 64)
-    prompts.push(
-      ...(await Promise.all(
-        lines
-          .slice(i, i + 64)
-          .map((line) => llm.engine.tokenize((JSON.parse(line) as { prompt: string }).prompt)),
-      )),
-    );
+    prompts.push(...(await Promise.all(lines.slice(i, i + 64).map((line) => chatIds(llm, line)))));
   const work = { maxTokens: 300, sampling: { temperature: 0.8, minP: 0.04 }, text: true };
   await runWork(llm, { ...work, prompts: prompts.slice(0, 64) });
   const outcome = await runWork(llm, { ...work, prompts });
   const { value, note } = rate(outcome);
   const mean = (outcome.numOutputTokens / prompts.length).toFixed(0);
   return { value, note: `${prompts.length} prompts, ${mean} tokens each; ${note}` };
+}
+
+/** Ids of a line of chat-prompts.py, whose text has the turns of a conversation marked. */
+async function chatIds(llm: LLM, line: string): Promise<Int32Array> {
+  const { prompt } = JSON.parse(line) as { prompt: string };
+  // Marks within text are not special tokens to our tokenizer; the chat template makes them so.
+  const turns = [...prompt.matchAll(/<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>/gs)];
+  const messages = turns.map(([, role, content]) => ({ role: role!, content: content! }));
+  return (await llm.engine.applyChatTemplate(messages)).tokenIds;
 }
 
 function rate({ numOutputTokens, seconds, idleShare }: Outcome): Measured {
