@@ -2,8 +2,8 @@
 // ids to histories and results, rows that end marked, and the step's number published.
 //
 // Launch of the last: one block, a thread a row, so that one thread can publish for all.
-#include "../../check.h"
 #include "../common.cuh"
+#include "launch_error.h"
 #include "step_arrays.h"
 
 namespace vt {
@@ -37,18 +37,30 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-/// RowTable::append of kernels/host, on the device.
-__device__ __forceinline__ void append(const StepArrays& a, int row, int id) {
+/// What a row's thread asks for at once: each answer takes most of a microsecond.
+struct Known {
+  int finished, num_tokens, num_prompt_tokens, min_tokens, max_num_tokens, num_stop_ids;
+  const int32_t* stop_ids;
+};
+
+__device__ __forceinline__ Known known_of(const StepArrays& a, int row) {
   const VtCudaRowParams& params = a.params[row];
-  const int at = a.num_tokens[row];
-  a.histories[row * a.history_stride + at] = id;
+  return {a.finished[row],       a.num_tokens[row],     params.num_prompt_tokens,
+          params.min_tokens,     params.max_num_tokens, params.num_stop_ids,
+          params.stop_ids};
+}
+
+/// RowTable::append of kernels/host, on the device. Returns whether the row ends.
+__device__ __forceinline__ bool append(const StepArrays& a, int row, const Known& known, int id) {
+  const int count = known.num_tokens + 1;
+  a.histories[row * a.history_stride + known.num_tokens] = id;
   a.last_token[row] = id;
-  a.num_tokens[row] = at + 1;
-  bool ends = at + 1 >= params.max_num_tokens || at + 1 >= a.max_model_len;
-  if (at + 1 - params.num_prompt_tokens >= params.min_tokens) {
-    for (int i = 0; i < params.num_stop_ids; i++) ends |= params.stop_ids[i] == id;
+  a.num_tokens[row] = count;
+  bool ends = count >= known.max_num_tokens || count >= a.max_model_len;
+  if (count - known.num_prompt_tokens >= known.min_tokens) {
+    for (int i = 0; i < known.num_stop_ids; i++) ends |= known.stop_ids[i] == id;
   }
-  if (ends) a.finished[row] = kFinished;
+  return ends;
 }
 
 __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ StepArrays a) {
@@ -58,29 +70,33 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
   char* slot = result_slot(a);
   const int num_rows = a.counts[0];
   const int num_logit_rows = a.counts[1];
-  for (int l = threadIdx.x; l < num_logit_rows; l += kThreads) {
-    if ((a.sampled_flags[l] & kRowFlagNan) != 0) a.unfit[a.batch_of[l]] = 1;
+  if (a.counts[2] > 0) {
+    for (int l = threadIdx.x; l < num_logit_rows; l += kThreads) {
+      if ((a.sampled_flags[l] & kRowFlagNan) != 0) a.unfit[a.batch_of[l]] = 1;
+    }
+    __syncthreads();
   }
-  __syncthreads();
   int32_t* token_ids = reinterpret_cast<int32_t*>(slot + a.layout.token_ids);
   uint8_t* row_flags = reinterpret_cast<uint8_t*>(slot + a.layout.row_flags);
   for (int i = threadIdx.x; i < num_rows; i += kThreads) {
     const int row = a.row_of[i];
     const int logit = a.logit_of[i];
+    const Known known = known_of(a, row);
+    const int sampled = logit >= 0 ? a.sampled_ids[logit] : -1;
+    const int flags = logit >= 0 ? a.sampled_flags[logit] : 0;
+    const bool unfit = a.unfit[i] != 0 || (flags & kRowFlagNan) != 0;
+    int end = known.finished;
     int id = -1;
-    if (a.finished[row] == kNotFinished) {
-      if (a.unfit[i] != 0) {
-        a.finished[row] = kUnfitLogits;
-      } else if (logit >= 0) {
-        id = a.sampled_ids[logit];
-        append(a, row, id);
-      }
+    if (end == kNotFinished && unfit) end = kUnfitLogits;
+    if (end == kNotFinished && logit >= 0) {
+      id = sampled;
+      if (append(a, row, known, id)) end = kFinished;
     }
+    if (end != known.finished) a.finished[row] = end;
     token_ids[i] = id;
     // Also in later steps of the row, until it is filled anew.
-    row_flags[i] = a.finished[row] == kUnfitLogits ? kRowFlagNan : 0;
+    row_flags[i] = end == kUnfitLogits ? kRowFlagNan : 0;
   }
-  __threadfence_system();
   __syncthreads();
   if (threadIdx.x != 0) return;
   ResultHeader* header = reinterpret_cast<ResultHeader*>(slot);
@@ -89,23 +105,22 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
   header->start_ns = *a.start_ns;
   header->end_ns = now;
   *a.sequence = sequence + 1;
+  // What the block wrote before the barrier is published too.
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(&header->done), "l"(sequence + 1)
                : "memory");
 }
-
-void check(int result) { VT_CHECK(result == 0, "%s", vt_cuda_error()); }
 
 }  // namespace
 
 void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int flags,
                           void* stream) {
   const int blocks = min(num_multiprocessors(), (num_logit_rows * max(1, num_top) + 255) / 256);
-  check(launch("logprobs", copy_logprobs, dim3(blocks), dim3(256), 0, flags, stream, arrays,
+  VT_LAUNCH(launch("logprobs", copy_logprobs, dim3(blocks), dim3(256), 0, flags, stream, arrays,
                num_logit_rows, num_top));
 }
 
 void launch_finish_step(const StepArrays& arrays, int flags, void* stream) {
-  check(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays));
+  VT_LAUNCH(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays));
 }
 
 }  // namespace vt

@@ -22,7 +22,7 @@ enum RowEnd : std::int32_t { kNotFinished = 0, kFinished = 1, kUnfitLogits = 2 }
 // ---- of a step, from the host
 
 struct alignas(64) StepHeader {
-  std::int32_t num_rows, num_tokens, num_logit_rows, num_new_rows;
+  std::int32_t num_rows, num_tokens, num_logit_rows, num_new_rows, num_judged;
 };
 
 /// A scheduled row that has work.
@@ -39,15 +39,17 @@ struct alignas(16) RowEntry {
   std::int32_t unused;
 };
 
-struct alignas(16) LogitEntry {
+/// A row of logits that judges a prompt token.
+struct alignas(16) JudgedEntry {
   std::int32_t row;
   /// Token of the step whose logits these are.
   std::int32_t token;
-  /// Prompt token to judge; -1: the logits make the next token.
   std::int32_t judged_id;
-  /// Place among the step's RowEntries.
-  std::int32_t batch_row;
+  /// Place among the step's RowEntries, and among its rows of logits.
+  std::int32_t batch_row, logit_row;
+  std::int32_t unused[3];
 };
+static_assert(sizeof(RowEntry) == 32 && sizeof(JudgedEntry) == 32, "read as two words of 16 bytes");
 
 /// What a row starts with on the device, by row.
 struct alignas(16) RowSetup {
@@ -70,7 +72,7 @@ struct alignas(64) ResultHeader {
 /// Where the columns of a slot lie, in bytes from its begin. Slots follow each other.
 struct SlotLayout {
   // inputs
-  std::int64_t row_entries, new_rows, logit_entries, input_bytes;
+  std::int64_t row_entries, new_rows, judged_entries, input_bytes;
   // results
   std::int64_t token_ids, row_flags, logprobs, ranks, top_ids, top_logprobs, result_bytes;
   int num_slots;
@@ -97,7 +99,7 @@ struct StepArrays {
 
   // By token of the step.
   std::int32_t *token_ids, *positions, *slots;
-  // By batch row; query_start has one more.
+  // By batch row; query_start has one more. unfit: a judged row of logits was.
   std::int32_t *query_start, *seq_lens, *row_of, *logit_of, *unfit;
   // By row of logits: what sample reads, and what it found.
   std::int32_t *logit_index, *logit_row, *judged_ids, *batch_of;
@@ -111,7 +113,7 @@ struct StepArrays {
   /// Steps that were finished on the device: the slot of the next one.
   std::uint64_t* sequence;
   std::uint64_t* start_ns;
-  std::int32_t* counts; ///< of the step at hand: rows, rows of logits
+  std::int32_t* counts; ///< of the step at hand: rows, rows of logits, those that judge
 };
 
 /// The first kernel of a step: applies its row changes and builds its arrays, with padding up to

@@ -36,9 +36,10 @@ SlotLayout lay_out(std::size_t rows, std::size_t tokens, int num_slots) {
   layout.num_slots = num_slots;
   Places inputs;
   inputs.take(sizeof(StepHeader));
-  layout.row_entries = inputs.take(rows * sizeof(RowEntry));
+  // A block of the input kernel reads 16 at a time.
+  layout.row_entries = inputs.take((rows + 15) / 16 * 16 * sizeof(RowEntry));
   layout.new_rows = inputs.take(rows * 4);
-  layout.logit_entries = inputs.take(tokens * sizeof(LogitEntry));
+  layout.judged_entries = inputs.take(tokens * sizeof(JudgedEntry));
   layout.input_bytes = static_cast<std::int64_t>(inputs.bytes());
   Places results;
   results.take(sizeof(ResultHeader));
@@ -68,7 +69,7 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
   places.take(a.top_logprobs, tokens * kMaxLogprobs);
   places.take(a.sequence, 1);
   places.take(a.start_ns, 1);
-  places.take(a.counts, 2);
+  places.take(a.counts, 3);
   return places.bytes();
 }
 
@@ -107,14 +108,12 @@ void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows) 
   auto* header = reinterpret_cast<StepHeader*>(slot);
   auto* entries = reinterpret_cast<RowEntry*>(slot + layout_.row_entries);
   auto* new_rows = reinterpret_cast<std::int32_t*>(slot + layout_.new_rows);
-  auto* logits = reinterpret_cast<LogitEntry*>(slot + layout_.logit_entries);
+  auto* judged = reinterpret_cast<JudgedEntry*>(slot + layout_.judged_entries);
   const RowTable& table = rows.table();
   const int num_logits = static_cast<int>(batch.logit_rows.size());
-  *header = {static_cast<std::int32_t>(batch.rows.size()), batch.num_tokens, num_logits,
-             static_cast<std::int32_t>(rows.new_rows().size())};
   if (!rows.new_rows().empty())
     std::memcpy(new_rows, rows.new_rows().data(), rows.new_rows().size() * 4);
-  int logit = 0;
+  int logit = 0, num_judged = 0;
   for (std::size_t i = 0; i < batch.rows.size(); i++) {
     const BatchRow& row = batch.rows[i];
     const int last_block = (row.start + row.count - 1) / table.block_size();
@@ -124,11 +123,16 @@ void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows) 
     // Rows of logits follow the rows of the batch.
     for (; logit < num_logits && batch.logit_rows[logit].index == row.index; logit++) {
       const LogitRow& of = batch.logit_rows[logit];
-      const std::int32_t judged = of.is_prompt ? table.tokens(of.row)[of.position] : -1;
-      logits[logit] = {of.row, of.token, judged, static_cast<std::int32_t>(i)};
-      if (!of.is_prompt) entries[i].logit_row = logit;
+      if (!of.is_prompt) {
+        entries[i].logit_row = logit;
+        continue;
+      }
+      judged[num_judged++] = {of.row, of.token, table.tokens(of.row)[of.position],
+                              static_cast<std::int32_t>(i), logit, {}};
     }
   }
+  *header = {static_cast<std::int32_t>(batch.rows.size()), batch.num_tokens, num_logits,
+             static_cast<std::int32_t>(rows.new_rows().size()), num_judged};
 }
 
 bool StepBuffers::is_done(std::uint64_t sequence) const {
