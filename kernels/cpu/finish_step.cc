@@ -8,6 +8,8 @@ void finish_step(const StepState& state, const Column<std::int32_t>& scheduled, 
   OutputColumns columns;
   columns.token_ids.assign(batch.num_scheduled, -1);
   columns.flags.assign(batch.num_scheduled, 0);
+  for (int i = 0; i < batch.num_scheduled; i++)
+    if (rows.row(scheduled[i]).is_unfit) columns.flags[i] = kRowFlagNan;
   for (std::size_t i = 0; i < batch.logit_rows.size(); i++) {
     const LogitRow& row = batch.logit_rows[i];
     const LogitResult& result = state.results[i];
@@ -25,7 +27,7 @@ void finish_step(const StepState& state, const Column<std::int32_t>& scheduled, 
     // A request with unfit logits ends here, whatever this step sampled for it.
     if (columns.flags[i] & kRowFlagNan) {
       token_id = -1;
-      rows.row(row).finished = true;
+      rows.row(row).finished = rows.row(row).is_unfit = true;
     } else if (token_id >= 0) {
       rows.append(row, token_id);
     }

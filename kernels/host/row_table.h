@@ -31,6 +31,8 @@ struct Row {
   bool filled = false;
   /// The request is known to have ended: steps that still name the row do nothing for it.
   bool finished = false;
+  /// It ended because its logits were unfit: its later steps are flagged too.
+  bool is_unfit = false;
   int num_tokens = 0;
   int num_prompt_tokens = 0;
   int max_num_tokens = 0;

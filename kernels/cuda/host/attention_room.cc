@@ -45,8 +45,8 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
                              int max_num_tokens, Ledger& ledger)
     : shape_(shape), max_model_len_(rows.max_model_len) {
   VT_CHECK(shape.num_heads / shape.num_kv_heads <= kDecodeRows,
-           "attention: %d heads over %d KV heads: at most %d may share one on cuda", shape.num_heads,
-           shape.num_kv_heads, kDecodeRows);
+           "attention: %d heads over %d KV heads: at most %d may share one on cuda",
+           shape.num_heads, shape.num_kv_heads, kDecodeRows);
   const std::int64_t of_row = num_chunks(0, rows.max_model_len);
   const std::int64_t of_all = of_row * std::min(rows.num_rows, max_num_tokens);
   const auto room = static_cast<std::int64_t>(kScratchBytes) / work_scratch_bytes(shape);

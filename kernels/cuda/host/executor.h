@@ -21,7 +21,8 @@ struct ExecutorOptions {
 
 class Executor {
  public:
-  /// Allocates arena, tables, rings and scratch. `kv_base` need not be mapped before the first step.
+  /// Allocates arena, tables, rings and scratch. `kv_base` need not be mapped before the first
+  /// step.
   Executor(const Program& program, const Weights& weights, const LinearLibrary& linears,
            void* kv_base, const ExecutorOptions& options, Ledger& ledger);
   ~Executor();

@@ -96,6 +96,10 @@ t.test('a row with unfit logits ends alone', async (t) => {
   t.same([...columns.tokenId.slice(0, 3)], [-1, -1, -1]);
   t.ok(columns.tokenId[3]! >= 0 && columns.tokenId[4]! >= 0);
   t.same([...columns.logprobIndex], [3, 4]);
+  const again = { row: 0, start: 3, count: 1, flags: stepFlags.sample };
+  const later = (await model.step([], [again])).columns;
+  t.same([...later.rowFlags], [rowFlags.nan], 'flagged again, until it is filled anew');
+  t.same([...later.tokenId], [-1]);
 });
 
 t.test('the draw follows the softmax (chi-square)', async (t) => {
