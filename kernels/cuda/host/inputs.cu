@@ -102,6 +102,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ __align__(64) int4 words[2 + kRows * 2];
   wait_for_previous();
   start_next();
+  const uint64_t begun = global_timer();
   const char* slot =
       a.inputs + *a.sequence % static_cast<uint64_t>(a.layout.num_slots) * a.layout.input_bytes;
   const int warp = threadIdx.x / 32;
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(kThreads)
     a.row_of[i] = 0;
   }
   if (thread == 0) {
-    *a.start_ns = global_timer();
+    *a.start_ns = begun;
     a.counts[0] = num_rows;
     a.counts[1] = num_logit_rows;
     a.counts[2] = header.num_judged;
