@@ -1,7 +1,7 @@
 """Checks and times the CUDA kernels on the GPU of this machine, and prints the tables of
 docs/benchmarks.md:
 
-    npm run build:cuda && python scripts/bench-gpu.py [--library PATH] [--no-check]
+    npm run build:cuda && python scripts/bench-gpu.py [--library PATH] [--no-check] [--parts linear,attention]
 
 Needs torch. Times are medians of replayed CUDA graphs with dependent launch, weights and caches
 rotated or larger than L2; bandwidth is measured in the same run."""
@@ -85,7 +85,7 @@ def linear_times(vt, bandwidth):
     print(f"| all, byte-weighted | {limits:.1f} us | {share} |")
 
 
-def large_linear_times(vt):
+def large_linear_times(vt, _bandwidth):
     print("\n| linear, bf16 | M = 256 | cuBLAS | M = 2048 | cuBLAS |")
     print("| --- | --- | --- | --- | --- |")
     for n, k in ((6144, 4096), (28672, 4096), (4096, 14336)):
@@ -169,10 +169,20 @@ def sample_times(vt, bandwidth):
               + " | ".join(cells) + " |", flush=True)
 
 
+PARTS = {
+    "linear": linear_times,
+    "large-linear": large_linear_times,
+    "layer": lambda vt, bandwidth: layer_times(vt, bandwidth, graph_us),
+    "attention": attention_times,
+    "sample": sample_times,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", default=next(iter(glob.glob(str(ROOT / "build/*/libvt_cuda.so"))), None))
     parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--parts", default=",".join(PARTS), help="what is timed, in this order")
     options = parser.parse_args()
     if options.library is None:
         sys.exit("no libvt_cuda.so under build/: run npm run build:cuda, or pass --library")
@@ -186,11 +196,8 @@ def main():
         a @ a  # out of the idle clocks
     bandwidth = read_bandwidth()
     print(f"\n{torch.cuda.get_device_name()}, read bandwidth {bandwidth:.0f} GB/s")
-    linear_times(vt, bandwidth)
-    large_linear_times(vt)
-    layer_times(vt, bandwidth, graph_us)
-    attention_times(vt, bandwidth)
-    sample_times(vt, bandwidth)
+    for part in options.parts.split(","):
+        PARTS[part](vt, bandwidth)
     print(f"\nread bandwidth again: {read_bandwidth():.0f} GB/s")
 
 
