@@ -17,7 +17,8 @@ class EvenBins {
     return __fsub_rn(z_max_, __fmul_rn(static_cast<float>(b), 1.0f / kBinsPerUnit));
   }
   __device__ int of(float z) const {
-    int b = min(kBins - 1, static_cast<int>(__fmul_rn(__fsub_rn(z_max_, z), kBinsPerUnit)));
+    const float distance = __fmul_rn(__fsub_rn(z_max_, z), kBinsPerUnit);
+    int b = static_cast<int>(fminf(distance, static_cast<float>(kBins - 1)));
     while (b > 0 && z >= edge(b)) b--;
     while (b < kBins - 1 && z < edge(b + 1)) b++;
     return b;
