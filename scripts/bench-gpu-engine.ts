@@ -60,7 +60,8 @@ const engineFlags = {
 async function startEngine(shape: ShapeName | 'smollm2'): Promise<LLM> {
   const start = performance.now();
   const llm = await (shape === 'smollm2' ? startSmollm2() : startShape(shape));
-  await runWork(llm, { prompts: new Random(99).prompts(4, 64), maxTokens: 16 });
+  const maxId = Math.min(29_999, llm.engine.info.vocabSize - 1);
+  await runWork(llm, { prompts: new Random(99).prompts(4, 64, maxId), maxTokens: 16 });
   print(
     `  ${shape}: engine ready and warm in ${((performance.now() - start) / 1000).toFixed(1)} s`,
   );

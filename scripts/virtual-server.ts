@@ -74,6 +74,13 @@ export interface NewRequest {
   readonly cacheSalt?: string | null;
 }
 
+interface Execution {
+  readonly step: number;
+  readonly startUs: number;
+  readonly endUs: number;
+  readonly deviceIdleUs: number;
+}
+
 export class VirtualServer {
   readonly core: EngineCore;
   readonly slice: EngineSlice;
@@ -95,7 +102,7 @@ export class VirtualServer {
   private generation = 0;
   private workerAlive = true;
   private workerBusyUntilUs = 0;
-  private readonly executing: { step: StepInput['step']; startUs: number; endUs: number }[] = [];
+  private readonly executing: Execution[] = [];
   private awake = false;
   private readonly timers: { atUs: number; call: () => void }[] = [];
 
@@ -206,27 +213,20 @@ export class VirtualServer {
   private submit(message: StepInput): void {
     if (!this.workerAlive) return;
     this.model.submit(message);
-    this.numSteps++;
+    const isFirst = this.numSteps++ === 0;
     const startUs = Math.max(this.nowUs, this.workerBusyUntilUs);
     const endUs = startUs + (this.options.stepUs?.(message) ?? 3000);
+    const deviceIdleUs = isFirst ? 0 : startUs - this.workerBusyUntilUs;
     this.workerBusyUntilUs = endUs;
     this.busyUs += endUs - startUs;
-    this.executing.push({ step: message.step, startUs, endUs });
+    this.executing.push({ step: message.step, startUs, endUs, deviceIdleUs });
   }
 
-  private answer({ step, startUs, endUs }: { step: number; startUs: number; endUs: number }): void {
+  private answer({ step, ...times }: Execution): void {
     const { generation } = this;
     const result = this.model.execute();
     if (result.step !== step) throw new Error(`executed step ${result.step} instead of ${step}`);
-    this.core.workerMessage(0, {
-      kind: 'stepOutput',
-      generation,
-      rank: 0,
-      startUs,
-      endUs,
-      deviceIdleUs: 0,
-      ...result,
-    });
+    this.core.workerMessage(0, { kind: 'stepOutput', generation, rank: 0, ...times, ...result });
   }
 
   private deliver(message: TokenOutputs): void {

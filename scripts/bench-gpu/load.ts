@@ -94,10 +94,10 @@ export class Random {
     return min + Math.floor((((z ^ (z >>> 16)) >>> 0) / 2 ** 32) * (max - min + 1));
   }
 
-  prompts(count: number, length: number | readonly [number, number]): Int32Array[] {
+  prompts(count: number, length: number | readonly [number, number], maxId = 29_999): Int32Array[] {
     return Array.from({ length: count }, () => {
       const size = typeof length === 'number' ? length : this.between(...length);
-      return Int32Array.from({ length: size }, () => this.between(100, 29_999));
+      return Int32Array.from({ length: size }, () => this.between(100, maxId));
     });
   }
 }

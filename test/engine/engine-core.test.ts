@@ -111,6 +111,29 @@ t.test('nothing is scheduled while the detokenizer is too far behind', (t) => {
   t.end();
 });
 
+t.test('the device counts as idle only while there is work', (t) => {
+  const server = makeServer();
+  const status = () => server.core.status.status(server.nowUs / 1000);
+  const pauseUs = 7_000_000;
+  for (const requestId of [1, 2]) {
+    server.add({ requestId, prompt: prompt(5), sampling: { maxTokens: 20 } });
+    server.run(1000);
+    server.nowUs += pauseUs;
+  }
+  t.equal(status().deviceIdleMs, 0, 'nobody asked for anything in the pause');
+  t.equal(status().deviceBusyMs, server.busyUs / 1000);
+  server.acknowledge = false;
+  server.add({ requestId: 3, prompt: prompt(5), sampling: { maxTokens: 500 } });
+  server.run(10_000);
+  server.nowUs += pauseUs;
+  server.acknowledge = true;
+  server.core.detokenizerMessage({ kind: 'ack', step: server.core.scheduler.lastStepRetired });
+  server.run(10_000);
+  t.equal(server.outcome(3)!.tokenIds.length, 500);
+  t.equal(status().deviceIdleMs, pauseUs / 1000, 'a request waited through the pause');
+  t.end();
+});
+
 t.test('a lost detokenizer ends all requests; new ones wait for the next', (t) => {
   const server = makeServer();
   server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });

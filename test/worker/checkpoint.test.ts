@@ -172,6 +172,9 @@ t.test('dummy weights have the shapes of the program and repeat with the seed', 
       .flat()
       .reduce((hash, { data }) => hash.update(data), createHash('sha256'))
       .digest('hex');
+  const arrays = new Set(weights.flat().map(({ data }) => data.buffer));
+  const rowLengths = new Set(program.weights.map(({ shape }) => shape[1] ?? 0));
+  t.ok(arrays.size <= rowLengths.size, 'weights are views, not copies');
   t.equal(digest(dummyWeights(program, 3)), digest(weights));
   t.not(digest(dummyWeights(program, 4)), digest(weights));
   const embedding = program.weights.findIndex(({ name }) => name.includes('embed_tokens'));
