@@ -94,9 +94,20 @@ export interface EngineSlice extends ProcessSlice {
   readonly defaultSampling: DefaultSampling;
 }
 
+/** How the ranks of one model exchange what they compute: so far through memory of one host. */
+export interface Collectives {
+  readonly kind: 'sharedMemory';
+  /** In the run directory; rank 0 makes it. */
+  readonly path: string;
+  /** A rank that others wait for is lost if it runs no op for so long. */
+  readonly timeoutMs: number;
+}
+
 export interface WorkerSlice extends ProcessSlice {
   readonly rank: number;
   readonly numRanks: number;
+  /** null where one rank runs the whole model. */
+  readonly collectives: Collectives | null;
   readonly engineAddress: string;
   readonly model: ModelConfig;
   readonly device: 'reference' | 'cpu' | 'cuda';

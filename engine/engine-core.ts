@@ -32,7 +32,9 @@ export interface EnginePorts {
   toWorkers(message: StepInput): void;
   /** The columns are reused: they are valid during the call. */
   toDetokenizer(message: TokenOutputs): void;
-  /** The worker must be killed and started again. */
+  /** Nothing counts any more that the workers which are connected now may still send. */
+  forgetWorkers(): void;
+  /** The worker must be killed and started again, and with it all others. */
   replaceWorker(rank: number, generation: number, reason: string): void;
   /** The detokenizer must be killed and started again. */
   replaceDetokenizer(reason: string): void;
@@ -194,7 +196,10 @@ export class EngineCore {
         this.workers.heartbeat(rank, message, nowMs);
         return;
       case 'workerFailed':
-        this.workerFault({ rank, reason: `step ${message.step}: ${message.message}` });
+        this.workerFault({
+          rank: this.workers.has(message.blamedRank) ? message.blamedRank : rank,
+          reason: `step ${message.step}: ${message.message}`,
+        });
         return;
     }
   }
@@ -213,8 +218,8 @@ export class EngineCore {
   }
 
   workerGone(rank: number, reason: string): void {
-    this.workers.leave(rank);
-    this.workers.dropOutputs();
+    this.ports.forgetWorkers();
+    this.workers.loseAll();
     this.workersReady = false;
     const error: ErrorInfo = { code: 'worker_lost', message: `worker ${rank} was lost: ${reason}` };
     for (const request of this.requests.all()) if (request.lastStep > 0) this.fail(request, error);

@@ -13,6 +13,8 @@ import { WorkerGroup } from './worker-group.ts';
 import { WorkerLinks } from './worker-links.ts';
 
 const tickMs = 50;
+/** What the supervisor may take to see that a process has died. */
+const deathNewsMs = 500;
 /** What the detokenizer may take for the last outputs of a drain. */
 const lastAckMs = 1000;
 
@@ -69,7 +71,14 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
         if (group.ready) workersReady(group.ready);
       }
     },
-    left: (rank, reason) => core?.workerGone(rank, reason),
+    left: (rank, reason) => {
+      const lost = { role: 'worker', index: rank, generation: group.generationOf(rank) } as const;
+      core?.workerGone(rank, reason);
+      // One that is alone may connect again and go on. Of several, the others have gone on without:
+      // all are replaced, as they are already if its process died.
+      if (slice.numWorkers > 1)
+        setTimeout(() => context.tell({ kind: 'replacePeer', ...lost, reason }), deathNewsMs);
+    },
   });
 
   const detokenizer = new DetokenizerLink({
@@ -117,9 +126,9 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     toAllFrontends: (message) => frontends.sendAll(message),
     toWorkers: (message) => workers.sendAll(message),
     toDetokenizer: (message) => detokenizer.send(message),
+    forgetWorkers: () => workers.forgetAll(),
     replaceWorker: (rank, generation, reason) => {
       log.error({ rank, generation }, reason);
-      workers.forget(rank);
       context.tell({ kind: 'replacePeer', role: 'worker', index: rank, generation, reason });
     },
     replaceDetokenizer: (reason) => {
@@ -153,7 +162,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       numBlocks: ready.numBlocks,
       blockSize: slice.scheduler.blockSize,
       numKvTokens: (ready.numBlocks - 1) * slice.scheduler.blockSize,
-      device: ready.device,
+      device: slice.numWorkers > 1 ? `${slice.numWorkers} x ${ready.device}` : ready.device,
       dtype: ready.dtype,
       kvCacheDtype: ready.kvCacheDtype,
     },
@@ -162,8 +171,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       if (role === 'detokenizer') {
         detokenizer.close();
         engine.detokenizerGone(index, generation);
-      } else if (role === 'worker' && generation === group.generationOf(index)) {
-        workers.forget(index);
+      } else if (role === 'worker' && group.isCurrent(index, generation)) {
         engine.workerGone(index, 'its process died');
       }
     },

@@ -1,11 +1,12 @@
 // What the engine knows of its workers: who is ready, which results have come, and whether each one
-// is alive. A step is done when every rank has answered; rank 0 brings the columns. No sockets: time
-// and messages are handed in.
+// is alive. A step is done when every rank has answered; rank 0 brings the columns. When one is lost
+// all are: the others cannot go on without it, and are replaced with it under one generation. No
+// sockets: time and messages are handed in.
 import { silenceLimitMs } from '../common/own-pauses.ts';
 import type { Heartbeat, StepOutput, WorkerReady } from '../common/wire/messages.ts';
 
 interface Rank {
-  /** Generations below are dead; -1 before the first. */
+  /** Of the worker that was here last; -1 before the first. */
   generation: number;
   ready: WorkerReady | null;
   heardMs: number;
@@ -25,6 +26,8 @@ export interface WorkerFault {
 export class WorkerGroup {
   private readonly ranks: Rank[];
   private readonly stepTimeoutMs: number;
+  /** Workers of older generations are dead. */
+  private generation = 0;
 
   constructor(numWorkers: number, stepTimeoutMs: number) {
     this.stepTimeoutMs = stepTimeoutMs;
@@ -58,15 +61,27 @@ export class WorkerGroup {
     return all;
   }
 
+  has(rank: number | null): rank is number {
+    return rank !== null && rank < this.ranks.length;
+  }
+
   generationOf(rank: number): number {
     return this.ranks[rank]!.generation;
+  }
+
+  /** Whether a worker that is lost was one to lose. */
+  isCurrent(rank: number, generation: number): boolean {
+    return generation === this.generationOf(rank) && generation >= this.generation;
   }
 
   /** A worker of this rank has connected; false if the rank is unknown or a newer one was here. */
   join(rank: number, generation: number, nowMs: number): boolean {
     const state = this.ranks[rank];
-    if (!state || generation < state.generation) return false;
-    this.leave(rank);
+    if (!state || generation < this.generation) return false;
+    if (generation > this.generation) this.leaveAll();
+    this.generation = generation;
+    state.ready = null;
+    state.outputs.length = 0;
     state.generation = generation;
     state.heardMs = nowMs;
     return true;
@@ -76,16 +91,13 @@ export class WorkerGroup {
     this.ranks[rank]!.ready = ready;
   }
 
-  /** The rank is dead or to be replaced: nothing of it counts any more. */
-  leave(rank: number): void {
-    const state = this.ranks[rank]!;
-    state.ready = null;
-    state.outputs.length = 0;
-  }
-
-  /** Results of steps that will never complete. */
-  dropOutputs(): void {
-    for (const { outputs } of this.ranks) outputs.length = 0;
+  /**
+   * A rank is dead or to be replaced: nothing of any of them counts any more. One that is alone may
+   * come back; of several the next generation does.
+   */
+  loseAll(): void {
+    this.leaveAll();
+    if (this.ranks.length > 1) this.generation = Math.max(...this.generations) + 1;
   }
 
   addOutput(rank: number, output: StepOutput, nowMs: number): void {
@@ -114,15 +126,14 @@ export class WorkerGroup {
    */
   takeOutput(step: number): StepOutput | WorkerFault | null {
     for (const { outputs } of this.ranks) if (outputs.length === 0) return null;
-    const first = this.ranks[0]!.outputs[0]!;
-    for (const [rank, { outputs }] of this.ranks.entries()) {
-      const output = outputs.shift()!;
-      if (output.step !== step)
-        return { rank, reason: `answered step ${output.step} instead of ${step}` };
-      if (output.hash !== first.hash)
-        return { rank, reason: `disagrees with rank 0 after step ${step}` };
-    }
-    return first;
+    const answers = this.ranks.map(({ outputs }) => outputs.shift()!);
+    const stray = answers.findIndex((output) => output.step !== step);
+    if (stray >= 0)
+      return { rank: stray, reason: `answered step ${answers[stray]!.step} instead of ${step}` };
+    const rank = oddOneOut(answers.map(({ hash }) => hash));
+    return rank < 0
+      ? answers[0]!
+      : { rank, reason: `disagrees with the others after step ${step}: it has other tokens` };
   }
 
   /** Call while a step is in flight. */
@@ -140,10 +151,28 @@ export class WorkerGroup {
     return null;
   }
 
+  private get generations(): number[] {
+    return this.ranks.map(({ generation }) => generation);
+  }
+
+  private leaveAll(): void {
+    for (const state of this.ranks) {
+      state.ready = null;
+      state.outputs.length = 0;
+    }
+  }
+
   private moved(state: Rank, step: number, opIndex: number, nowMs: number): void {
     state.heardMs = nowMs;
     state.movedMs = nowMs;
     state.step = step;
     state.opIndex = opIndex;
   }
+}
+
+/** The rank with whose hash fewest agree, of two the second; -1 if all agree. */
+function oddOneOut(hashes: readonly number[]): number {
+  if (hashes.every((hash) => hash === hashes[0])) return -1;
+  const numSame = hashes.map((hash) => hashes.filter((other) => other === hash).length);
+  return numSame.lastIndexOf(Math.min(...numSame));
 }

@@ -41,9 +41,9 @@ export class WorkerLinks implements RouterEvents {
     for (const peer of this.peers) if (peer !== null) this.link?.sendFrames(peer, frames);
   }
 
-  /** Hears a rank no more, until another of it connects. */
-  forget(rank: number): void {
-    this.peers[rank] = null;
+  /** Hears no rank any more, until another of it connects. */
+  forgetAll(): void {
+    this.peers.fill(null);
   }
 
   message(peer: PeerId, any: AnyMessage): void {
@@ -77,7 +77,7 @@ export class WorkerLinks implements RouterEvents {
   private lose(peer: PeerId, reason: string): void {
     const rank = this.peers.indexOf(peer);
     if (rank < 0) return;
-    this.forget(rank);
+    this.peers[rank] = null;
     this.options.left(rank, reason);
   }
 }

@@ -62,7 +62,8 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
     // Nothing that comes after a failure is executed.
     if (generation === 0 && failAt > 0 && message.step > failAt) return;
     if (generation === 0 && failAt > 0 && message.step === failAt) {
-      send({ kind: 'workerFailed', rank, step: failAt, op: 'fake', message: 'told to fail' });
+      const message = 'told to fail';
+      send({ kind: 'workerFailed', rank, step: failAt, op: 'fake', blamedRank: null, message });
       return;
     }
     model.submit(message);

@@ -121,6 +121,7 @@ export class VirtualServer {
       toAllFrontends: (message) => this.toFrontend.push({ frontendId: 0, message }),
       toWorkers: (message) => this.submit(message),
       toDetokenizer: (message) => this.deliver(message),
+      forgetWorkers: () => undefined,
       replaceWorker: (rank, generation, reason) => {
         this.workerAlive = false;
         this.replaced.push({ rank, generation, reason });

@@ -32,6 +32,7 @@ export async function loadModel(
   formatNotes.forEach(note);
   const program = buildProgram(model, {
     ...format,
+    parallel: slice,
     maxNumTokens: maxNumBatchedTokens,
     maxNumLogits: Math.min(maxNumSeqs, maxNumBatchedTokens),
   });
@@ -43,7 +44,8 @@ export async function loadModel(
     blockSize,
     maxNumSeqs,
     maxModelLen,
-    numThreads: slice.numThreads || defaultNumThreads(),
+    numThreads: slice.numThreads || Math.max(1, Math.floor(defaultNumThreads() / slice.numRanks)),
+    ...rankGroup(slice),
     asyncDepth: slice.asyncDepth,
     fastMath: slice.fastMath,
     debugSync: slice.debugSync,
@@ -59,6 +61,12 @@ export async function loadModel(
     vocabSize: model.vocabSize,
     memory,
   };
+}
+
+function rankGroup({ rank, numRanks, collectives }: WorkerSlice): Pick<BackendLoad, 'group'> {
+  if (!collectives) return {};
+  const { path, timeoutMs } = collectives;
+  return { group: { rank, numRanks, path, timeoutMs } };
 }
 
 /** A GPU makes random weights itself: they need not cross the bus. */
@@ -86,7 +94,8 @@ function chooseKvSize(
     maxNumSeqs: slice.maxNumSeqs,
     maxModelLen: slice.maxModelLen,
     kvCacheMemoryBytes,
-    availableBytes: process.availableMemory(),
+    // Ranks on one host share it.
+    availableBytes: Math.floor(process.availableMemory() / slice.numRanks),
   });
   return { numBlocks, kvCacheMemoryBytes, memoryUtilization };
 }

@@ -1,11 +1,17 @@
 // Moves steps between the engine's link and the backend: StepInput bodies go down as they came,
 // results go up, and while a step is in flight a heartbeat says where the device is.
 import { KernelError } from '../common/errors.ts';
+import { columnTypes } from '../common/wire/columns.ts';
+import { stepOutputColumns, type StepOutputColumns } from '../common/wire/step.ts';
 import type { StepInput, WorkerToEngine } from '../common/wire/messages.ts';
 import type { Backend, StepResult } from '../kernels/backend.ts';
 import { stepBody } from '../kernels/step-table.ts';
 
 export const heartbeatMs = 500;
+
+const noColumns = Object.fromEntries(
+  Object.entries(stepOutputColumns).map(([name, type]) => [name, new columnTypes[type](0)]),
+) as unknown as StepOutputColumns;
 
 export interface StepLoopOptions {
   readonly backend: Backend;
@@ -48,10 +54,12 @@ export class StepLoop {
     clearInterval(this.heartbeat);
   }
 
+  /** Every rank has the same columns: rank 0 sends them. */
   private report(result: StepResult): void {
     this.numInFlight--;
     const { rank, generation } = this.options;
-    this.options.send({ kind: 'stepOutput', generation, rank, ...result });
+    const status = rank === 0 ? result : { ...result, numTop: 0, columns: noColumns };
+    this.options.send({ kind: 'stepOutput', generation, rank, ...status });
   }
 
   private beat(): void {
@@ -67,8 +75,11 @@ export class StepLoop {
     const isKernelError = error instanceof KernelError;
     const step = (isKernelError ? error.step : null) ?? this.lastStep;
     const op = isKernelError ? error.op : null;
+    const { rank } = this.options;
+    const blamed = isKernelError ? error.rank : null;
+    const blamedRank = blamed === rank ? null : blamed;
     const { message } = error;
-    this.options.send({ kind: 'workerFailed', rank: this.options.rank, step, op, message });
+    this.options.send({ kind: 'workerFailed', rank, step, op, blamedRank, message });
     this.options.failed(error);
   }
 }

@@ -150,6 +150,8 @@ export interface WorkerFailed {
   readonly rank: number;
   readonly step: number;
   readonly op: string | null;
+  /** The rank that is to blame, if it is another: one that did not come to a collective. */
+  readonly blamedRank: number | null;
   readonly message: string;
 }
 

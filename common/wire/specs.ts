@@ -237,7 +237,13 @@ const workerToEngine: LinkSpec<m.WorkerToEngine> = {
   },
   heartbeat: { fields: { rank: u32, step: integer, opIndex: integer }, columns: null },
   workerFailed: {
-    fields: { rank: u32, step: integer, op: nullable(string), message: string },
+    fields: {
+      rank: u32,
+      step: integer,
+      op: nullable(string),
+      blamedRank: nullable(u32),
+      message: string,
+    },
     columns: null,
   },
 };

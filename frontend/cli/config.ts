@@ -6,6 +6,7 @@ import type { CudaAnswer } from '../../common/cuda-device.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import { readModelConfig } from '../../common/model-config.ts';
+import { whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
 import { checkTokenizer, chooseModel, readChatTemplate, readDefaultSampling } from './model.ts';
@@ -58,6 +59,7 @@ export function makeConfig(
   checkTogether(flags, device);
   const { path, name } = chooseModel(model);
   const modelConfig = readModelConfig(path);
+  checkRanks(flags.tensorParallelSize, device, modelConfig);
   const tokenizerPath = flags.tokenizer ?? path;
   checkTokenizer(tokenizerPath);
   const maxModelLen = flags.maxModelLen ?? modelConfig.maxPositionEmbeddings;
@@ -142,6 +144,14 @@ function checkTls(keyfile: string, certfile: string): void {
   } catch (error) {
     throw badFlag(`--ssl-keyfile and --ssl-certfile: ${(error as Error).message}`);
   }
+}
+
+function checkRanks(numRanks: number, device: Config['device'], model: ModelConfig): void {
+  if (numRanks === 1) return;
+  const name = `--tensor-parallel-size ${numRanks}`;
+  if (device !== 'cpu') throw badFlag(`${name} is not built on ${device}; supported: cpu`);
+  const why = whyNotSplit(model, numRanks);
+  if (why !== null) throw badFlag(`${name}: ${why}`);
 }
 
 /** Says what an operator should know before the server is ready. */

@@ -210,12 +210,19 @@ export const flags = {
     'auto',
     'what runs the model; auto: cuda where there is a GPU, else cpu',
   ),
+  tensorParallelSize: integer(
+    '--tensor-parallel-size',
+    1,
+    1,
+    256,
+    'workers (ranks) that run one model together, each its part of it; -tp is short for it',
+  ),
   threads: integer(
     '--threads',
     0,
     0,
     1024,
-    'threads of the cpu backend; 0 = physical cores that this process may use',
+    "threads of the cpu backend, of each rank; 0 = the rank's share of the physical cores that this process may use",
   ),
   fastMath: onOff(
     '--fast-math',
@@ -224,6 +231,11 @@ export const flags = {
   ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
   stepTimeout: seconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
+  collectiveTimeout: seconds(
+    '--collective-timeout',
+    2,
+    'a rank is lost if it stands still for so long while other ranks wait for it',
+  ),
 
   // HTTP
   host: text('--host', '<address>', 'address to listen on (default: 127.0.0.1)'),
@@ -350,7 +362,7 @@ export type Flags = {
 
 /** Flags of vLLM that are not built here yet: refused by name. */
 export const notBuilt: ReadonlySet<string> = new Set(
-  `--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp
+  `--pipeline-parallel-size -pp --data-parallel-size -dp
   --decode-context-parallel-size -dcp --prefill-context-parallel-size -pcp --enable-expert-parallel
   --quantization -q --enable-lora --max-loras --max-lora-rank
   --lora-modules --speculative-config --enable-auto-tool-choice --tool-call-parser

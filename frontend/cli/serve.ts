@@ -98,7 +98,10 @@ function makePlan(
     // The one that takes longest to load comes first.
     processes: [
       ...(listening ? [{ role: 'frontend', index: 0 } as const] : []),
-      { role: 'worker', index: 0 },
+      ...Array.from(
+        { length: config.flags.tensorParallelSize },
+        (_, index) => ({ role: 'worker', index }) as const,
+      ),
       { role: 'detokenizer', index: 0 },
       { role: 'engine', index: 0 },
     ],

@@ -69,7 +69,7 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
     },
     maxLogprobs: flags.maxLogprobs,
     limits: requestLimits(flags),
-    numWorkers: 1,
+    numWorkers: flags.tensorParallelSize,
     frontendListen: endpoints.engineFrontend(id.generation),
     workerListen: endpoints.engineWorker(id.generation),
     detokenizerAddress: endpoints.detokenizerEngine(generations.of('detokenizer', 0)).address,
@@ -81,11 +81,19 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
   } satisfies Own<EngineSlice>;
 }
 
-function workerSlice(id: ChildId, { config, endpoints, generations }: SliceContext) {
+function workerSlice(id: ChildId, { config, endpoints, runDir, generations }: SliceContext) {
   const { flags, model } = config;
+  const numRanks = flags.tensorParallelSize;
+  const collectives = {
+    kind: 'sharedMemory',
+    // All ranks have one generation: they are replaced together.
+    path: runDir.file(`ranks.${id.generation}`),
+    timeoutMs: Math.round(flags.collectiveTimeout * 1000),
+  } as const;
   return {
     rank: id.index,
-    numRanks: 1,
+    numRanks,
+    collectives: numRanks === 1 ? null : collectives,
     engineAddress: endpoints.engineWorker(generations.of('engine', 0)).address,
     model,
     device: config.device,

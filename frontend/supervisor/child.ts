@@ -39,6 +39,8 @@ export class Child implements ChildId {
   peer: PeerId | null = null;
   isConfigured = false;
   isDrained = false;
+  /** Generation that takes its place, once it is killed because another of its group died. */
+  successor: number | null = null;
   /** Why it says it ends. */
   fatal: Fatal | null = null;
   /** What it reported with ready. */

@@ -61,6 +61,12 @@ export class RunDir {
     }
   }
 
+  /** Path of a file that a process makes in this folder. */
+  file(name: string): string {
+    this.files.add(name);
+    return join(this.path, name);
+  }
+
   /** ipc:// address of a socket in this folder. Throws if its path would be too long. */
   socket(name: string): string {
     const path = join(this.path, name);

@@ -24,6 +24,8 @@ import { Waiter } from './waiter.ts';
 
 /** Processes that others can do without while they are replaced. */
 const isReplaceable = (role: ChildRole) => role !== 'engine';
+/** Processes that work as one: when one dies all are replaced, and that counts as one death. */
+const isGroup = (role: ChildRole) => role === 'worker';
 /** Links that a starting process needs: it gets its slice when these are ready. */
 const needs: Readonly<Record<ChildRole, readonly ChildRole[]>> = {
   engine: ['detokenizer'],
@@ -183,6 +185,10 @@ export class Supervisor {
   private exited(child: Child, status: ExitStatus): void {
     this.waiter.wake();
     if (this.state === 'ending') return;
+    if (child.successor !== null) {
+      this.succeed(child, child.successor);
+      return;
+    }
     if (status.signal === 'SIGTERM' || status.signal === 'SIGINT')
       setTimeout(() => this.judge(child, status), sharedSignalMs);
     else this.judge(child, status);
@@ -208,7 +214,22 @@ export class Supervisor {
       this.fail(child.name, `${reason}; ${deathLimit} deaths in ten minutes`, exitCode);
       return;
     }
-    if (this.state === 'serving') this.spawn({ role, index, generation: generation + 1 });
+    this.succeed(child, generation + 1);
+    if (isGroup(role) && this.state === 'serving') this.replaceGroup(child, generation + 1);
+  }
+
+  private succeed({ role, index }: Child, generation: number): void {
+    if (this.state === 'serving') this.spawn({ role, index, generation });
+  }
+
+  /** The others of the group are killed; each is followed by one of the new generation. */
+  private replaceGroup(dead: Child, generation: number): void {
+    for (const other of this.children.ofRole(dead.role)) {
+      if (other === dead || other.generation >= generation) continue;
+      this.log.info(`${other.name} is replaced with ${dead.name}`);
+      other.successor = generation;
+      other.kill();
+    }
   }
 
   /** Latches the first cause and ends the server. */

@@ -22,6 +22,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int kSpins = 800;
 /// Longest sleep before a waiting rank looks around.
 constexpr long kNapMs = 20;
+/// A sleep that took longer was no sleep: this process stood still.
+constexpr std::chrono::milliseconds kOwnPause{500};
 /// What rank 0 may take from the start of its process to here.
 constexpr int kJoinTimeoutMs = 60000;
 constexpr std::size_t kPage = 4096;
@@ -132,7 +134,7 @@ class SharedRanks : public Communicator {
       pause();
     }
     std::uint64_t position = peer.position.load(std::memory_order_relaxed);
-    Clock::time_point moved = Clock::now();
+    Clock::time_point moved = Clock::now(), looked = moved;
     while (!has_come()) {
       if (!is_well()) return false;
       const std::uint32_t seen = meeting - 1;
@@ -141,8 +143,10 @@ class SharedRanks : public Communicator {
       peer.num_sleepers.fetch_sub(1);
       const std::uint64_t now_at = peer.position.load(std::memory_order_relaxed);
       const Clock::time_point now = Clock::now();
-      if (now_at != position) moved = now;
+      // Who was not there itself to look (a server that is stopped and goes on) blames nobody.
+      if (now_at != position || now - looked > kOwnPause) moved = now;
       position = now_at;
+      looked = now;
       if (now - moved < std::chrono::milliseconds(group_.timeout_ms) || has_come()) continue;
       char reason[200];
       std::snprintf(reason, sizeof reason,

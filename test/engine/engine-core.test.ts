@@ -265,7 +265,14 @@ t.test('a worker that reports a failure, or answers nonsense, is replaced', (t) 
   failed.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
   failed.step();
   const message = 'an op failed';
-  failed.core.workerMessage(0, { kind: 'workerFailed', rank: 0, step: 1, op: 'linear', message });
+  failed.core.workerMessage(0, {
+    kind: 'workerFailed',
+    rank: 0,
+    step: 1,
+    op: 'linear',
+    blamedRank: null,
+    message,
+  });
   t.match(failed.replaced, [{ reason: /an op failed/ }]);
   const wrong = makeServer();
   wrong.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });

@@ -118,7 +118,14 @@ t.test('a failed step is told once, with its op; later steps are void', (t) => {
   backend.onError?.(new KernelError('again', 'linear', 6));
   loop.submit(stepInput(7, [0]));
   t.strictSame(sent, [
-    { kind: 'workerFailed', rank: 0, step: 5, op: 'linear', message: 'out of bounds' },
+    {
+      kind: 'workerFailed',
+      rank: 0,
+      step: 5,
+      op: 'linear',
+      blamedRank: null,
+      message: 'out of bounds',
+    },
   ]);
   t.equal(failures.length, 1);
   t.equal(backend.submitted.length, 2);

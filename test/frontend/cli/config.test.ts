@@ -119,6 +119,15 @@ t.test('makeConfig takes the GPU where there is one, with its defaults', (t) => 
   t.end();
 });
 
+t.test('makeConfig takes the numbers of ranks that the model divides by, on cpu', (t) => {
+  t.equal(config(['-tp', '4']).flags.tensorParallelSize, 4);
+  const refused = (argv: string[], message: RegExp, cuda?: CudaAnswer) =>
+    t.throws(() => config(argv, {}, cuda), { exitCode: 64, message });
+  refused(['-tp', '3'], /^--tensor-parallel-size 3: the model's 4 attention heads do not divide/);
+  refused(['-tp', '2', '--device', 'reference'], /2 is not built on reference; supported: cpu/);
+  t.end();
+});
+
 t.test('baseUrl and curlLine are what a user can type', (t) => {
   t.equal(baseUrl(config(['--host', '::1']), 7), 'http://[::1]:7');
   t.equal(baseUrl(config(['--host', '0.0.0.0']), 7), 'http://localhost:7');

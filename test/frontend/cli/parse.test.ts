@@ -26,6 +26,12 @@ t.test('parseCommandLine has vLLM defaults', (t) => {
   t.end();
 });
 
+t.test('parseCommandLine takes -tp as vLLM does', (t) => {
+  for (const argv of [['-tp', '4'], ['-tp=4'], ['--tensor_parallel_size', '4']])
+    t.equal(parse(...argv).flags.tensorParallelSize, 4);
+  t.end();
+});
+
 t.test('parseCommandLine reads every form that vLLM reads', (t) => {
   const read = parse(
     'm',
@@ -68,7 +74,8 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--shutdown-timeout', '-1'], /^--shutdown-timeout: '-1' is not a number of seconds/],
   [['--allowed-origins', '*'], /^--allowed-origins: this is not valid JSON/],
   [['--override-generation-config', '[]'], /^--override-generation-config: a JSON object/],
-  [['-tp', '2'], /^-tp: vllm-ts does not have this flag of vLLM yet/],
+  [['-pp', '2'], /^-pp: vllm-ts does not have this flag of vLLM yet/],
+  [['-tp', '0'], /^--tensor-parallel-size: /],
   [['--quantization=fp8'], /^--quantization: vllm-ts does not have/],
   [['a', 'b'], /more than one MODEL/],
 ];

@@ -19,15 +19,16 @@ async function start(
   t: Test,
   behaviours: Partial<Record<ChildRole, string>> = {},
   shutdownTimeoutMs = 30_000,
+  numWorkers = 1,
 ) {
   const notes = mkdtempSync(join(tmpdir(), 'vt-sup-'));
   const plan: Plan = {
     token: 'secret',
     controlAddress: `ipc://${notes}/control.sock`,
-    processes: (['engine', 'worker', 'detokenizer', 'frontend'] as const).map((role) => ({
-      role,
-      index: 0,
-    })),
+    processes: [
+      ...(['engine', 'detokenizer', 'frontend'] as const).map((role) => ({ role, index: 0 })),
+      ...Array.from({ length: numWorkers }, (_, index) => ({ role: 'worker', index }) as const),
+    ],
     shutdownTimeoutMs,
     command: (role) => [entry, role],
     fds: () => [],
@@ -165,6 +166,21 @@ t.test('Supervisor ends when a process has died three times', async (t) => {
   const { exitCode, cause } = await supervisor.outcome;
   t.equal(exitCode, 1);
   t.match(cause, { process: 'worker 0', message: /3 deaths/ });
+});
+
+t.test('Supervisor replaces all workers when one dies, and counts one death', async (t) => {
+  const { ready, note, pid } = await start(t, {}, 30_000, 3);
+  await ready;
+  const indices = [0, 1, 2];
+  for (const generation of [0, 1]) {
+    const old = await Promise.all(indices.map((i) => pid(`worker-${i}.${generation}`)));
+    process.kill(old[1 + generation]!, 'SIGKILL');
+    // Each is of the next generation, and none of the old ones is left.
+    const fresh = await Promise.all(indices.map((i) => pid(`worker-${i}.${generation + 1}`)));
+    t.equal(new Set([...old, ...fresh]).size, 6);
+    t.notOk(old.some(isAlive));
+    await note(`engine-0.0.ready-worker.${generation + 1}`);
+  }
 });
 
 t.test('Supervisor refuses strangers and other builds, and names both versions', async (t) => {

@@ -1,6 +1,6 @@
 // The demo model over several ranks in this process: the tokens of one rank, the same bits whatever
 // the batch, and ranks that are late, silent or of another mind are found and named.
-import t from 'tap';
+import t, { type Test } from 'tap';
 
 import type { StepResult } from '../../../kernels/backend.ts';
 import { CpuBackend } from '../../../kernels/cpu-backend.ts';
@@ -19,7 +19,7 @@ const prompt = golden[0]!.prompt_ids;
 /** Logits of the demo model may differ so much between numbers of ranks (docs/tensor-parallel.md). */
 const tolerance = 1e-3;
 
-async function start(numRanks: number, options: RankOptions = {}) {
+async function start(t: Test, numRanks: number, options: RankOptions = {}) {
   const { backend, programs } = await loadRanks(demoFolder, numRanks, options);
   t.teardown(() => backend.close());
   return { backend, programs, driver: new StepDriver(backend, 16, 256) };
@@ -35,8 +35,12 @@ async function generate(driver: StepDriver, row: TestRow, count: number, chunk =
 }
 
 /** Logprobs of every prompt token: logits with the history forced. */
-async function teacherForced(numRanks: number, options: RankOptions = {}): Promise<Float32Array> {
-  const { driver } = await start(numRanks, options);
+async function teacherForced(
+  t: Test,
+  numRanks: number,
+  options: RankOptions = {},
+): Promise<Float32Array> {
+  const { driver } = await start(t, numRanks, options);
   const tokens = [...prompt, ...golden[0]!.greedy_ids];
   const row = driver.add(0, tokens, { promptLogprobs: 5 });
   const { columns } = await driver.run([{ row, count: tokens.length }]);
@@ -45,22 +49,22 @@ async function teacherForced(numRanks: number, options: RankOptions = {}): Promi
 
 t.test('teacher-forced logprobs stay within the tolerance of one rank', async (t) => {
   // More logit rows than buffers hold: the last ops run several times.
-  const one = await teacherForced(1, { maxNumLogits: 8 });
+  const one = await teacherForced(t, 1, { maxNumLogits: 8 });
   for (const numRanks of [2, 4]) {
-    const many = await teacherForced(numRanks, { maxNumLogits: 8 });
+    const many = await teacherForced(t, numRanks, { maxNumLogits: 8 });
     t.equal(many.length, one.length);
     const error = many.reduce((max, x, i) => Math.max(max, Math.abs(x - one[i]!)), 0);
     t.ok(error < tolerance, `${numRanks} ranks are off by ${error}`);
     t.ok(error > 0, 'and did compute something else');
   }
-  const reference = await teacherForced(2, { device: 'reference', maxNumLogits: 8 });
+  const reference = await teacherForced(t, 2, { device: 'reference', maxNumLogits: 8 });
   const error = reference.reduce((max, x, i) => Math.max(max, Math.abs(x - one[i]!)), 0);
   t.ok(error < tolerance, `the reference's two ranks are off by ${error}`);
 });
 
 t.test('greedy tokens are golden over two and four ranks', async (t) => {
   for (const numRanks of [2, 4]) {
-    const { driver } = await start(numRanks);
+    const { driver } = await start(t, numRanks);
     for (const [i, row] of golden.slice(0, 4).entries()) {
       const ids = await generate(driver, driver.add(i, row.prompt_ids), row.greedy_ids.length);
       const { numEqual, isExcused } = compareGreedy(row, ids);
@@ -74,10 +78,10 @@ const sampled: TestSampling = { temperature: 0.8, topP: 0.9, seed: 7n, logprobs:
 t.test('same tokens whatever batch, chunks, threads, shared prefix and preemption', async (t) => {
   for (const numRanks of [2, 4]) {
     const long = [...prompt, ...golden[1]!.prompt_ids, ...golden[2]!.prompt_ids];
-    const alone = await start(numRanks);
+    const alone = await start(t, numRanks);
     const expected = await generate(alone.driver, alone.driver.add(0, long, sampled), 40);
 
-    const { driver } = await start(numRanks, { numThreads: 3 });
+    const { driver } = await start(t, numRanks, { numThreads: 3 });
     const chunked = await generate(driver, driver.add(1, long, sampled), 40, 7);
     t.same(chunked, expected, `${numRanks} ranks: chunks of 7, three threads`);
 
@@ -97,7 +101,7 @@ t.test('same tokens whatever batch, chunks, threads, shared prefix and preemptio
 });
 
 t.test('steps may be sent ahead', async (t) => {
-  const { backend, driver } = await start(2);
+  const { backend, driver } = await start(t, 2);
   const row = driver.add(0, prompt);
   const results: StepResult[] = [];
   const chunks = [20, prompt.length - 20].map((count) => ({ row, count }));
@@ -228,7 +232,7 @@ function errorsOf(backend: { ranks: readonly { onError: ((error: Error) => void)
 }
 
 t.test('a rank that does not come is named, with step and op, and nobody waits on', async (t) => {
-  const { backend, driver } = await start(4, { timeoutMs: 300 });
+  const { backend, driver } = await start(t, 4, { timeoutMs: 300 });
   const row = driver.add(0, prompt);
   await driver.run([{ row, count: prompt.length }]);
   // Rank 2 never gets the next step.
@@ -249,7 +253,7 @@ t.test('a rank that samples other tokens is named at the next step', async (t) =
     [2, 1],
     [4, 0],
   ] as const) {
-    const { backend } = await start(numRanks);
+    const { backend } = await start(t, numRanks);
     const drivers = backend.ranks.map((rank) => new StepDriver(rank, 16, 256));
     const rows = drivers.map((driver, rank) =>
       driver.add(0, prompt, { temperature: 5, seed: rank === odd ? 1n : 0n }),
@@ -267,7 +271,7 @@ t.test('a rank that samples other tokens is named at the next step', async (t) =
 });
 
 t.test('a rank that ends lets the others go at once', async (t) => {
-  const { backend, driver } = await start(2, { timeoutMs: 600_000 });
+  const { backend, driver } = await start(t, 2, { timeoutMs: 600_000 });
   const row = driver.add(0, prompt);
   await driver.run([{ row, count: prompt.length }]);
   backend.ranks[1]!.submit = () => undefined;

@@ -1,0 +1,92 @@
+// Several ranks as the engine sees them: ready together, lost together, and odd ones named.
+import t from 'tap';
+import type { StepOutput, WorkerReady } from '../../common/wire/messages.ts';
+import { WorkerGroup } from '../../engine/worker-group.ts';
+
+const ready = (rank: number, numBlocks: number) =>
+  ({ kind: 'workerReady', rank, numBlocks, memory: { weights: rank } }) as unknown as WorkerReady;
+const answer = (step: number, hash: number) =>
+  ({ kind: 'stepOutput', step, hash }) as unknown as StepOutput;
+
+function group(numRanks: number): WorkerGroup {
+  const workers = new WorkerGroup(numRanks, 60_000);
+  for (let rank = 0; rank < numRanks; rank++) {
+    workers.join(rank, 0, 0);
+    workers.setReady(rank, ready(rank, 100 - rank));
+  }
+  return workers;
+}
+
+t.test('ranks are ready when all are, with the fewest blocks', (t) => {
+  const workers = new WorkerGroup(2, 60_000);
+  workers.join(0, 0, 0);
+  workers.setReady(0, ready(0, 100));
+  t.equal(workers.ready, null);
+  workers.join(1, 0, 0);
+  workers.setReady(1, ready(1, 90));
+  t.equal(workers.ready?.numBlocks, 90);
+  t.same(workers.memory, { 'worker 0': { weights: 0 }, 'worker 1': { weights: 1 } });
+  t.end();
+});
+
+t.test('a step is done when every rank has answered it alike', (t) => {
+  const workers = group(2);
+  workers.addOutput(0, answer(1, 5), 0);
+  t.equal(workers.takeOutput(1), null);
+  workers.addOutput(1, answer(1, 5), 0);
+  t.match(workers.takeOutput(1), { step: 1, hash: 5 });
+  t.end();
+});
+
+t.test('the rank that disagrees with most is named, of two the second', (t) => {
+  const odd = (...hashes: number[]) => {
+    const workers = group(hashes.length);
+    hashes.forEach((hash, rank) => workers.addOutput(rank, answer(7, hash), 0));
+    return workers.takeOutput(7);
+  };
+  t.match(odd(1, 2), { rank: 1, reason: /disagrees with the others after step 7/ });
+  t.match(odd(2, 1, 1, 1), { rank: 0 });
+  t.match(odd(1, 1, 2, 1), { rank: 2 });
+  const workers = group(2);
+  workers.addOutput(0, answer(7, 1), 0);
+  workers.addOutput(1, answer(8, 1), 0);
+  t.match(workers.takeOutput(7), { rank: 1, reason: 'answered step 8 instead of 7' });
+  t.end();
+});
+
+t.test('when one is lost all are, until every rank of a newer generation is ready', (t) => {
+  const workers = group(3);
+  workers.addOutput(0, answer(1, 5), 0);
+  t.ok(workers.isCurrent(1, 0));
+  workers.loseAll();
+  t.equal(workers.ready, null);
+  t.notOk(workers.isCurrent(0, 0), 'news of the others is old news');
+  t.notOk(workers.join(0, 0, 0), 'one of the old generation does not come back');
+  for (const rank of [2, 0, 1]) {
+    t.equal(workers.ready, null);
+    t.ok(workers.join(rank, 1, 0));
+    workers.setReady(rank, ready(rank, 50));
+  }
+  t.equal(workers.ready?.numBlocks, 50);
+  t.equal(workers.takeOutput(1), null, 'an old answer is forgotten');
+  t.end();
+});
+
+t.test('a generation that dies while it starts does not mix with the next', (t) => {
+  const workers = group(2);
+  workers.loseAll();
+  workers.join(0, 1, 0);
+  workers.setReady(0, ready(0, 50));
+  t.ok(workers.join(1, 2, 0), 'rank 1 of the generation after');
+  workers.setReady(1, ready(1, 50));
+  t.equal(workers.ready, null, 'rank 0 is of the one before');
+  t.notOk(workers.join(0, 1, 0));
+  t.end();
+});
+
+t.test('a worker that is alone may come back', (t) => {
+  const workers = group(1);
+  workers.loseAll();
+  t.ok(workers.join(0, 0, 0));
+  t.end();
+});
