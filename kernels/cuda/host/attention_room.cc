@@ -9,7 +9,8 @@ namespace vt {
 namespace {
 
 constexpr const char* kOwner = "attentionScratch";
-constexpr std::size_t kScratchBytes = std::size_t{256} << 20;
+/// 256 rows of 4,096 tokens on 8 KV heads of 128 fit.
+constexpr std::size_t kScratchBytes = std::size_t{288} << 20;
 /// Of both lists: kernels/cuda/attention.cuh, AttentionWork.
 constexpr std::size_t kWorkBytes = 32;
 /// A work of these many rows (queries times heads of a KV head) or fewer is decode.
