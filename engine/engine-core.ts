@@ -7,6 +7,7 @@ import { OwnPauses, silenceLimitMs } from '../common/own-pauses.ts';
 import {
   type AddRequest,
   type DetokenizerToEngine,
+  type EngineStatus,
   type EngineToFrontend,
   type StepInput,
   type TokenOutputs,
@@ -28,6 +29,8 @@ import { WorkerGroup, type WorkerFault } from './worker-group.ts';
 export interface EnginePorts {
   toFrontend(frontendId: number, message: EngineToFrontend): void;
   toAllFrontends(message: EngineToFrontend): void;
+  /** To those whom it concerns. */
+  statusToFrontends(message: EngineStatus): void;
   /** To every rank. The columns are reused: they are valid during the call. */
   toWorkers(message: StepInput): void;
   /** The columns are reused: they are valid during the call. */
@@ -257,7 +260,7 @@ export class EngineCore {
     }
     this.intake.endedPerSecond = this.status.endedPerSecond;
     const status = this.status.tick(nowMs);
-    if (status) this.ports.toAllFrontends(status);
+    if (status) this.ports.statusToFrontends(status);
   }
 
   // ---------------------------------------------------------------- drain

@@ -1,10 +1,12 @@
 // The engine's door for frontends: who is connected, by which id, and what they may say. Messages of
 // a peer that has not said hello, or that are malformed, cost that peer its connection only.
 import { randomBytes } from 'node:crypto';
-import { RequestError, type ErrorInfo, type WireError } from '../common/errors.ts';
+import { RequestError, WireError, type ErrorInfo } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
+import { encodeMessage } from '../common/wire/codec.ts';
 import { checkHello } from '../common/wire/handshake.ts';
 import {
+  type EngineStatus,
   type EngineToFrontend,
   type EngineWelcome,
   type Utility,
@@ -17,6 +19,10 @@ interface Frontend {
   readonly frontendId: number;
   readonly peer: PeerId;
   readonly attachKey: string;
+  /** One of our own, which reads whatever comes. */
+  readonly isOurs: boolean;
+  /** It had open requests when the last status went out. */
+  hadRequests: boolean;
 }
 
 export interface FrontendLinksOptions {
@@ -58,7 +64,22 @@ export class FrontendLinks implements RouterEvents {
   }
 
   sendAll(message: EngineToFrontend): void {
-    for (const { peer } of this.byPeer.values()) this.link?.send(peer, message);
+    const frames = encodeMessage(message);
+    for (const { peer } of this.byPeer.values()) this.link?.sendFrames(peer, frames);
+  }
+
+  /**
+   * A stranger gets it while it has open requests, and once after: who does not read loses those
+   * soon (slow_reader), and must not collect this for ever.
+   */
+  sendStatus(message: EngineStatus): void {
+    const frames = encodeMessage(message);
+    for (const frontend of this.byPeer.values()) {
+      const hasRequests = this.core!.requests.has(frontend.frontendId);
+      if (frontend.isOurs || hasRequests || frontend.hadRequests)
+        this.link?.sendFrames(frontend.peer, frames);
+      frontend.hadRequests = hasRequests;
+    }
   }
 
   /** (frontendId, attachKey) of all, for a detokenizer that is new. */
@@ -68,6 +89,8 @@ export class FrontendLinks implements RouterEvents {
 
   message(peer: PeerId, message: AnyMessage): void {
     if (!this.core) {
+      if (this.early.some((entry) => entry.peer === peer))
+        throw new WireError(`${message.kind} before welcome`);
       this.early.push({ peer, message });
       return;
     }
@@ -102,14 +125,15 @@ export class FrontendLinks implements RouterEvents {
       this.disconnected(peer);
       return;
     }
-    const frontend = known ?? this.join(peer);
+    const frontend = known ?? this.join(peer, hello.role === 'frontend');
     const { frontendId, attachKey } = frontend;
     this.send(frontendId, { kind: 'welcome', frontendId, attachKey, ...this.options.welcome() });
   }
 
-  private join(peer: PeerId): Frontend {
+  private join(peer: PeerId, isOurs: boolean): Frontend {
     const frontendId = ++this.numJoined;
-    const frontend = { frontendId, peer, attachKey: randomBytes(16).toString('hex') };
+    const attachKey = randomBytes(16).toString('hex');
+    const frontend = { frontendId, peer, attachKey, isOurs, hadRequests: false };
     this.byPeer.set(peer, frontend);
     this.byId.set(frontendId, frontend);
     this.core?.frontendJoined(frontendId);

@@ -124,6 +124,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
   const engine = new EngineCore(slice, group, ready, {
     toFrontend: (frontendId, message) => frontends.send(frontendId, message),
     toAllFrontends: (message) => frontends.sendAll(message),
+    statusToFrontends: (message) => frontends.sendStatus(message),
     toWorkers: (message) => workers.sendAll(message),
     toDetokenizer: (message) => detokenizer.send(message),
     forgetWorkers: () => workers.forgetAll(),

@@ -29,6 +29,11 @@ export class RequestTable {
     if (this.frontends.get(request.frontendId)?.delete(request.requestId)) this.size--;
   }
 
+  /** Whether the frontend has open requests. */
+  has(frontendId: number): boolean {
+    return (this.frontends.get(frontendId)?.size ?? 0) > 0;
+  }
+
   of(frontendId: number): Request[] {
     return [...(this.frontends.get(frontendId)?.values() ?? [])];
   }

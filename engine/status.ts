@@ -16,6 +16,7 @@ export class StatusReporter {
   private readonly latencies: Latencies;
   private numEnded = 0;
   private numEndedAtTick = 0;
+  private numEndedAtStatus = 0;
   private tickMs = 0;
   private sentMs = 0;
   private progressMs = 0;
@@ -54,9 +55,12 @@ export class StatusReporter {
       this.numEndedAtTick = this.numEnded;
       this.tickMs = nowMs;
     }
-    const due = busy ? nowMs - this.sentMs >= statusIntervalMs : this.wasBusy;
+    // A request may come and end between two ticks: its end is told like any other.
+    const hasEnded = this.wasBusy || this.numEnded !== this.numEndedAtStatus;
+    const due = busy ? nowMs - this.sentMs >= statusIntervalMs : hasEnded;
     if (!due) return null;
     this.wasBusy = busy;
+    this.numEndedAtStatus = this.numEnded;
     this.sentMs = nowMs;
     return this.status(nowMs);
   }

@@ -44,6 +44,7 @@ export class EngineClient {
   private lastHeardMs = 0;
   /** It has work, by its own word, and says so every 250 ms. */
   private engineIsBusy = false;
+  private readonly isOurs: boolean;
   private closed = false;
 
   private constructor(
@@ -51,6 +52,7 @@ export class EngineClient {
     firstUp: () => void,
     refused: (error: StartError) => void,
   ) {
+    this.isOurs = options.role === 'frontend';
     this.connection = new Connection(options, {
       up: (info) => {
         this.welcome = info;
@@ -297,7 +299,9 @@ export class EngineClient {
   }
 
   private get expectsEngine(): boolean {
-    return this.engineIsBusy || this.requests.numUnanswered > 0;
+    // Others than our own frontends hear of its work only while they are part of it.
+    const isTold = this.isOurs || this.requests.numOpen > 0;
+    return (this.engineIsBusy && isTold) || this.requests.numUnanswered > 0;
   }
 
   private checkReady(): void {

@@ -71,9 +71,14 @@ export class HarnessFrontend {
   readonly link: DealerLink;
   private readonly waiter: Waiter;
 
-  constructor(address: string, waiter: Waiter, helloToken = harnessToken) {
+  constructor(
+    address: string,
+    waiter: Waiter,
+    helloToken = harnessToken,
+    role: 'client' | 'frontend' = 'client',
+  ) {
     this.waiter = waiter;
-    this.link = new DealerLink(address, makeHello('client', 0, 0, helloToken), {
+    this.link = new DealerLink(address, makeHello(role, 0, 0, helloToken), {
       message: (raw) => {
         this.messages.push(receive('engineToFrontend', raw));
         waiter.wake();
@@ -143,8 +148,8 @@ export class EngineHarness {
     return harness;
   }
 
-  frontend(helloToken?: string): HarnessFrontend {
-    const frontend = new HarnessFrontend(this.address('engine'), this.waiter, helloToken);
+  frontend(helloToken?: string, role?: 'client' | 'frontend'): HarnessFrontend {
+    const frontend = new HarnessFrontend(this.address('engine'), this.waiter, helloToken, role);
     this.frontends.push(frontend);
     return frontend;
   }

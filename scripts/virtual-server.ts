@@ -119,6 +119,7 @@ export class VirtualServer {
     this.core = new EngineCore(this.slice, workers, ready, {
       toFrontend: (frontendId, message) => this.toFrontend.push({ frontendId, message }),
       toAllFrontends: (message) => this.toFrontend.push({ frontendId: 0, message }),
+      statusToFrontends: (message) => this.toFrontend.push({ frontendId: 0, message }),
       toWorkers: (message) => this.submit(message),
       toDetokenizer: (message) => this.deliver(message),
       forgetWorkers: () => undefined,

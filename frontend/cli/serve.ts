@@ -21,6 +21,9 @@ import { baseUrl, bindHttp, curlLine } from './listen.ts';
 import type { ServeCommand } from './parse.ts';
 import { makeSlice } from './slices.ts';
 
+/** Open files of a frontend beside its connections. */
+const filesBesides = 128;
+
 /** Runs a server to its end and returns the exit code. Throws StartError before anything runs. */
 export async function serve(command: ServeCommand): Promise<number> {
   const { flags } = command;
@@ -33,7 +36,11 @@ export async function serve(command: ServeCommand): Promise<number> {
     level: config.logLevel,
     format: flags.logFormat,
   });
-  raiseFileLimit();
+  const numFiles = raiseFileLimit();
+  if (flags.maxConnections + filesBesides > numFiles)
+    log.warn(
+      `this system allows ${numFiles} open files, less than --max-connections ${flags.maxConnections} need`,
+    );
   const runDir =
     flags.frontendAddress === null || tcp !== null
       ? RunDir.fresh()

@@ -2,7 +2,7 @@
 // that stands still as a whole goes on where it was.
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { CompletionStream, get, post, servesAgain } from './client.ts';
+import { CompletionStream, get, metricBecomes, post, servesAgain } from './client.ts';
 import { descendants, limitMs, startServer } from './server.ts';
 
 t.setTimeout(10 * limitMs);
@@ -50,6 +50,8 @@ t.test('a stopped engine is named, and the server ends', async (t) => {
 t.test('an idle server is not found guilty of silence', async (t) => {
   const server = await startServer(t);
   await post(server, '/v1/completions', short);
+  // The engine has said that it is done.
+  t.equal(await metricBecomes(server, 'generation_tokens_total', 8), 8);
   process.kill(await server.child('engine'), 'SIGSTOP');
   // Nobody asked the engine for anything: nothing is owed.
   await sleep(6000);

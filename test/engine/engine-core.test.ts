@@ -190,6 +190,20 @@ function pass(server: VirtualServer, ms: number): void {
   }
 }
 
+t.test('a request that comes and ends between two ticks is told in the next', (t) => {
+  const server = makeServer();
+  server.core.tick();
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 2 } });
+  server.run(100);
+  const statuses = () => server.toFrontend.filter(({ message }) => message.kind === 'status');
+  t.equal(statuses().length, 0);
+  pass(server, 100);
+  t.match(statuses(), [{ message: { numRunning: 0, numWaiting: 0, generationTokens: 2 } }]);
+  pass(server, 1000);
+  t.equal(statuses().length, 1, 'once');
+  t.end();
+});
+
 t.test('who was stopped itself does not blame others for their silence', (t) => {
   const server = makeServer({ acknowledge: false });
   server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });

@@ -1,7 +1,12 @@
 // The engine process over real sockets, with a fake worker process.
 import t from 'tap';
 import { defaultSamplingParams, defaultTextParams } from '../../common/sampling-params.ts';
-import { finishReasons, type AddRequest, type FinishReason } from '../../common/wire/messages.ts';
+import {
+  finishReasons,
+  type AddRequest,
+  type EngineStatus,
+  type FinishReason,
+} from '../../common/wire/messages.ts';
 import { makeHello } from '../../common/wire/handshake.ts';
 import { EngineHarness, harnessToken, type HarnessOptions } from '../../scripts/engine-harness.ts';
 
@@ -83,7 +88,11 @@ t.test('two frontends are served, one leaves, the other goes on; then a drain', 
       harness.detokenizerMessages.some((m) => m.kind === 'frontendLeft' && m.frontendId === idB),
     'frontendLeft',
   );
-  await a.find('status', (m) => m.numRunning === 0);
+  // Who has no open requests is not told of others': it asks.
+  for (let callId = 5, running = 1; running > 0; callId++) {
+    a.send({ kind: 'utility', callId, method: 'stats', args: {} });
+    ({ numRunning: running } = (await reply(callId)).result as EngineStatus);
+  }
 
   a.send(add(10, 1500));
   a.send({ kind: 'abort', columns: { requestId: Uint32Array.of(10) } });
@@ -99,6 +108,24 @@ t.test('two frontends are served, one leaves, the other goes on; then a drain', 
   });
   await harness.stop();
   t.equal(harness.exitCode, 0);
+});
+
+t.test('a stranger hears the status while it has open requests, ours always', async (t) => {
+  const { harness, ended } = await startServer();
+  t.teardown(() => harness.stop());
+  const [idle, busy, ours] = [
+    harness.frontend(),
+    harness.frontend(),
+    harness.frontend(undefined, 'frontend'),
+  ];
+  const { frontendId } = await busy.welcome;
+  await Promise.all([idle.welcome, ours.welcome]);
+  busy.send(add(1, 1900));
+  await busy.find('status', (m) => m.numRunning === 1);
+  t.equal(await ended(`${frontendId}/1`), 'length');
+  await busy.find('status', (m) => m.numRunning === 0);
+  await ours.find('status', (m) => m.numRunning === 0);
+  t.notOk(idle.messages.some(({ kind }) => kind === 'status'));
 });
 
 t.test('malformed and uninvited peers are dropped, and nobody else notices', async (t) => {
