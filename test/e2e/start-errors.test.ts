@@ -20,7 +20,7 @@ t.setTimeout(10 * limitMs);
 const cases: readonly (readonly [argv: string[], code: number, line: RegExp])[] = [
   [['--prot', '1'], 64, /^vllm-ts: unknown flag --prot. Did you mean --port\?\n$/],
   [['--port', 'eighty'], 64, /^vllm-ts: --port: 'eighty' is not a whole number.*\n$/],
-  [['-tp', '2'], 64, /^vllm-ts: -tp: vllm-ts does not have this flag of vLLM yet\n$/],
+  [['-pp', '2'], 64, /^vllm-ts: -pp: vllm-ts does not have this flag of vLLM yet\n$/],
   [['no/such/model'], 65, /^vllm-ts: no\/such\/model is not a folder.*\n$/],
   [['--host', '203.0.113.1'], 1, /^vllm-ts: cannot listen on 203.0.113.1 port 8000.*\n$/],
 ];
