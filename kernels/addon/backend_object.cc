@@ -189,8 +189,8 @@ void BackendObject::call_report(Napi::Env env, Napi::Function callback, BackendO
   if (--self->num_in_flight_ == 0 || report->failed) self->reports_.Unref(env);
   try {
     if (report->failed) {
-      callback.Call(
-          {make_kernel_error(env, report->message, report->op, report->step, report->rank).Value()});
+      callback.Call({make_kernel_error(env, report->message, report->op, report->step, report->rank)
+                         .Value()});
       return;
     }
     auto body = Napi::ArrayBuffer::New(env, report->body.size());

@@ -107,9 +107,8 @@ class CpuLoader : public BackendLoader {
     for (const auto& parts : read_parts(load)) {
       parts_.emplace_back();
       for (const LoadPart& part : parts)
-        parts_.back().push_back(
-            {static_cast<Dtype>(part.dtype), part.num_rows, part.num_columns,
-                                part.row_bytes, part.data});
+        parts_.back().push_back({static_cast<Dtype>(part.dtype), part.num_rows, part.num_columns,
+                                 part.row_bytes, part.data});
     }
   }
 

@@ -19,9 +19,7 @@ bool meet(const OpCall& call, const BoundOp& op) {
   return !step.ranks->failed();
 }
 
-int num_ranks(const StepState& step) {
-  return step.ranks == nullptr ? 1 : step.ranks->num_ranks();
-}
+int num_ranks(const StepState& step) { return step.ranks == nullptr ? 1 : step.ranks->num_ranks(); }
 
 const float* part(const StepState& step, const BoundOp& op, int rank) {
   return step.ranks == nullptr ? op.args[1].data : step.ranks->part(rank);

@@ -17,8 +17,8 @@ namespace vt {
 
 namespace {
 
-/// The file that the memory is: without a name on Linux, since a folder may lie on a disk, and /dev/shm
-/// is small in containers.
+/// The file that the memory is: without a name on Linux, since a folder may lie on a disk, and
+/// /dev/shm is small in containers.
 int make_file(const std::string& path) {
 #ifdef __linux__
   (void)path;

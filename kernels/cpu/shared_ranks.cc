@@ -127,7 +127,8 @@ class SharedRanks : public Communicator {
   bool wait_for(int rank, std::uint32_t meeting, const Place& place) {
     RankSlot& peer = slot(rank);
     const auto has_come = [&] {
-      return static_cast<std::int32_t>(peer.arrivals.load(std::memory_order_acquire) - meeting) >= 0;
+      return static_cast<std::int32_t>(peer.arrivals.load(std::memory_order_acquire) - meeting) >=
+             0;
     };
     for (int i = 0; i < kSpins; i++) {
       if (has_come()) return true;
@@ -186,8 +187,9 @@ class SharedRanks : public Communicator {
                     "tokens before",
                     place.op, place.op_index, place.step);
     else
-      std::snprintf(reason, sizeof reason, "is in op %d of step %lld where the others are elsewhere",
-                    op_of(position), step_of(position));
+      std::snprintf(reason, sizeof reason,
+                    "is in op %d of step %lld where the others are elsewhere", op_of(position),
+                    step_of(position));
     blame(odd, reason);
     return false;
   }
