@@ -1,12 +1,13 @@
 // Packs what a machine without Node, npm and network needs to run vllm-ts: the node binary, the
 // built package with its native modules and libvt_cuda.so, and the modules it depends on.
 //
-//   node scripts/gpu-kit.mjs OUT_DIR [--library FILE] [--tests] [--no-demo] [--add DIR...] [--part-mib N]
+//   node scripts/gpu-kit.mjs OUT_DIR [--library FILE] [--tests] [--no-demo] [--add DIR...] [--part-mib N] [--level N]
 //
 // --library  libvt_cuda.so (default: the one in build/, if there is one)
 // --tests    also the compiled tests, their fixtures and tap
 // --no-demo  leaves out models/demo: the checkout on the other machine has it
 // --add      folders (models) that are packed as they are, in parts of at most N MiB (32)
+// --level    of xz for the node binary (6)
 //
 // OUT_DIR gets node.xz (made once), app.txz, setup.sh, and part-*/ of what was added. There:
 //   sh OUT_DIR/setup.sh DEST      unpacks; again for each part; DEST/bin has node and vllm-ts
@@ -28,6 +29,7 @@ const { values: options, positionals } = parseArgs({
     'no-demo': { type: 'boolean', default: false },
     add: { type: 'string', multiple: true, default: [] },
     'part-mib': { type: 'string', default: '32' },
+    level: { type: 'string', default: '6' },
   },
 });
 if (positionals.length !== 1) fail('one OUT_DIR is needed');
@@ -64,7 +66,7 @@ function packNode() {
   const node = join(stage, 'node');
   cpSync(process.execPath, node);
   spawnSync('strip', [node], { stdio: 'ignore' });
-  writeFileSync(join(out, 'node.xz'), xz(readFileSync(node)));
+  writeFileSync(join(out, 'node.xz'), xz(readFileSync(node), options.level));
   writeFileSync(stamp, process.version);
 }
 
@@ -83,7 +85,7 @@ function packApp() {
   copy(library, `prebuilds/${target}/libvt_cuda.so`);
   if (options.tests) copy(join(root, 'test'));
   for (const name of packageClosure(options.tests ? ['tap'] : [])) copyPackage(name, app);
-  writeFileSync(join(out, 'app.txz'), xz(tar(stage, 'app'), '-3'));
+  writeFileSync(join(out, 'app.txz'), xz(tar(stage, 'app'), Math.min(3, options.level)));
 }
 
 /** Names of the packages that run-time dependencies (and `more`) lead to. */
@@ -163,8 +165,8 @@ function tar(folder, name) {
   return execFileSync('tar', ['-C', folder, '-cf', '-', name], { maxBuffer: 2 ** 31 });
 }
 
-function xz(input, level = '-6') {
-  return execFileSync('xz', [level, '-T0', '-c'], { input, maxBuffer: 2 ** 31 });
+function xz(input, level) {
+  return execFileSync('xz', [`-${level}`, '-T0', '-c'], { input, maxBuffer: 2 ** 31 });
 }
 
 function fail(message) {
