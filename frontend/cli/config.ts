@@ -59,7 +59,7 @@ export function makeConfig(
   checkTogether(flags, device);
   const { path, name } = chooseModel(model);
   const modelConfig = readModelConfig(path);
-  checkRanks(flags.tensorParallelSize, device, modelConfig);
+  checkRanks(flags, device, modelConfig);
   const tokenizerPath = flags.tokenizer ?? path;
   checkTokenizer(tokenizerPath);
   const maxModelLen = flags.maxModelLen ?? modelConfig.maxPositionEmbeddings;
@@ -146,7 +146,9 @@ function checkTls(keyfile: string, certfile: string): void {
   }
 }
 
-function checkRanks(numRanks: number, device: Config['device'], model: ModelConfig): void {
+function checkRanks(flags: Flags, device: Config['device'], model: ModelConfig): void {
+  const { tensorParallelSize: numRanks, collectiveTimeout } = flags;
+  if (collectiveTimeout === 0) throw badFlag('--collective-timeout: 0 leaves ranks no time');
   if (numRanks === 1) return;
   const name = `--tensor-parallel-size ${numRanks}`;
   if (device !== 'cpu') throw badFlag(`${name} is not built on ${device}; supported: cpu`);

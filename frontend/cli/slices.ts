@@ -1,5 +1,6 @@
 // Cuts the configuration into what each process is told: no process sees more than it needs (keys
 // go to frontends alone).
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type {
   DetokenizerSlice,
@@ -16,6 +17,9 @@ import type { RunDir } from '../supervisor/run-dir.ts';
 import type { Generations } from '../supervisor/plan.ts';
 import { isLoopback, type Config } from './config.ts';
 import type { Flags } from './flags.ts';
+
+/** A folder that the operator names may hold what a server that was killed left. */
+const boot = randomBytes(4).toString('hex');
 
 export interface SliceContext {
   readonly config: Config;
@@ -87,7 +91,7 @@ function workerSlice(id: ChildId, { config, endpoints, runDir, generations }: Sl
   const collectives = {
     kind: 'sharedMemory',
     // All ranks have one generation: they are replaced together.
-    path: runDir.file(`ranks.${id.generation}`),
+    path: runDir.file(`ranks.${boot}.${id.generation}`),
     timeoutMs: Math.round(flags.collectiveTimeout * 1000),
   } as const;
   return {
