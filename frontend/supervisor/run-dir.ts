@@ -113,7 +113,7 @@ function isFolder(path: string | undefined): path is string {
 
 /** Fresh folders of supervisors that were killed: nobody holds their lock any more. */
 function removeStale(parent: string): void {
-  for (const name of readdirSync(parent)) {
+  for (const name of namesIn(parent)) {
     if (!name.startsWith(freshPrefix)) continue;
     const path = join(parent, name);
     const stat = lstatSync(path, { throwIfNoEntry: false });
@@ -127,5 +127,14 @@ function removeStale(parent: string): void {
     } catch {
       // In use, or another start removes it at this moment.
     }
+  }
+}
+
+/** Nothing where the folder may be written but not read. */
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
   }
 }
