@@ -153,15 +153,18 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   Place place;
   float2 bias;
   RowAhead ahead[2];
-  const auto fetch = [&](int pass) {
+  const auto locate = [&](int pass) {
     place = place_of<kWide>(args, unit_begin + pass * warps + warp, lane);
     bias = fetch_bias<T>(args, place);
+  };
+  const auto fetch = [&] {
     if constexpr (kXTiles == 1) {
 #pragma unroll
       for (int h = 0; h < 2; h++) ahead[h] = fetch_row<T, kWide>(args, place, row_of(0, h));
     }
   };
   const uint32_t held = stages + num_stages * stage_bytes;
+  locate(0);
   const auto let_weights_come = [&] {
     if (threadIdx.x == 0) *reinterpret_cast<volatile int*>(shared + kHasX) = 1;
   };
@@ -171,11 +174,11 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     if (args.norm_weight != nullptr) {
       const NormWeights weights = load_norm_weights<T>(args);
       wait_for_previous();
-      if (warp < warps) fetch(0);
+      if (warp < warps) fetch();
       hold_normalised_x<T>(args, x, weights, reinterpret_cast<float*>(shared + kNormSums));
     } else {
       wait_for_previous();
-      if (warp < warps) fetch(0);
+      if (warp < warps) fetch();
       hold_x<T>(args, x, workers * 32);
     }
     let_weights_come();
@@ -183,7 +186,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   } else {
     wait_for_previous();
     let_weights_come();
-    fetch(0);
+    fetch();
   }
 
   // Where a lane's fragments lie: the m16 operand comes as rows lane % 16 and 16-byte pieces
@@ -302,7 +305,10 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       clear();
       chunk = 0;
       pass++;
-      if (!last) fetch(pass);
+      if (!last) {
+        locate(pass);
+        fetch();
+      }
     }
   }
 }

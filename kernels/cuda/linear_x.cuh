@@ -13,8 +13,6 @@ constexpr int kNormWarps = 8;
 constexpr int kMaxNormColumns = 4096;
 /** Shared memory that x may take: two blocks are to fit on a multiprocessor. */
 constexpr int kHeldLimit = 66 * 1024;
-/** Rows one warp has under way. */
-constexpr int kRowsUnderWay = 4;
 /** Rows up to which a norm in front is faster than a kernel of its own. */
 constexpr int kNormRows = 4;
 
@@ -80,63 +78,47 @@ __device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) 
   load8(reinterpret_cast<const T*>(&words), values);
 }
 
-/** The normalised x, by kNormWarps warps; `sums` has room for 16 rows of 8. */
+/**
+ * The normalised x, by kNormWarps warps; `sums` has room for 16 rows of 8. Short code rather than
+ * much at once: it runs once a kernel, and a warp waits for every line of it.
+ */
 template <typename T>
 __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, const HeldX& x,
                                                   const NormWeights& weights, float* sums) {
-  const int tree = norm_threads(args.k);
-  const int tree_warps = tree / 32;
+  const bool halves = norm_threads(args.k) == 128;  // two rows at a time
+  const int tree = halves ? 128 : 256;
+  const int thread = threadIdx.x & (tree - 1);  // of the tree
+  const int first_row = halves ? threadIdx.x >> 7 : 0;
+  const int row_step = halves ? 2 : 1;
   const int pieces = args.k / 8;
   const int lane = threadIdx.x % 32;
-  const int first_row = threadIdx.x / tree;
-  const int row_step = kNormWarps * 32 / tree;
-  const int thread = threadIdx.x % tree;  // of the tree
-  // Every thread reads and writes the same pieces of its rows throughout: barriers are for sums.
-  for (int m0 = first_row; m0 < args.m; m0 += kRowsUnderWay * row_step) {
-    uint4 raw[kRowsUnderWay][2];
+  hold_x<T>(args, x, kNormWarps * 32);
+#pragma unroll 1
+  for (int m = first_row; m < args.m; m += row_step) {
+    float sum = 0.0f;
 #pragma unroll
-    for (int r = 0; r < kRowsUnderWay; r++) {
-      const int m = m0 + r * row_step;
-#pragma unroll
-      for (int p = 0; p < 2; p++) {
-        const int i = thread + p * tree;
-        if (m >= args.m || i >= pieces) continue;
-        raw[r][p] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(args.x) +
-                                                          static_cast<int64_t>(m) * args.x_stride) +
-                           i);
-      }
+    for (int p = 0; p < 2; p++) {
+      const int i = thread + p * tree;
+      if (i >= pieces) continue;
+      float values[8];
+      load8(reinterpret_cast<const T*>(x.rows + m * x.stride + i * 16), values);
+      sum = sum_of_squares(values, sum);
     }
-    float sum[kRowsUnderWay] = {};
-#pragma unroll
-    for (int r = 0; r < kRowsUnderWay; r++) {
-      const int m = m0 + r * row_step;
-#pragma unroll
-      for (int p = 0; p < 2; p++) {
-        const int i = thread + p * tree;
-        if (m >= args.m || i >= pieces) continue;
-        float values[8];
-        unpack8<T>(raw[r][p], values);
-        sum[r] = sum_of_squares(values, sum[r]);
-        *reinterpret_cast<uint4*>(x.rows + m * x.stride + i * 16) = raw[r][p];
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < kRowsUnderWay; r++) {
-      const int m = m0 + r * row_step;
-      if (m >= args.m) break;
-      sum[r] = warp_sum(sum[r]);
-      if (lane == 0) sums[m * 8 + thread / 32] = sum[r];
-    }
+    sum = warp_sum(sum);
+    if (lane == 0) sums[m * 8 + thread / 32] = sum;
   }
   sync_workers(kNormWarps * 32);
   // Lane m has the scale of row m.
   float scale = 0.0f;
   if (lane < args.m) {
     float total = 0.0f;
-    for (int w = 0; w < tree_warps; w++) total = __fadd_rn(total, sums[lane * 8 + w]);
+#pragma unroll
+    for (int w = 0; w < 8; w++) {
+      if (w < tree / 32) total = __fadd_rn(total, sums[lane * 8 + w]);
+    }
     scale = norm_scale(total, args.k, args.norm_eps);
   }
-#pragma unroll 2
+#pragma unroll 1
   for (int m = first_row; m < args.m; m += row_step) {
     const float row_scale = __shfl_sync(~0u, scale, m);
 #pragma unroll
@@ -150,11 +132,6 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
       unpack8<T>(weights.pieces[p], weight);
       apply_norm(values, row_scale, weight);
       store8(at, values);
-    }
-  }
-  for (int m = first_row; m < args.m; m += row_step) {
-    for (int i = pieces + thread; i < x.padded / 8; i += tree) {
-      *reinterpret_cast<uint4*>(x.rows + m * x.stride + i * 16) = make_uint4(0, 0, 0, 0);
     }
   }
   sync_workers(kNormWarps * 32);
