@@ -27,7 +27,7 @@ const child = spawn(
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
     // Seconds for one file; the tests themselves wait for events, not for a clock.
-    env: { TAP_TIMEOUT: '900', ...process.env },
+    env: { TAP_TIMEOUT: '1800', ...process.env },
   },
 );
 

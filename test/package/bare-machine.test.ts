@@ -42,7 +42,7 @@ function reachOfRegistry(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => names.test(name)));
 }
 
-t.test('npm ci && npm start on a bare machine', { skip, timeout: 900_000 }, async (t) => {
+t.test('npm ci && npm start on a bare machine', { skip, timeout: 1_700_000 }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-bare-'));
   const checkout = join(folder, 'checkout');
   copyTracked(checkout);

@@ -20,58 +20,64 @@ const skip =
   process.env['VLLM_TS_PACKAGE_TESTS'] === undefined &&
   'slow, needs the npm registry: set VLLM_TS_PACKAGE_TESTS=1';
 
-t.test('the packed tarball installs, imports and serves', { skip, timeout: 600_000 }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-pack-'));
-  const cache = join(folder, 'cache');
-  const env = { ...process.env, XDG_CACHE_HOME: cache };
-  const npm = (cwd: string, ...args: string[]) =>
-    execFileSync('npm', args, { cwd, env, stdio: 'pipe' }).toString();
+t.test(
+  'the packed tarball installs, imports and serves',
+  { skip, timeout: 1_700_000 },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-pack-'));
+    const cache = join(folder, 'cache');
+    const env = { ...process.env, XDG_CACHE_HOME: cache };
+    const npm = (cwd: string, ...args: string[]) =>
+      execFileSync('npm', args, { cwd, env, stdio: 'pipe' }).toString();
 
-  npm(packageRoot, 'pack', '--ignore-scripts', '--pack-destination', folder);
-  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))!;
-  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-  npm(folder, 'install', '--ignore-scripts', '--no-audit', '--no-fund', `./${tarball}`);
-  const files = readdirSync(join(folder, 'node_modules/vllm-ts'), { recursive: true }).map(String);
-  t.notOk(
-    files.some((name) => name.startsWith('dist/test') || name.endsWith('.node')),
-    'no tests, no binaries',
-  );
+    npm(packageRoot, 'pack', '--ignore-scripts', '--pack-destination', folder);
+    const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))!;
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    npm(folder, 'install', '--ignore-scripts', '--no-audit', '--no-fund', `./${tarball}`);
+    const files = readdirSync(join(folder, 'node_modules/vllm-ts'), { recursive: true }).map(
+      String,
+    );
+    t.notOk(
+      files.some((name) => name.startsWith('dist/test') || name.endsWith('.node')),
+      'no tests, no binaries',
+    );
 
-  const program = `
+    const program = `
     import * as main from 'vllm-ts';
     import * as client from 'vllm-ts/client';
     console.log(typeof main.LLM, typeof client.EngineClient);`;
-  const imported = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
-    cwd: folder,
-    env,
-  });
-  t.equal(imported.toString().trim(), 'function function');
+    const imported = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
+      cwd: folder,
+      env,
+    });
+    t.equal(imported.toString().trim(), 'function function');
 
-  // Not through npx: it would not pass the signal on.
-  const command = join(folder, 'node_modules/.bin/vllm-ts');
-  const answers = async (env: NodeJS.ProcessEnv) => {
-    const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
-    t.ok((await complete(server.url)).length > 0);
-    t.equal(await server.stop(), 0);
-    return server.output();
-  };
+    // Not through npx: it would not pass the signal on.
+    const command = join(folder, 'node_modules/.bin/vllm-ts');
+    const answers = async (env: NodeJS.ProcessEnv) => {
+      const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
+      t.ok((await complete(server.url)).length > 0);
+      t.equal(await server.stop(), 0);
+      return server.output();
+    };
 
-  t.match(await answers(env), /^build: built kernels\.node$/m, 'compiled into the cache');
-  const compiled = readdirSync(cache, { recursive: true, withFileTypes: true })
-    .filter(({ name }) => name.endsWith('.node'))
-    .map((entry) => join(entry.parentPath, entry.name));
-  t.same(compiled.map((file) => basename(file)).sort(), ['kernels.node', 'os.node']);
+    t.match(await answers(env), /^build: built kernels\.node$/m, 'compiled into the cache');
+    const compiled = readdirSync(cache, { recursive: true, withFileTypes: true })
+      .filter(({ name }) => name.endsWith('.node'))
+      .map((entry) => join(entry.parentPath, entry.name));
+    t.same(compiled.map((file) => basename(file)).sort(), ['kernels.node', 'os.node']);
 
-  const withoutCompiler = { ...env, PATH: join(folder, 'bin'), CXX: '' };
-  mkdirSync(withoutCompiler.PATH);
-  symlinkSync(process.execPath, join(withoutCompiler.PATH, 'node'));
-  t.notMatch(await answers(withoutCompiler), /^build:/m, 'once');
+    const withoutCompiler = { ...env, PATH: join(folder, 'bin'), CXX: '' };
+    mkdirSync(withoutCompiler.PATH);
+    symlinkSync(process.execPath, join(withoutCompiler.PATH, 'node'));
+    t.notMatch(await answers(withoutCompiler), /^build:/m, 'once');
 
-  const target = basename(dirname(compiled[0]!));
-  const prebuilds = join(folder, 'node_modules/vllm-ts/prebuilds', target);
-  mkdirSync(prebuilds, { recursive: true });
-  for (const file of compiled) renameSync(file, join(prebuilds, basename(file)));
-  const empty = join(folder, 'empty');
-  t.notMatch(await answers({ ...withoutCompiler, XDG_CACHE_HOME: empty }), /^build:/m);
-  t.notOk(existsSync(empty), 'what the package brings is not compiled');
-});
+    const target = basename(dirname(compiled[0]!));
+    const prebuilds = join(folder, 'node_modules/vllm-ts/prebuilds', target);
+    mkdirSync(prebuilds, { recursive: true });
+    for (const file of compiled) renameSync(file, join(prebuilds, basename(file)));
+    const empty = join(folder, 'empty');
+    t.notMatch(await answers({ ...withoutCompiler, XDG_CACHE_HOME: empty }), /^build:/m);
+    t.notOk(existsSync(empty), 'what the package brings is not compiled');
+  },
+);

@@ -24,7 +24,7 @@ const sourcesOf = (folders: readonly string[]) =>
   );
 
 for (const target of ['aarch64-linux-gnu', 'aarch64-macos'])
-  t.test(`compiles for ${target}`, { skip, timeout: 900_000 }, (t) => {
+  t.test(`compiles for ${target}`, { skip, timeout: 1_700_000 }, (t) => {
     const version = spawnSync(zig[0]!, [...zig.slice(1), 'version']);
     t.equal(version.status, 0, 'PyPI package ziglang is installed');
     const require = createRequire(join(packageRoot, 'package.json'));
