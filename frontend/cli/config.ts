@@ -98,15 +98,24 @@ function chooseDevice({ device }: Flags, cuda: CudaAnswer | null): WorkerSlice['
   return device;
 }
 
-/** Defaults as vLLM has them, by the memory of the GPU; 0 = none. */
+/**
+ * Defaults as vLLM has them, by the memory of the GPU; 0 = none. Every running request can have a
+ * token in a step: a default gives way to the flag that is set.
+ */
 function chooseBatch(
   { maxNumSeqs, maxNumBatchedTokens }: Flags,
   gpuBytes: number,
 ): Pick<Config, 'maxNumSeqs' | 'maxNumBatchedTokens'> {
   const gib = gpuBytes / 2 ** 30;
+  const seqs = gib >= 70 ? 1024 : 256;
+  const tokens = gib >= 160 ? 16_384 : gib >= 70 ? 8192 : 2048;
+  if (maxNumSeqs !== null && maxNumBatchedTokens !== null && maxNumBatchedTokens < maxNumSeqs)
+    throw badFlag(
+      `--max-num-batched-tokens: ${maxNumBatchedTokens} is less than --max-num-seqs ${maxNumSeqs}`,
+    );
   return {
-    maxNumSeqs: maxNumSeqs ?? (gib >= 70 ? 1024 : 256),
-    maxNumBatchedTokens: maxNumBatchedTokens ?? (gib >= 160 ? 16_384 : gib >= 70 ? 8192 : 2048),
+    maxNumSeqs: maxNumSeqs ?? Math.min(seqs, maxNumBatchedTokens ?? tokens),
+    maxNumBatchedTokens: maxNumBatchedTokens ?? Math.max(tokens, maxNumSeqs ?? seqs),
   };
 }
 

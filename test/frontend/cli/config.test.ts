@@ -119,6 +119,20 @@ t.test('makeConfig takes the GPU where there is one, with its defaults', (t) => 
   t.end();
 });
 
+t.test('makeConfig leaves every running request a token in a step', (t) => {
+  const sizes = (...argv: string[]) => {
+    const { maxNumSeqs, maxNumBatchedTokens } = config(argv);
+    return [maxNumSeqs, maxNumBatchedTokens];
+  };
+  t.same(sizes('--max-num-batched-tokens', '64'), [64, 64], 'a default gives way to the flag');
+  t.same(sizes('--max-num-seqs', '4096'), [4096, 4096]);
+  t.throws(() => config(['--max-num-seqs', '8', '--max-num-batched-tokens', '7']), {
+    exitCode: 64,
+    message: '--max-num-batched-tokens: 7 is less than --max-num-seqs 8',
+  });
+  t.end();
+});
+
 t.test('makeConfig takes the numbers of ranks that the model divides by, on cpu', (t) => {
   t.equal(config(['-tp', '4']).flags.tensorParallelSize, 4);
   const refused = (argv: string[], message: RegExp, cuda?: CudaAnswer) =>
