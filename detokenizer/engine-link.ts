@@ -50,7 +50,7 @@ export class EngineLink {
           if (this.engine?.peer === peer) this.events.fatal(error);
         },
       },
-      curve ?? undefined,
+      { curve },
     );
   }
 

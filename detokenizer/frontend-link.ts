@@ -15,7 +15,12 @@ import {
   type Refused,
 } from '../common/wire/messages.ts';
 import { receive } from '../common/wire/receive.ts';
-import { RouterLink, type AnyMessage, type PeerId } from '../common/wire/transport.ts';
+import {
+  maxUnreadByFrontend,
+  RouterLink,
+  type AnyMessage,
+  type PeerId,
+} from '../common/wire/transport.ts';
 import { Attachments } from './attachments.ts';
 import { isTextCall, TextCallServer } from './text-call-server.ts';
 
@@ -62,7 +67,7 @@ export class FrontendLink {
           this.gone(peer);
         },
       },
-      curve ?? undefined,
+      { curve, maxUnread: maxUnreadByFrontend },
     );
   }
 

@@ -4,7 +4,7 @@ import type { EngineSlice } from '../common/config.ts';
 import { RequestError } from '../common/errors.ts';
 import { runProcess, type ProcessContext, type RunningProcess } from '../common/process.ts';
 import { protocolVersion, type WorkerReady } from '../common/wire/messages.ts';
-import { RouterLink } from '../common/wire/transport.ts';
+import { maxUnreadByFrontend, RouterLink } from '../common/wire/transport.ts';
 import { DetokenizerLink } from './detokenizer-link.ts';
 import { EngineCore } from './engine-core.ts';
 import { FrontendLinks } from './frontend-links.ts';
@@ -114,11 +114,10 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
 
   detokenizer.connect(slice.detokenizerAddress);
   workers.link = await RouterLink.bind(slice.workerListen.address, workers);
-  frontends.link = await RouterLink.bind(
-    slice.frontendListen.address,
-    frontends,
-    slice.frontendListen.curve ?? undefined,
-  );
+  frontends.link = await RouterLink.bind(slice.frontendListen.address, frontends, {
+    curve: slice.frontendListen.curve,
+    maxUnread: maxUnreadByFrontend,
+  });
   const [ready] = await whenReady;
 
   const engine = new EngineCore(slice, group, ready, {

@@ -34,6 +34,18 @@ const routerNotify = 97;
 const notifyDisconnect = 2;
 type OptionSetter = { setInt32Option(option: number, value: number): void };
 
+export interface BindOptions {
+  readonly curve?: CurveKeys | null;
+  /**
+   * A peer that leaves about this many messages unread, beside what the kernel buffers, counts as
+   * disconnected. 0 = no bound, for peers of our own.
+   */
+  readonly maxUnread?: number;
+}
+
+/** For links to frontends, which may be anybody's: above any burst that credit allows. */
+export const maxUnreadByFrontend = 4096;
+
 export class RouterLink {
   readonly address: string;
   private readonly socket: Router;
@@ -42,17 +54,26 @@ export class RouterLink {
   private readonly refused = new Set<PeerId>();
   private closed = false;
 
-  private constructor(address: string, socket: Router) {
+  private constructor(address: string, socket: Router, events: RouterEvents) {
     this.address = address;
     this.socket = socket;
-    this.queue = new SendQueue(socket);
+    this.queue = new SendQueue(socket, (frames, error) => {
+      const isFull = error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+      if (isFull) this.giveUp(frames[0] as Uint8Array, events);
+    });
   }
 
   /** Binds `address` (ipc:// or tcp://HOST:PORT; port * is resolved in `address`). */
-  static async bind(address: string, events: RouterEvents, curve?: CurveKeys): Promise<RouterLink> {
+  static async bind(
+    address: string,
+    events: RouterEvents,
+    { curve = null, maxUnread = 0 }: BindOptions = {},
+  ): Promise<RouterLink> {
     checkAddress(address);
     const socket = new Router({
       ...socketOptions(address),
+      // At its mark such a ROUTER says so instead of dropping silently.
+      ...(maxUnread > 0 && { sendHighWaterMark: maxUnread, mandatory: true, sendTimeout: 0 }),
       ...(curve && {
         curveServer: true,
         curvePublicKey: curve.publicKey,
@@ -66,7 +87,7 @@ export class RouterLink {
       socket.close();
       throw error;
     }
-    const link = new RouterLink(socket.lastEndpoint ?? address, socket);
+    const link = new RouterLink(socket.lastEndpoint ?? address, socket, events);
     // A peer may have been waiting: its hello must not come before the caller has this link.
     setImmediate(() => void link.receive(events));
     return link;
@@ -103,6 +124,14 @@ export class RouterLink {
     this.socket.close();
   }
 
+  /** The peer reads nothing: as far as its owner knows it has disconnected. */
+  private giveUp(identity: Uint8Array, events: RouterEvents): void {
+    const peer = nameOf(identity);
+    if (!this.peers.delete(peer)) return;
+    this.refused.add(peer);
+    events.disconnected(peer);
+  }
+
   private async receive(events: RouterEvents): Promise<void> {
     for (;;) {
       let frames: Uint8Array[];
@@ -118,7 +147,7 @@ export class RouterLink {
 
   private handle(frames: Uint8Array[], events: RouterEvents): void {
     const identity = frames[0]!;
-    const peer = Buffer.from(identity.buffer, identity.byteOffset, identity.length).toString('hex');
+    const peer = nameOf(identity);
     if (frames.length === 2 && frames[1]!.length === 0) {
       this.refused.delete(peer);
       if (this.peers.delete(peer)) events.disconnected(peer);
@@ -138,4 +167,8 @@ export class RouterLink {
       events.rejected(peer, error);
     }
   }
+}
+
+function nameOf(identity: Uint8Array): PeerId {
+  return Buffer.from(identity.buffer, identity.byteOffset, identity.length).toString('hex');
 }

@@ -1,6 +1,7 @@
 // What the sockets of both ends of a link share: their options, their addresses and the send queue
 // (zeromq allows one pending send a socket). High-water marks are 0, because a ROUTER at its mark
-// drops silently (credits are the bound); linger is 0, so that closing never waits for a peer.
+// drops silently (credits are the bound; RouterLink can bound what a peer leaves unread); linger is
+// 0, so that closing never waits for a peer.
 import { maxBodyBytes } from './columns.ts';
 
 /** CURVE key pair and, for a DEALER, the server's public key (Z85 text). */
@@ -38,9 +39,15 @@ export class SendQueue {
   private readonly queue: WireFrame[][] = [];
   private sending = false;
   private readonly socket: { send(frames: WireFrame[]): Promise<void> };
+  private readonly failed: (frames: WireFrame[], error: unknown) => void;
 
-  constructor(socket: { send(frames: WireFrame[]): Promise<void> }) {
+  /** `failed`: a message was not sent. The socket is closed, or its peer has gone or reads nothing. */
+  constructor(
+    socket: { send(frames: WireFrame[]): Promise<void> },
+    failed: (frames: WireFrame[], error: unknown) => void = () => undefined,
+  ) {
     this.socket = socket;
+    this.failed = failed;
   }
 
   push(frames: WireFrame[]): void {
@@ -57,8 +64,9 @@ export class SendQueue {
     for (let next = this.queue.shift(); next; next = this.queue.shift()) {
       try {
         await this.socket.send(next);
-      } catch {
-        // The socket is closed or the peer has gone: its owner learns it by other ways.
+      } catch (error) {
+        // A closed socket's owner, and that of a peer who has gone, learns it by other ways.
+        this.failed(next, error);
       }
     }
     this.sending = false;

@@ -2,5 +2,11 @@
 // owner's business.
 export type { AnyMessage } from './codec.ts';
 export { DealerLink, type DealerEvents } from './dealer-link.ts';
-export { maxHelloBytes, RouterLink, type PeerId, type RouterEvents } from './router-link.ts';
+export {
+  maxHelloBytes,
+  maxUnreadByFrontend,
+  RouterLink,
+  type PeerId,
+  type RouterEvents,
+} from './router-link.ts';
 export { checkAddress, maxSocketPathBytes, type CurveKeys } from './socket.ts';

@@ -21,7 +21,7 @@ function address(t: Test): string {
 }
 
 /** A router that writes down what happens; `until` waits for a line. */
-async function recorder(t: Test, where: string, curve?: CurveKeys) {
+async function recorder(t: Test, where: string, curve?: CurveKeys, maxUnread = 0) {
   const lines: string[] = [];
   const peers: PeerId[] = [];
   let wake: (() => void)[] = [];
@@ -44,7 +44,7 @@ async function recorder(t: Test, where: string, curve?: CurveKeys) {
       disconnected: (peer) => add(peer, 'gone'),
       rejected: (peer, error) => add(peer, `rejected: ${error.message}`),
     },
-    curve,
+    { curve: curve ?? null, maxUnread },
   );
   t.teardown(() => router.close());
   const until = async (line: string) => {
@@ -95,6 +95,30 @@ t.test('RouterLink answers a peer and notices that it left', async (t) => {
   await until('0 gone');
   t.equal(router.numPeers, 0);
   router.send('00', { kind: 'nobody' });
+});
+
+t.test('a peer that reads nothing is given up at its bound, and nobody else', async (t) => {
+  const { router, lines, peers, until } = await recorder(t, address(t), undefined, 100);
+  const good = dealer(t, router.address);
+  good.link.send({ kind: 'echo', n: 1 } as never);
+  await good.next();
+  // A socket that never reads and buffers nothing of its own.
+  const idle = new Dealer({ linger: 0, receiveHighWaterMark: 1 });
+  t.teardown(() => idle.close());
+  idle.connect(router.address);
+  await idle.send(encodeMessage({ kind: 'hello' }));
+  await until('1 hello');
+  const columns = { a: new Uint8Array(10_000) };
+  for (let n = 0; n < 2000 && !lines.includes('1 gone'); n++) {
+    router.send(peers[1]!, { kind: 'unread', n, columns } as never);
+    await new Promise(setImmediate);
+  }
+  t.ok(lines.includes('1 gone'), 'given up');
+  t.equal(router.numPeers, 1);
+  await idle.send(encodeMessage({ kind: 'late' }));
+  good.link.send({ kind: 'echo', n: 2 } as never);
+  t.match(await good.next(), { kind: 'echoed', n: 2 });
+  t.same(lines, ['0 hello', '0 echo', '1 hello', '1 gone', '0 echo'], 'and never heard again');
 });
 
 t.test('messages of many sizes arrive whole and in order', async (t) => {

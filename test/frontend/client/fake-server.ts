@@ -96,7 +96,7 @@ export class FakeServer {
         disconnected: (peer) => this.engineInbox.push({ peer, message: { kind: 'left' } }),
         rejected: (peer) => this.engineInbox.push({ peer, message: { kind: 'rejected' } }),
       },
-      curve,
+      curve ? { curve } : {},
     );
   }
 
@@ -130,7 +130,7 @@ export class FakeServer {
         disconnected: (peer) => this.detokenizerInbox.push({ peer, message: { kind: 'left' } }),
         rejected: (peer) => this.detokenizerInbox.push({ peer, message: { kind: 'rejected' } }),
       },
-      curve,
+      curve ? { curve } : {},
     );
     this.detokenizer = link;
   }
