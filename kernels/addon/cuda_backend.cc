@@ -100,7 +100,10 @@ class CudaLoader : public BackendLoader {
       num_parts_.push_back(static_cast<std::int32_t>(parts.size()));
       for (const LoadPart& part : parts) {
         const std::int64_t packed = part.num_columns * dtype_bytes(static_cast<Dtype>(part.dtype));
-        VT_CHECK(part.row_bytes == packed, "ranges of a weight's columns are not implemented on cuda");
+        // Only sharding cuts columns, and several ranks are refused on cuda; VtCudaWeightPart has
+        // no stride, so that a part that came here would be read wrongly without this check.
+        VT_CHECK(part.row_bytes == packed,
+                 "ranges of a weight's columns are not implemented on cuda");
         parts_.push_back({part.dtype, part.num_rows, part.num_columns, part.data, part.num_bytes});
       }
     }

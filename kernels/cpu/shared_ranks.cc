@@ -10,6 +10,7 @@
 
 #include "../check.h"
 #include "futex.h"
+#include "pause.h"
 #include "shared_memory.h"
 
 namespace vt {
@@ -27,14 +28,6 @@ constexpr std::chrono::milliseconds kOwnPause{500};
 /// What rank 0 may take from the start of its process to here.
 constexpr int kJoinTimeoutMs = 60000;
 constexpr std::size_t kPage = 4096;
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 /// Step and op in one word, so that they are read together.
 std::uint64_t pack_position(double step, int op_index) {

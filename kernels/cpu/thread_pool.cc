@@ -4,20 +4,14 @@
 #include <pthread.h>
 #endif
 
+#include "pause.h"
+
 namespace vt {
 
 namespace {
 
 /// About 50 us on a 3 GHz core.
 constexpr int kSpins = 2000;
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 }  // namespace
 
