@@ -1,5 +1,5 @@
 // A child for the supervisor's tests: a process of any role that does what its slice says.
-import { writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import type { ProcessSlice } from '../../../common/config.ts';
 import { StartError } from '../../../common/errors.ts';
 import { runProcess } from '../../../common/process.ts';
@@ -18,8 +18,11 @@ export interface FixtureSlice extends ProcessSlice {
 const role = process.argv[2] as Role;
 runProcess<FixtureSlice>(role, (context) => {
   const { slice, index, generation } = context;
+  // Renamed into place: whoever sees a note reads all of it.
   const note = (what: string, text = '') => {
-    writeFileSync(`${slice.notes}/${role}-${index}.${generation}.${what}`, text);
+    const path = `${slice.notes}/${role}-${index}.${generation}.${what}`;
+    writeFileSync(`${path}.part`, text);
+    renameSync(`${path}.part`, path);
   };
   note('pid', String(process.pid));
   if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
