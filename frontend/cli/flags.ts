@@ -1,98 +1,18 @@
 // Every flag of `vllm-ts serve`: name, type, default, help. The names and defaults are vLLM's where
 // vLLM has the flag. The command line, its help and the type of the parsed values come from here.
-import { defaultHttpLimits as limits } from '../../common/limits.ts';
 import {
-  parseChoice,
-  parseInteger,
-  parseJsonObject,
-  parseJsonTexts,
-  parseSeconds,
-  parseShare,
-} from './values.ts';
-
-export interface Flag<T> {
-  readonly name: string;
-  /** How its value is shown in help; null = a switch, with a `--no-` form. */
-  readonly value: string | null;
-  readonly default: T;
-  readonly help: string;
-  /** `previous` is the value so far, where several may be given. */
-  parse(text: string, previous: unknown): T;
-}
-
-const integer = (name: string, initial: number, min: number, max: number, help: string) =>
-  ({
-    name,
-    value: '<n>',
-    default: initial,
-    help,
-    parse: (text) => parseInteger(text, min, max),
-  }) satisfies Flag<number>;
-
-const optionalInteger = (
-  name: string,
-  min: number,
-  max: number,
-  help: string,
-): Flag<number | null> => ({
-  name,
-  value: '<n>',
-  default: null,
-  help,
-  parse: (text) => parseInteger(text, min, max),
-});
-
-const seconds = (name: string, initial: number, help: string): Flag<number> => ({
-  name,
-  value: '<seconds>',
-  default: initial,
-  help,
-  parse: parseSeconds,
-});
-
-const text = (name: string, value: string, help: string): Flag<string | null> => ({
-  name,
-  value,
-  default: null,
-  help,
-  parse: (given) => given,
-});
-
-const texts = (name: string, value: string, help: string): Flag<readonly string[]> => ({
-  name,
-  value,
-  default: [],
-  help,
-  parse: (given, previous) => [...(isGiven(previous) ? previous : []), given],
-});
-
-/** commander hands the default on as the first `previous`: an empty list, never changed. */
-const isGiven = (previous: unknown): previous is readonly string[] => Array.isArray(previous);
-
-function choice<const T extends string>(
-  name: string,
-  choices: readonly T[],
-  initial: NoInfer<T>,
-  help: string,
-): Flag<T> {
-  return {
-    name,
-    value: `<${choices.join('|')}>`,
-    default: initial,
-    help,
-    parse: (given) => parseChoice(given, choices),
-  };
-}
-
-const onOff = (name: string, initial: boolean, help: string): Flag<boolean> => ({
-  name,
-  value: null,
-  default: initial,
-  help,
-  parse: (given) => given === 'true',
-});
-
-const maxInt = 2 ** 31 - 1;
+  choice,
+  integer,
+  maxInt,
+  onOff,
+  optionalInteger,
+  seconds,
+  text,
+  texts,
+  type Flag,
+} from './flag.ts';
+import { limitFlags } from './limit-flags.ts';
+import { parseJsonObject, parseJsonTexts, parseShare } from './values.ts';
 
 export const flags = {
   // Model
@@ -280,60 +200,7 @@ export const flags = {
     'GET /debug/timeline: the last steps as a Chrome trace',
   ),
 
-  // Limits of requests and connections
-  maxN: integer('--max-n', limits.n, 1, 16_384, 'most choices of a prompt (n)'),
-  maxStopStrings: integer('--max-stop-strings', limits.stop, 0, 1024, 'most stop strings'),
-  maxStopBytes: integer('--max-stop-bytes', limits.stopBytes, 1, 65_535, 'bytes of a stop string'),
-  maxLogitBias: integer(
-    '--max-logit-bias',
-    limits.logitBias,
-    0,
-    1_000_000,
-    'most entries of logit_bias',
-  ),
-  maxChoices: integer(
-    '--max-choices',
-    limits.choices,
-    1,
-    65_536,
-    'most prompts times n of a completions request',
-  ),
-  maxBodyBytes: integer(
-    '--max-body-bytes',
-    limits.bodyBytes,
-    1024,
-    256 * 1024 * 1024,
-    'largest body of a request',
-  ),
-  maxHeaderBytes: integer(
-    '--max-header-bytes',
-    limits.headerBytes,
-    1024,
-    1024 * 1024,
-    'largest headers of a request',
-  ),
-  maxJsonDepth: integer('--max-json-depth', limits.jsonDepth, 4, 1000, 'deepest nesting of a body'),
-  maxConnections: integer(
-    '--max-connections',
-    limits.connections,
-    0,
-    1_000_000,
-    'open connections before more get 503; 0 = no bound',
-  ),
-  maxConnectionsPerAddress: integer(
-    '--max-connections-per-address',
-    limits.connectionsPerAddress,
-    0,
-    1_000_000,
-    'the same for one address (IPv6: one /64); 0 = no bound',
-  ),
-  maxRequestsPerConnection: integer(
-    '--max-requests-per-connection',
-    limits.requestsPerConnection,
-    0,
-    maxInt,
-    'requests before a connection is closed; 0 = no bound',
-  ),
+  ...limitFlags,
 
   // Server
   shutdownTimeout: seconds('--shutdown-timeout', 30, 'what requests get to end after SIGTERM'),
@@ -359,24 +226,3 @@ export const flags = {
 export type Flags = {
   readonly [K in keyof typeof flags]: (typeof flags)[K] extends Flag<infer T> ? T : never;
 };
-
-/** Flags of vLLM that are not built here yet: refused by name. */
-export const notBuilt: ReadonlySet<string> = new Set(
-  `--pipeline-parallel-size -pp --data-parallel-size -dp
-  --decode-context-parallel-size -dcp --prefill-context-parallel-size -pcp --enable-expert-parallel
-  --quantization -q --enable-lora --max-loras --max-lora-rank
-  --lora-modules --speculative-config --enable-auto-tool-choice --tool-call-parser
-  --reasoning-parser --api-server-count --kv-transfer-config --kv-events-config
-  --kv-offloading-size --kv-offloading-backend --enforce-eager --compilation-config -O
-  --distributed-executor-backend --nnodes --node-rank --master-addr --master-port
-  --enable-chunked-prefill --no-enable-chunked-prefill --async-scheduling --no-async-scheduling
-  --prefix-caching-hash-algo --long-prefill-token-threshold --logprobs-mode --tokenizer-mode
-  --trust-remote-code --revision --download-dir --hf-overrides --task --runner --config
-  --allow-credentials --allowed-methods --allowed-headers --response-role --swap-space
-  --cpu-offload-gb --limit-mm-per-prompt --structured-outputs-config --max-num-partial-prefills
-  --otlp-traces-endpoint --enable-server-load-tracking
-  --uvicorn-log-level --disable-uvicorn-access-log --ssl-ca-certs --ssl-cert-reqs --middleware
-  --enable-sleep-mode --model-impl --chat-template-content-format --return-tokens-as-token-ids`.split(
-    /\s+/,
-  ),
-);

@@ -2,7 +2,9 @@
 // StartError that names the flag and the nearest right one; nothing is printed here but help.
 import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, StartError } from '../../common/errors.ts';
-import { flags, notBuilt, type Flag, type Flags } from './flags.ts';
+import type { Flag } from './flag.ts';
+import { flags, type Flags } from './flags.ts';
+import { notBuilt } from './not-built.ts';
 import { nearest } from './values.ts';
 
 export interface ServeCommand {

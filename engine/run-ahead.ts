@@ -1,0 +1,72 @@
+// Keeps the workers busy: takes the results of steps in their order, then schedules and sends as many
+// steps as may be in flight, without waiting for the results of those before.
+import type { DetokenizerOutbox } from './detokenizer-outbox.ts';
+import type { Latencies } from './latencies.ts';
+import type { EnginePorts } from './ports.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { StatusReporter } from './status.ts';
+import type { Timeline } from './timeline.ts';
+import type { Updater } from './update.ts';
+import type { WorkerFault, WorkerGroup } from './worker-group.ts';
+
+export interface RunAheadParts {
+  readonly scheduler: Scheduler;
+  readonly workers: WorkerGroup;
+  readonly updater: Updater;
+  readonly outbox: DetokenizerOutbox;
+  readonly status: StatusReporter;
+  readonly latencies: Latencies;
+  readonly timeline: Timeline;
+  readonly ports: Pick<EnginePorts, 'toWorkers' | 'nowUs'>;
+}
+
+export class RunAhead {
+  /** When the update under way began. */
+  updateUs = 0;
+  private readonly parts: RunAheadParts;
+
+  constructor(parts: RunAheadParts) {
+    this.parts = parts;
+  }
+
+  /** Applies results that have come; stops at the first that cannot be one and returns the fault. */
+  update(): WorkerFault | null {
+    const { scheduler, workers } = this.parts;
+    for (let record = scheduler.steps.oldest; record; record = scheduler.steps.oldest) {
+      const { step, numRows } = record;
+      const output = workers.takeOutput(step);
+      if (!output) return null;
+      if (!('kind' in output)) return output;
+      if (output.columns.tokenId.length !== numRows)
+        return { rank: 0, reason: `step ${step}: bad output` };
+      const { updater, outbox, status, latencies, timeline, ports } = this.parts;
+      const atUs = ports.nowUs();
+      this.updateUs = atUs;
+      latencies.step(record.numTokens);
+      updater.update(record, output);
+      status.stepEnded(atUs / 1000, output);
+      outbox.send(step, ports.nowUs() / 1000);
+      const { startUs, endUs, deviceIdleUs } = output;
+      timeline.add('execute', startUs, endUs, step, numRows, deviceIdleUs);
+      timeline.add('update', atUs, ports.nowUs(), step, numRows);
+    }
+    return null;
+  }
+
+  /** Schedules and sends steps until enough are in flight or there is nothing to run. */
+  schedule(): void {
+    const { scheduler, workers, outbox, timeline, ports } = this.parts;
+    while (!outbox.isTooFarBehind) {
+      const startUs = ports.nowUs();
+      const wasIdle = scheduler.steps.length === 0;
+      const message = scheduler.schedule();
+      if (!message) return;
+      if (wasIdle) workers.wakeUp(startUs / 1000);
+      const { step } = message;
+      const numRows = message.columns.row.length;
+      timeline.add('schedule', startUs, ports.nowUs(), step, numRows);
+      ports.toWorkers(message);
+      timeline.add('sent', ports.nowUs(), 0, step, numRows);
+    }
+  }
+}
