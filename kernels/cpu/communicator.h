@@ -33,11 +33,11 @@ class Communicator {
   /// Memory for the rank's activations; the `data` of meet() lies in it.
   virtual char* memory() const = 0;
 
-  /// Waits until every rank is at `place`, then part() gives what each had in `data`: at the same
-  /// offset of its memory, and unchanged until it comes to its next meeting. One thread calls it.
-  /// False if a rank did not come, came to another place, or has left: failure() says which, and
-  /// no later meeting succeeds.
-  virtual bool meet(const Place& place, const float* data) = 0;
+  /// Waits until every rank is at `place`, then part() gives what each had in `data`: `count` floats
+  /// at the same offset of its memory, unchanged until this rank comes to its next meeting. One
+  /// thread calls it; all ranks with the same count. False if a rank did not come, came to another
+  /// place, or has left: failure() says which, and no later meeting succeeds.
+  virtual bool meet(const Place& place, const float* data, std::size_t count) = 0;
   virtual const float* part(int rank) const = 0;
   virtual const GroupFailure& failure() const = 0;
   bool failed() const { return failure().rank >= 0; }

@@ -149,7 +149,7 @@ void Executor::run_ops(int thread) {
 /// Called by every thread. False if the step is lost.
 bool Executor::meet_ranks(int thread, int op_index, const char* where) {
   if (!ranks_) return true;
-  if (thread == 0) ranks_->meet({state_.step, op_index, where, state_.checksum}, nullptr);
+  if (thread == 0) ranks_->meet({state_.step, op_index, where, state_.checksum}, nullptr, 0);
   pool_.barrier();
   return !ranks_->failed();
 }

@@ -13,8 +13,11 @@ namespace {
 bool meet(const OpCall& call, const BoundOp& op) {
   StepState& step = call.step;
   if (step.ranks == nullptr) return true;
-  if (call.thread == 0)
-    step.ranks->meet({step.step, op.index, op_spec(op.id).name, step.checksum}, op.args[1].data);
+  if (call.thread == 0) {
+    const BoundArg& x = op.args[1];
+    step.ranks->meet({step.step, op.index, op_spec(op.id).name, step.checksum}, x.data,
+                     static_cast<std::size_t>(op.num_rows(call) * x.columns));
+  }
   step.pool->barrier();
   return !step.ranks->failed();
 }

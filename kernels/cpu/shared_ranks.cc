@@ -79,7 +79,7 @@ class SharedRanks : public Communicator {
   char* memory() const override { return memory_of(group_.rank); }
   const GroupFailure& failure() const override { return failure_; }
 
-  bool meet(const Place& place, const float* data) override {
+  bool meet(const Place& place, const float* data, std::size_t) override {
     if (failed()) return false;
     data_offset_ = data == nullptr ? 0 : reinterpret_cast<const char*>(data) - memory();
     const std::uint32_t meeting = ++meeting_;
