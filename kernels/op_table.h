@@ -17,7 +17,7 @@ struct ArgSpec {
   bool optional;
 };
 
-constexpr int kMaxOpArgs = 5;
+constexpr int kMaxOpArgs = 6;
 constexpr int kMaxOpAttrs = 6;
 
 struct OpSpec {
@@ -40,7 +40,8 @@ enum class OpId : int {
   gather_logit_rows,
   sample,
   all_reduce,
-  all_gather,
+  all_reduce_residual_norm,
+  sample_sharded,
   count
 };
 
@@ -107,15 +108,31 @@ constexpr OpSpec kOps[] = {
       {"residual", Role::in, "act", "M,N", true}},
      0,
      {}},
-    {"allGather",
+    {"allReduceResidualNorm",
+     6,
+     {{"out", Role::out, "act", "M,N", false},
+      {"sum", Role::out, "act", "M,N", false},
+      {"x", Role::in, "f32", "M,N", false},
+      {"weight", Role::weight, "w", "N", false},
+      {"bias", Role::weight, "w", "N", true},
+      {"residual", Role::in, "act", "M,N", true}},
+     1,
+     {"eps"}},
+    {"sampleSharded",
      2,
-     {{"out", Role::out, "f32", "L,V", false}, {"x", Role::in, "f32", "L,P", false}},
-     0,
-     {}},
+     {{"out", Role::out, "f32", "L,E", false}, {"x", Role::in, "f32", "L,P", false}},
+     1,
+     {"firstId"}},
 };
 
 constexpr int kNumOps = static_cast<int>(OpId::count);
 static_assert(sizeof kOps / sizeof kOps[0] == kNumOps, "kOps and OpId differ");
+
+/// Ids of one tile of docs/sampling.md; a rank's part of the vocabulary is a multiple of it.
+constexpr int kTileIds = 1024;
+
+/// Columns of sampleSharded's out; see shardRoom in kernels/ops.ts.
+constexpr int shard_room(int num_ids) { return 512 + 2 * ((num_ids + kTileIds - 1) / kTileIds); }
 
 constexpr const OpSpec& op_spec(OpId id) { return kOps[static_cast<int>(id)]; }
 

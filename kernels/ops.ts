@@ -4,8 +4,9 @@
 //
 // Letters: T = numTokens of the step, L = numLogits (rows gathered before the final norm),
 // H = hidden size, V = vocabulary, N x K = weight rows x columns, Q = query heads, G = KV heads,
-// D = head dim, I = intermediate size, R and P = a rank's part of V. dtype 'act' is the compute dtype (cuda: the model's; cpu and
-// reference: f32 unless told otherwise); 'w' is whatever the weight is stored in.
+// D = head dim, I = intermediate size, R and P = a rank's part of V, E = room for what a rank tells
+// the others. dtype 'act' is the compute dtype (cuda: the model's; cpu and reference: f32 unless
+// told otherwise); 'w' is whatever the weight is stored in.
 // Step inputs (token ids, positions, slots, block tables, sampling) are implicit: the backend
 // builds them from its row table, see common/wire/step.ts.
 
@@ -122,8 +123,8 @@ export const ops = {
     attrs: [],
   },
   // Collectives: every rank of the model runs the same program and comes to them in the same order.
-  // Each waits until all ranks have; what they read of x must stay as it is until the rank comes to
-  // its next collective (the arena planner sees to that).
+  // Each waits until all ranks have; what they read of x (of sampleSharded also of out) must stay as
+  // it is until the rank comes to its next collective (the arena planner sees to that).
   allReduce: {
     doc:
       'out = x of rank 0 + x of rank 1 + ... (+ bias) (+ residual), added in this order in f32, ' +
@@ -136,14 +137,48 @@ export const ops = {
     },
     attrs: [],
   },
-  allGather: {
-    doc: 'out = the columns of x of rank 0, then those of rank 1, ...; those beyond out are dropped.',
-    args: { out: arg('out', 'f32', 'L', 'V'), x: arg('in', 'f32', 'L', 'P') },
-    attrs: [],
+  allReduceResidualNorm: {
+    doc:
+      'sum = allReduce(x, bias, residual), rounded once to act; out = rmsNorm(sum, weight, eps) of ' +
+      'the rounded sum: the bits of the one op after the other. sum may be the same buffer as ' +
+      'residual; out never is.',
+    args: {
+      out: arg('out', 'act', 'M', 'N'),
+      sum: arg('out', 'act', 'M', 'N'),
+      x: arg('in', 'f32', 'M', 'N'),
+      weight: arg('weight', 'w', 'N'),
+      bias: optional(arg('weight', 'w', 'N')),
+      residual: optional(arg('in', 'act', 'M', 'N')),
+    },
+    attrs: ['eps'],
+  },
+  sampleSharded: {
+    doc:
+      'sample, where each rank has the logits of some ids: x those of firstId .. firstId + P - 1, ' +
+      'and firstId is rank * P. P is a multiple of 1,024, so that no tile of docs/sampling.md lies ' +
+      "on two ranks; columns from the vocabulary's end on hold nothing, the last ranks may have no " +
+      'others. Every rank gets what sample would make of the columns of all ranks side by side, ' +
+      "bit by bit, and appends it to its row table. How ranks tell each other is the backend's: " +
+      "candidates where a row's parameters allow it, all logits where not; a row's result never " +
+      'depends on which, nor on other rows. out is room for it (shardRoom(P) columns, in a layout ' +
+      "of the backend's); others read x and out.",
+    args: { out: arg('out', 'f32', 'L', 'E'), x: arg('in', 'f32', 'L', 'P') },
+    attrs: ['firstId'],
   },
 } as const satisfies Record<string, OpSpec>;
 
 export type OpName = keyof typeof ops;
+
+/** Ids of one tile of docs/sampling.md; a rank's part of the vocabulary is a multiple of it. */
+export const tileIds = 1024;
+
+/**
+ * Columns of sampleSharded's out: of each row, what a rank tells the others of `numIds` ids. Up to 64
+ * candidates, 20 best ids, what a request asked for by id, and one f64 sum for each tile.
+ */
+export function shardRoom(numIds: number): number {
+  return 512 + 2 * Math.ceil(numIds / tileIds);
+}
 
 /** Op names in table order; an op's index here is its id below. */
 export const opNames = Object.keys(ops) as OpName[];

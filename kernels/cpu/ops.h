@@ -27,6 +27,8 @@ struct BoundArg {
 struct ThreadScratch {
   /// Accumulators of one attention tile: running and of a chunk, [max_rows][headDim] each.
   std::vector<float> attention;
+  /// [vocab_size] a row that was gathered from ranks; empty where nothing is
+  std::vector<float> logits;
   SamplerScratch sampler;
 };
 
@@ -89,7 +91,11 @@ void run_silu_and_mul(const OpCall& call, const BoundOp& op);
 void run_gather_logit_rows(const OpCall& call, const BoundOp& op);
 void run_sample(const OpCall& call, const BoundOp& op);
 void run_all_reduce(const OpCall& call, const BoundOp& op);
-void run_all_gather(const OpCall& call, const BoundOp& op);
+void run_all_reduce_residual_norm(const OpCall& call, const BoundOp& op);
+void run_sample_sharded(const OpCall& call, const BoundOp& op);
+
+/// Row `index` of the step's logit rows to its result, on the calling thread. `logits`: every id.
+void sample_logits(const OpCall& call, std::int64_t index, const float* logits);
 
 OpFunction op_function(OpId id);
 

@@ -120,9 +120,26 @@ void check_shapes(const Program& program, const OpRecord& op) {
       if (!s.has(3)) return;
       s.rows(3, s.buffer(0).rows);
       return s.columns(3, s.buffer(0).columns);
-    case OpId::all_gather:
+    case OpId::all_reduce_residual_norm:
+      s.rows(1, s.buffer(0).rows);
+      s.columns(1, s.buffer(0).columns);
+      s.rows(2, s.buffer(0).rows);
+      s.columns(2, s.buffer(0).columns);
+      s.vector(3, s.buffer(0).columns);
+      if (s.has(4)) s.vector(4, s.buffer(0).columns);
+      if (!s.has(5)) return;
+      s.rows(5, s.buffer(0).rows);
+      return s.columns(5, s.buffer(0).columns);
+    case OpId::sample_sharded:
       s.rows(0, Symbol::num_logits);
-      return s.rows(1, Symbol::num_logits);
+      s.rows(1, Symbol::num_logits);
+      VT_CHECK(s.buffer(1).columns > 0 && s.buffer(1).columns % kTileIds == 0,
+               "sampleSharded: %lld ids are no whole tiles",
+               static_cast<long long>(s.buffer(1).columns));
+      VT_CHECK(s.attr("firstId") >= 0 && s.attr("firstId") % s.buffer(1).columns == 0,
+               "sampleSharded: its first id is %d, of %lld a rank", s.attr("firstId"),
+               static_cast<long long>(s.buffer(1).columns));
+      return s.columns(0, shard_room(static_cast<int>(s.buffer(1).columns)));
     case OpId::count:
       return;
   }

@@ -1,7 +1,10 @@
 // The ops that several ranks do together. The ranks of the reference backend are threads of one
 // process: what each brings lies in memory that they share.
 import { KernelError } from '../../common/errors.ts';
+import type { Batch } from './batch.ts';
 import { tensor, type BoundOp } from './bound-op.ts';
+import { rmsNorm } from './elementwise.ts';
+import { roundTo } from './float-formats.ts';
 
 /** What a rank needs to meet the others. */
 export interface ReferenceGroup {
@@ -61,7 +64,24 @@ export class Exchange {
 
 /** out = sum over ranks of x (+ bias) (+ residual) */
 export function allReduce(op: BoundOp, exchange: Exchange | null, numRows: number): void {
-  const { data: out, columns } = tensor(op, 'out');
+  addUp(op, tensor(op, 'out').data, exchange, numRows);
+}
+
+/** The norm is that of the rounded sum. */
+export function allReduceResidualNorm(
+  op: BoundOp,
+  batch: Batch,
+  exchange: Exchange | null,
+  numRows: number,
+): void {
+  const sum = tensor(op, 'sum');
+  addUp(op, sum.data, exchange, numRows);
+  roundTo(sum.dtype, sum.data.subarray(0, numRows * sum.columns));
+  rmsNorm({ ...op, tensors: { ...op.tensors, x: sum } }, batch, numRows);
+}
+
+function addUp(op: BoundOp, out: Float32Array, exchange: Exchange | null, numRows: number): void {
+  const { columns } = tensor(op, 'x');
   const parts = partsOf(op, exchange, numRows);
   const bias = op.weights['bias'];
   const residual = op.tensors['residual']?.data;
@@ -74,15 +94,21 @@ export function allReduce(op: BoundOp, exchange: Exchange | null, numRows: numbe
   }
 }
 
-/** out = the columns of each rank's x side by side, as many as out has */
-export function allGather(op: BoundOp, exchange: Exchange | null, numRows: number): void {
-  const { data: out, columns } = tensor(op, 'out');
+/** The columns of each rank's x side by side, `numIds` of each row. */
+export function gatherLogits(
+  op: BoundOp,
+  exchange: Exchange | null,
+  numRows: number,
+  numIds: number,
+): Float32Array[] {
   const width = tensor(op, 'x').columns;
   const parts = partsOf(op, exchange, numRows);
-  for (let row = 0; row < numRows; row++)
-    for (let column = 0; column < columns; column++)
-      out[row * columns + column] =
-        parts[Math.floor(column / width)]![row * width + (column % width)]!;
+  return Array.from({ length: numRows }, (_, row) =>
+    Float32Array.from(
+      { length: numIds },
+      (_, id) => parts[Math.floor(id / width)]![row * width + (id % width)]!,
+    ),
+  );
 }
 
 function partsOf(op: BoundOp, exchange: Exchange | null, numRows: number): Float32Array[] {

@@ -7,7 +7,13 @@ import { attention, ropeAndCache, ropeCosSin, type KvCache } from './attention.t
 import { makeBatch, type Batch } from './batch.ts';
 import { bindOps } from './bind.ts';
 import type { BoundOp } from './bound-op.ts';
-import { allGather, allReduce, Exchange, type ReferenceGroup } from './collectives.ts';
+import {
+  allReduce,
+  allReduceResidualNorm,
+  Exchange,
+  gatherLogits,
+  type ReferenceGroup,
+} from './collectives.ts';
 import { gatherLogitRows, headRmsNorm, rmsNorm, siluAndMul } from './elementwise.ts';
 import { roundTo } from './float-formats.ts';
 import { embedding, linear } from './linear.ts';
@@ -34,6 +40,7 @@ interface StepContext {
   readonly kv: KvCache;
   readonly output: StepOutput;
   readonly exchange: Exchange | null;
+  readonly vocabSize: number;
   /** Rows [firstLogit, firstLogit + numLogits) of batch.logitRows are in this pass. */
   firstLogit: number;
   numLogits: number;
@@ -54,13 +61,23 @@ const functions: Readonly<Record<OpName, OpFunction>> = {
     gatherLogitRows(op, batch, numRows, firstLogit),
   sample,
   allReduce: (op, { exchange }, numRows) => allReduce(op, exchange, numRows),
-  allGather: (op, { exchange }, numRows) => allGather(op, exchange, numRows),
+  allReduceResidualNorm: (op, { batch, exchange }, numRows) =>
+    allReduceResidualNorm(op, batch, exchange, numRows),
+  sampleSharded,
 };
 
 function sample(op: BoundOp, { batch, output, firstLogit, numLogits }: StepContext): void {
   const { data, columns } = op.tensors['logits']!;
   for (let l = 0; l < numLogits; l++)
     output.take(batch.logitRows[firstLogit + l]!, data.subarray(l * columns, (l + 1) * columns));
+}
+
+/** Every rank has all logits then: what ranks may spare each other is the others' affair. */
+function sampleSharded(op: BoundOp, context: StepContext, numRows: number): void {
+  const { batch, output, exchange, firstLogit, vocabSize } = context;
+  gatherLogits(op, exchange, numRows, vocabSize).forEach((logits, l) =>
+    output.take(batch.logitRows[firstLogit + l]!, logits),
+  );
 }
 
 export class Executor {
@@ -97,7 +114,9 @@ export class Executor {
     const batch = makeBatch(this.table, columns, { maxNumSeqs, maxNumTokens, blockSize });
     const output = new StepOutput(batch);
     const { kv, exchange } = this;
-    const context: StepContext = { batch, kv, output, exchange, firstLogit: 0, numLogits: 0 };
+    const { vocabSize } = program;
+    const inputs = { batch, kv, output, exchange, vocabSize };
+    const context: StepContext = { ...inputs, firstLogit: 0, numLogits: 0 };
     this.run(0, this.tail, context, onOp);
     const total = batch.logitRows.length;
     for (; context.firstLogit < total; context.firstLogit += maxNumLogits) {

@@ -6,9 +6,10 @@ import { whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { Op, Program, WeightSource } from '../../kernels/program.ts';
 import { widen } from '../../kernels/reference/float-formats.ts';
 import { prepareWeight } from '../../kernels/reference/bind.ts';
-import type { Tensor } from '../../worker/program/graph.ts';
+import { isCollective, type Tensor } from '../../worker/program/graph.ts';
 import { buildProgram, type BuildOptions } from '../../worker/program/build.ts';
 import { checkProgram } from '../../worker/program/check.ts';
+import { fuseAllReduceNorm } from '../../worker/program/passes/fuse-all-reduce-norm.ts';
 import { shard } from '../../worker/program/passes/shard.ts';
 import { printProgram } from '../../worker/program/print.ts';
 import { Recorder } from '../../worker/program/recorder.ts';
@@ -39,23 +40,20 @@ t.test('a Llama layer over two ranks', (t) => {
     printProgram(programsOf(demo, 2)[1]!),
     `%0[numTokens,64] f32 = ropeCosSin(invFreq=rotary.invFreq[32] f32, factor=1)
 %1[numTokens,256] f32 = embedding(weight=model.embed_tokens.weight[4096,256] bf16, firstId=4096)
-%2[numTokens,256] f32 = allReduce(x=%1)
-%3[numTokens,256] f32 = rmsNorm(x=%2, weight=${layer}.input_layernorm.weight[256] bf16, eps=0.00001)
-%4[numTokens,256] f32 = linear(x=%3, weight=${layer}.self_attn.{q,k,v}_proj.weight[256,256] bf16)
+%2[numTokens,256] f32 = allReduceResidualNorm(sum=%3, x=%1, weight=${layer}.input_layernorm.weight[256] bf16, eps=0.00001)
+%4[numTokens,256] f32 = linear(x=%2, weight=${layer}.self_attn.{q,k,v}_proj.weight[256,256] bf16)
 ropeAndCache(qkv=%4, cosSin=%0, layer=0, numHeads=2, numKvHeads=1, headDim=64)
 %5[numTokens,128] f32 = attention(qkv=%4, layer=0, numHeads=2, numKvHeads=1, headDim=64, scale=0.125, window=0)
 %6[numTokens,256] f32 = linear(x=%5, weight=${layer}.self_attn.o_proj.weight[256,128] bf16)
-%2[numTokens,256] f32 = allReduce(x=%6, residual=%2)
-%7[numTokens,256] f32 = rmsNorm(x=%2, weight=${layer}.post_attention_layernorm.weight[256] bf16, eps=0.00001)
+%7[numTokens,256] f32 = allReduceResidualNorm(sum=%3, x=%6, residual=%3, weight=${layer}.post_attention_layernorm.weight[256] bf16, eps=0.00001)
 %8[numTokens,704] f32 = linear(x=%7, weight=${layer}.mlp.{gate,up}_proj.weight[704,256] bf16)
 %9[numTokens,352] f32 = siluAndMul(gateUp=%8)
 %10[numTokens,256] f32 = linear(x=%9, weight=${layer}.mlp.down_proj.weight[256,352] bf16)
-%2[numTokens,256] f32 = allReduce(x=%10, residual=%2)
-%11[numLogits,256] f32 = gatherLogitRows(x=%2)
+%3[numTokens,256] f32 = allReduce(x=%10, residual=%3)
+%11[numLogits,256] f32 = gatherLogitRows(x=%3)
 %12[numLogits,256] f32 = rmsNorm(x=%11, weight=model.norm.weight[256] bf16, eps=0.00001)
 %13[numLogits,4096] f32 = linear(x=%12, weight=model.embed_tokens.weight[4096,256] bf16)
-%14[numLogits,8192] f32 = allGather(x=%13)
-sample(logits=%14)
+%14[numLogits,520] f32 = sampleSharded(x=%13, firstId=4096)
 `,
   );
   t.end();
@@ -150,10 +148,10 @@ t.test('ranks run the same ops on buffers at the same places', (t) => {
 
 t.test('a bias after the reduction is added once', (t) => {
   const program = programsOf({ ...demo, attentionBias: true, mlpBias: true }, 2)[0]!;
-  const biased = program.ops.filter(({ op, args }) => op === 'allReduce' && 'bias' in args);
+  const biased = program.ops.filter(({ op, args }) => isCollective(op) && 'bias' in args);
   t.equal(biased.length, 2);
   const rowParallel = program.ops.filter(
-    ({ op }, i) => program.ops[i + 1]?.op === 'allReduce' && op === 'linear',
+    ({ op }, i) => op === 'linear' && program.ops[i + 1]?.op.startsWith('allReduce'),
   );
   t.equal(rowParallel.length, 2);
   t.notOk(rowParallel.some(({ args }) => 'bias' in args || 'residual' in args));
@@ -255,14 +253,43 @@ t.test('tensors that are split stay where ops work on each column', (t) => {
   t.end();
 });
 
-t.test('checkProgram finds what overwrites a part that other ranks may be reading', (t) => {
+t.test('checkProgram finds what overwrites what other ranks may be reading', (t) => {
   const program = programsOf(demo, 2)[0]!;
-  const x = (program.ops.find(({ op }) => op === 'allReduce')!.args['x'] as { buffer: number })
-    .buffer;
-  // The norm after the first allReduce onto its x.
-  const norm = (program.ops[3]!.args['out'] as { buffer: number }).buffer;
-  const { offset } = program.buffers[x]!;
-  const buffers = program.buffers.map((b, i) => (i === norm ? { ...b, offset } : b));
-  t.throws(() => checkProgram({ ...program, buffers }), /other ranks may be reading/);
+  const bufferOf = (op: Op | undefined, name: string) =>
+    (op!.args[name] as { buffer: number }).buffer;
+  const { ops } = program;
+  /** The buffer of one argument at the place of another's. */
+  const overlaid = (index: number, name: string, at: Op | undefined, other: string) => {
+    const moved = bufferOf(ops[index], name);
+    const { offset } = program.buffers[bufferOf(at, other)]!;
+    const buffers = program.buffers.map((b, i) => (i === moved ? { ...b, offset } : b));
+    return () => checkProgram({ ...program, buffers });
+  };
+  const reduce = ops.findIndex(({ op }) => op === 'allReduceResidualNorm');
+  const last = ops.findLast(({ op }) => op === 'allReduce');
+  const sample = ops.at(-1);
+  t.throws(overlaid(reduce, 'out', ops[reduce], 'x'), /other ranks may be reading/, 'the norm');
+  t.throws(overlaid(reduce + 1, 'out', ops[reduce], 'x'), /other ranks may be reading/, 'qkv');
+  // What sampleSharded writes before it meets the others, who may be at the sum before.
+  t.throws(overlaid(ops.length - 1, 'out', last, 'x'), /other ranks may be reading/, 'candidates');
+  t.throws(overlaid(ops.length - 1, 'out', sample, 'x'), /other ranks may be reading/, 'logits');
+  t.end();
+});
+
+t.test('the norm of a sum over ranks is one op with it; a second norm of the sum is not', (t) => {
+  const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+  const x = m.embedding(m.weight('e', 64, 8));
+  const first = m.rmsNorm(x, m.weight('n', 8), 1e-5);
+  const second = m.rmsNorm(x, m.weight('o', 8), 1e-6);
+  m.add(first, second);
+  const nodes = fuseAllReduceNorm(shard(m.nodes, { rank: 1, numRanks: 2 }));
+  t.same(
+    nodes.map(({ op }) => op),
+    ['embedding', 'allReduceResidualNorm', 'rmsNorm', 'add'],
+  );
+  t.equal(nodes[1]!.args['sum'], x);
+  t.equal(nodes[1]!.args['out'], first);
+  t.same(nodes[1]!.attrs, { eps: 1e-5 });
+  t.equal(nodes[2]!.args['x'], x);
   t.end();
 });

@@ -2,7 +2,7 @@
 // alive at the same time never overlap. Sizes are those of the largest step, so that one plan
 // serves every step and memory is computed, not measured.
 import { dtypeBytes, type SymbolicSize } from '../../kernels/program.ts';
-import { isCollective, tensorArg, type Node, type Tensor } from './graph.ts';
+import { isCollective, madeBy, readByOthers, tensorArg, type Node, type Tensor } from './graph.ts';
 
 export const arenaAlignment = 256;
 
@@ -28,28 +28,31 @@ export function planArena(
   const lives = new Map<Tensor, Life>();
   const storageOf = new Map<Tensor, Tensor>();
   const lastUses = findLastUses(nodes);
-  nodes.forEach((node, index) => {
-    const out = node.args['out'];
-    if (out?.kind !== 'tensor') return;
-    const residual = 'residual' in node.args && tensorArg(node, 'residual');
-    if (residualInPlace && residual && canReuse(node, residual, lastUses.get(residual) === index)) {
+  const placeOutput = (node: Node, name: string, index: number): void => {
+    const out = tensorArg(node, name);
+    const last = lastUses.get(out) ?? index;
+    const residual = residualInPlace && residualOf(node, name);
+    if (residual && lastUses.get(residual) === index) {
       const storage = storageOf.get(residual)!;
       storageOf.set(out, storage);
-      lives.get(storage)!.last = lastUses.get(out) ?? index;
+      lives.get(storage)!.last = last;
       return;
     }
     const rowBytes = out.columns * dtypeBytes[out.dtype];
     const bytes = Math.ceil((maxRows[out.rows] * rowBytes) / arenaAlignment) * arenaAlignment;
     storageOf.set(out, out);
-    lives.set(out, { tensor: out, bytes, first: index, last: lastUses.get(out) ?? index });
+    lives.set(out, { tensor: out, bytes, first: index, last });
+  };
+  nodes.forEach((node, index) => {
+    for (const name of madeBy(node)) placeOutput(node, name, index);
   });
   return { storageOf, ...place([...lives.values()]) };
 }
 
 /**
  * A backend may run the ops from gatherLogitRows on several times in a step, for some of the logit
- * rows each time: what they read from before stays alive to the end. Other ranks read the x of a
- * collective until this one comes to the next, or to its next step.
+ * rows each time: what they read from before stays alive to the end. Other ranks read what a
+ * collective shows them until this one comes to the next, or to its next step.
  */
 function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
   const tail = nodes.findIndex((node) => node.op === 'gatherLogitRows');
@@ -59,9 +62,10 @@ function findLastUses(nodes: readonly Node[]): Map<Tensor, number> {
     for (const name in node.args) {
       const arg = node.args[name]!;
       if (arg.kind !== 'tensor') continue;
-      if (name === 'out') born.set(arg, index);
+      if (madeBy(node).includes(name)) born.set(arg, index);
+      if (readByOthers(node.op).includes(name)) last.set(arg, nextCollective(nodes, index));
+      else if (born.get(arg) === index) continue;
       else if (tail >= 0 && index >= tail && born.get(arg)! < tail) last.set(arg, nodes.length);
-      else if (name === 'x' && isCollective(node.op)) last.set(arg, nextCollective(nodes, index));
       else last.set(arg, Math.max(index, last.get(arg) ?? 0));
     }
   });
@@ -94,9 +98,12 @@ function extendOverNeighbours(
   for (const input of inputs) last.set(input, Math.max(last.get(input)!, end));
 }
 
-function canReuse(node: Node, residual: Tensor, diesHere: boolean): boolean {
-  const out = tensorArg(node, 'out');
-  return diesHere && tensorArg(node, 'x') !== residual && out.dtype === residual.dtype;
+/** The residual whose place the output may take: that of the sum, where there is one beside it. */
+function residualOf(node: Node, output: string): Tensor | null {
+  if (!('residual' in node.args) || output !== ('sum' in node.args ? 'sum' : 'out')) return null;
+  const residual = tensorArg(node, 'residual');
+  const isAlike = tensorArg(node, output).dtype === residual.dtype;
+  return isAlike && tensorArg(node, 'x') !== residual ? residual : null;
 }
 
 /** Largest first, each at the lowest offset that is free over its whole life. */

@@ -7,6 +7,7 @@ import { models } from '../models/registry.ts';
 import { planArena } from './arena.ts';
 import { checkProgram } from './check.ts';
 import type { Node, Tensor, Weight } from './graph.ts';
+import { fuseAllReduceNorm } from './passes/fuse-all-reduce-norm.ts';
 import { fuseAttention } from './passes/fuse-attention.ts';
 import { fuseResidual } from './passes/fuse-residual.ts';
 import { fuseSiluAndMul } from './passes/fuse-silu-and-mul.ts';
@@ -45,7 +46,8 @@ export function buildProgram(config: ModelConfig, options: BuildOptions): Progra
 }
 
 function fuse(nodes: readonly Node[], interleave: number): Node[] {
-  return fuseResidual(fuseSiluAndMul(fuseAttention(mergeLinears(nodes)), interleave));
+  const layers = fuseSiluAndMul(fuseAttention(mergeLinears(nodes)), interleave);
+  return fuseAllReduceNorm(fuseResidual(layers));
 }
 
 /** Nodes to ops over buffers and weights by index. */

@@ -10,7 +10,7 @@ import {
   type Op,
   type Program,
 } from '../../kernels/program.ts';
-import { isCollective } from './graph.ts';
+import { isCollective, readByOthers } from './graph.ts';
 
 export function checkProgram(program: Program): void {
   program.ops.forEach((op, index) => checkShapes(program, op, `op ${index} ${op.op}`));
@@ -40,7 +40,7 @@ function of(
 
 function checkShapes(program: Program, op: Op, where: string): void {
   const letters: Letters = new Map<string, Size>([['T', 'numTokens']]);
-  if (['gatherLogitRows', 'sample', 'allGather'].includes(op.op)) letters.set('L', 'numLogits');
+  if (['gatherLogitRows', 'sample', 'sampleSharded'].includes(op.op)) letters.set('L', 'numLogits');
   for (const [attr, letter] of [
     ['numHeads', 'Q'],
     ['numKvHeads', 'G'],
@@ -96,11 +96,10 @@ function checkLifetimes(program: Program): void {
   const tail = ops.findIndex((op) => op.op === 'gatherLogitRows');
   // The tail runs twice, as a backend may do; see planArena.
   const order = tail < 0 ? ops : [...ops, ...ops.slice(tail)];
-  // What other ranks may still read: x of the last collective. They have when the tail runs again.
-  let readByOthers: BufferSpec | null = null;
+  // What other ranks may still read: of the last collective. They have when the tail runs again.
+  let shown: BufferSpec[] = [];
   order.forEach((op, index) => {
-    if (index === ops.length) readByOthers = null;
-    if (isCollective(op.op)) readByOthers = buffers[(op.args['x'] as { buffer: number }).buffer]!;
+    if (index === ops.length) shown = [];
     const written: number[] = [];
     const specs = argSpecs(op.op);
     for (const name in op.args) {
@@ -111,13 +110,18 @@ function checkLifetimes(program: Program): void {
         throw new Error(`op ${index} ${op.op}: ${name} was overwritten before it is read`);
       if (role !== 'in') written.push(ref.buffer);
     }
+    const showing = readByOthers(op.op).map(
+      (name) => buffers[(op.args[name] as { buffer: number }).buffer]!,
+    );
     for (const buffer of written) {
-      if (readByOthers && overlap(program, buffers[buffer]!, readByOthers))
+      const others = [...shown, ...showing.filter((spec) => spec !== buffers[buffer])];
+      if (others.some((spec) => overlap(program, buffers[buffer]!, spec)))
         throw new Error(`op ${index} ${op.op} overwrites what other ranks may be reading`);
       for (const other of [...holds])
         if (overlap(program, buffers[buffer]!, buffers[other]!)) holds.delete(other);
       holds.add(buffer);
     }
+    if (isCollective(op.op)) shown = showing;
   });
 }
 

@@ -36,14 +36,31 @@ export type Args = Readonly<Record<string, Tensor | Weight>>;
 
 export interface Node {
   readonly op: OpName | ModelOpName;
-  /** By name; `out` is what the node writes. */
+  /** By name; `out`, and `sum` beside it, is what the node writes. */
   readonly args: Args;
   readonly attrs: Readonly<Record<string, number>>;
 }
 
+const collectives: ReadonlySet<Node['op']> = new Set([
+  'allReduce',
+  'allReduceResidualNorm',
+  'sampleSharded',
+]);
+
 /** Ops that read what other ranks wrote. */
 export function isCollective(op: Node['op']): boolean {
-  return op === 'allReduce' || op === 'allGather';
+  return collectives.has(op);
+}
+
+/** Names of the arguments that other ranks read. */
+export function readByOthers(op: Node['op']): readonly string[] {
+  if (op === 'sampleSharded') return ['x', 'out'];
+  return isCollective(op) ? ['x'] : [];
+}
+
+/** Names of the arguments that the node makes. */
+export function madeBy({ args }: Node): readonly string[] {
+  return ['out', 'sum'].filter((name) => name in args);
 }
 
 export function tensorArg(node: Node, name: string): Tensor {
@@ -68,7 +85,7 @@ export class Uses {
       for (const name in node.args) {
         const arg = node.args[name]!;
         if (arg.kind !== 'tensor') continue;
-        if (name === 'out') this.writers.set(arg, node);
+        if (madeBy(node).includes(name)) this.writers.set(arg, node);
         else this.readers.set(arg, [...(this.readers.get(arg) ?? []), node]);
       }
   }

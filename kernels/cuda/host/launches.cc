@@ -138,7 +138,8 @@ void Launches::run_op(const OpRecord& op, const Call& call) const {
     case OpId::sample:
       return sample(op, call);
     case OpId::all_reduce:
-    case OpId::all_gather:
+    case OpId::all_reduce_residual_norm:
+    case OpId::sample_sharded:
       // Several ranks are refused on cuda before a start (--tensor-parallel-size); a program that
       // comes here all the same gets the op table's answer for a slot that is not built.
       VT_FAIL("%s is not implemented on cuda", op_spec(op.id).name);

@@ -135,41 +135,29 @@ t.test('steps may be sent ahead', async (t) => {
   );
 });
 
-/** One op over ranks in this process: x of each rank in, out of each rank out. */
+/** Ops over ranks in this process: x of each rank in buffer 1; buffers 0 and 2 of each rank. */
 async function runCollective(
-  op: Op,
-  columns: { out: number; x: number },
+  ops: readonly Op[],
+  n: number,
   inputs: readonly Float32Array[],
-  more: { bias?: Float32Array; residual?: Float32Array; logits?: true } = {},
-): Promise<Float32Array[]> {
+  more: { bias?: Float32Array; residual?: Float32Array; norm?: Float32Array } = {},
+): Promise<[Float32Array, Float32Array][]> {
   const path = meetingPath();
-  const { bias, residual, logits } = more;
-  const numRows = inputs[0]!.length / columns.x;
-  const kind = logits ? { logits } : {};
+  const { bias, residual, norm } = more;
+  const numRows = inputs[0]!.length / n;
+  const weights = [bias, norm].flatMap((values) => (values ? [{ shape: [n], values }] : []));
+  const buffers = [{ columns: n }, { columns: n }, { columns: n }];
+  const program: Program = makeProgram({ ops, buffers, weights, rows: [] }, numRows);
   const harnesses = await Promise.all(
-    inputs.map((_, rank) => {
-      const weights = bias ? [{ shape: [bias.length], values: bias }] : [];
-      const program: Program = makeProgram(
-        {
-          ops: [op],
-          buffers: [
-            { columns: columns.out, ...kind },
-            { columns: columns.x, ...kind },
-            { columns: columns.out, ...kind },
-          ],
-          weights,
-          rows: [],
-        },
-        numRows,
-      );
-      return Harness.load({
+    inputs.map((_, rank) =>
+      Harness.load({
         ...defaultLoad,
         numThreads: 1 + rank,
         program,
         weights: weights.map((weight) => [makePart(weight)]),
         ...rankGroup(path, rank, inputs.length),
-      });
-    }),
+      }),
+    ),
   );
   try {
     const tokens = Array.from({ length: numRows }, (_, i) => i);
@@ -180,11 +168,13 @@ async function runCollective(
         const rows = tokens.map((row) => ({ row, tokens: [1], blocks: [1 + row] }));
         return harness.step(
           rows,
-          tokens.map((row) => ({ row, start: 0, count: 1, flags: logits ? 1 : 0 })),
+          tokens.map((row) => ({ row, start: 0, count: 1, flags: 0 })),
         );
       }),
     );
-    return harnesses.map((harness) => new Float32Array(harness.backend.readBuffer(0)));
+    const read = ({ backend }: Harness, index: number) =>
+      new Float32Array(backend.readBuffer(index));
+    return harnesses.map((harness) => [read(harness, 0), read(harness, 2)]);
   } finally {
     await Promise.all(harnesses.map((harness) => harness.close()));
   }
@@ -207,37 +197,68 @@ t.test('allReduce adds in rank order in f32, then bias and residual, on every ra
         return value;
       });
     const args = { out: arg.buffer(0), x: arg.buffer(1) };
-    const plain = await runCollective(
-      { op: 'allReduce', args, attrs: {} },
-      { out: n, x: n },
-      inputs,
-    );
-    for (const out of plain) t.same(out, sum([]));
+    const plain = await runCollective([{ op: 'allReduce', args, attrs: {} }], n, inputs);
+    for (const [out] of plain) t.same(out, sum([]));
     const more = { ...args, bias: arg.weight(0), residual: arg.buffer(2) };
-    const full = await runCollective(
-      { op: 'allReduce', args: more, attrs: {} },
-      { out: n, x: n },
-      inputs,
-      { bias, residual },
-    );
-    for (const out of full) t.same(out, sum([(i) => bias[i % n]!, (i) => residual[i]!]));
+    const full = await runCollective([{ op: 'allReduce', args: more, attrs: {} }], n, inputs, {
+      bias,
+      residual,
+    });
+    for (const [out] of full) t.same(out, sum([(i) => bias[i % n]!, (i) => residual[i]!]));
   }
 });
 
-t.test('allGather lays the columns of ranks side by side and drops those beyond', async (t) => {
-  const [numRows, width, n] = [3, 16, 41];
-  const inputs = [0, 1, 2].map((rank) => randomValues(numRows * width, rank));
-  const outs = await runCollective(
-    { op: 'allGather', args: { out: arg.buffer(0), x: arg.buffer(1) }, attrs: {} },
-    { out: n, x: width },
-    inputs,
-    { logits: true },
-  );
-  const expected = Float32Array.from({ length: numRows * n }, (_, i) => {
-    const [row, column] = [Math.floor(i / n), i % n];
-    return inputs[Math.floor(column / width)]![row * width + (column % width)]!;
-  });
-  for (const out of outs) t.same(out, expected);
+t.test('allReduceResidualNorm has the bits of allReduce, then rmsNorm', async (t) => {
+  const n = 300;
+  // Fewer rows than threads, and more.
+  for (const numRows of [1, 5]) {
+    const inputs = [0, 1, 2].map((rank) => randomValues(numRows * n, rank));
+    const [bias, residual, weight] = [90, 91, 92].map((seed) => randomValues(n * numRows, seed));
+    const more = { bias: bias!.subarray(0, n), residual: residual!, norm: weight!.subarray(0, n) };
+    const one = await runCollective(
+      [
+        {
+          op: 'allReduceResidualNorm',
+          args: {
+            out: arg.buffer(0),
+            sum: arg.buffer(2),
+            x: arg.buffer(1),
+            weight: arg.weight(1),
+            bias: arg.weight(0),
+            residual: arg.buffer(2),
+          },
+          attrs: { eps: 1e-5 },
+        },
+      ],
+      n,
+      inputs,
+      more,
+    );
+    const two = await runCollective(
+      [
+        {
+          op: 'allReduce',
+          args: {
+            out: arg.buffer(2),
+            x: arg.buffer(1),
+            bias: arg.weight(0),
+            residual: arg.buffer(2),
+          },
+          attrs: {},
+        },
+        {
+          op: 'rmsNorm',
+          args: { out: arg.buffer(0), x: arg.buffer(2), weight: arg.weight(1) },
+          attrs: { eps: 1e-5 },
+        },
+      ],
+      n,
+      inputs,
+      more,
+    );
+    t.same(one, two);
+    t.ok(one.every((buffers) => buffers.every((buffer) => buffer.some((x) => x !== 0))));
+  }
 });
 
 /** The errors of all ranks, in rank order. */

@@ -2,8 +2,10 @@
 // of some tensors: of queries, keys and values by heads, of the gated activation evenly. A linear
 // that makes such a tensor has the weight rows of that range; one that reads it has the weight's
 // columns, its result is a part of a sum, and an allReduce adds the parts, then bias and residual,
-// once. Embedding and logits are split over the vocabulary. Where there are fewer KV heads than
-// ranks, several ranks hold the same one. Every rank gets the same ops with the same shapes.
+// once. Embedding and logits are split over the vocabulary, in tiles of the sampler. Where there are
+// fewer KV heads than ranks, several ranks hold the same one. Every rank gets the same ops with the
+// same shapes.
+import { shardRoom, tileIds } from '../../../kernels/ops.ts';
 import { tensorArg, Uses, weightArg, type Node, type Tensor } from '../graph.ts';
 import { columnsOfWeight, rowsOfWeight, type Range } from './shard-weights.ts';
 
@@ -24,9 +26,6 @@ interface Part {
 
 /** Ops that work on each column, or each head, by itself. */
 const columnwise: ReadonlySet<Node['op']> = new Set(['silu', 'mul', 'headNorm', 'rope']);
-/** Rows of a vocabulary's part are a multiple of this, as matrix instructions like them. */
-const vocabStep = 16;
-
 class Sharder {
   private readonly nodes: readonly Node[];
   private readonly uses: Uses;
@@ -51,6 +50,7 @@ class Sharder {
     else if (node.op === 'cachedAttention') this.attention(node);
     else if (!this.readsPart(node)) this.result.push(node);
     else if (columnwise.has(node.op)) this.columnwise(node);
+    else if (node.op === 'sample') this.sample(node);
     else throw new Error(`${node.op} of a tensor that is split over ranks is not built`);
   }
 
@@ -108,7 +108,13 @@ class Sharder {
     const x = partOf(out, rows.count, out.dtype);
     const weight = rowsOfWeight(weightArg(node, 'weight'), rows);
     this.result.push({ ...node, args: { ...node.args, out: x, weight } });
-    this.result.push({ op: 'allGather', args: { out, x }, attrs: {} });
+    this.parts.set(out, { tensor: x, start: rows.start });
+  }
+
+  private sample(node: Node): void {
+    const { tensor: x, start } = this.parts.get(tensorArg(node, 'logits'))!;
+    const out = { ...x, name: `${x.name}.told`, columns: shardRoom(x.columns) };
+    this.result.push({ op: 'sampleSharded', args: { out, x }, attrs: { firstId: start } });
   }
 
   private attention(node: Node): void {
@@ -184,10 +190,10 @@ class Sharder {
     return { start: (rank * total) / numRanks, count: total / numRanks };
   }
 
-  /** As many ids on every rank; the last ranks may have some beyond the vocabulary. */
+  /** As many ids on every rank, in whole tiles; the last may have some, or all, beyond the end. */
   private vocabulary(size: number): Range {
     const { rank, numRanks } = this.parallel;
-    const count = Math.ceil(size / numRanks / vocabStep) * vocabStep;
+    const count = Math.ceil(size / numRanks / tileIds) * tileIds;
     return { start: rank * count, count };
   }
 }
