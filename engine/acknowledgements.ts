@@ -36,8 +36,9 @@ export class Acknowledgements {
     return this.acknowledgedStep >= this.sentStep;
   }
 
-  get isTooFarBehind(): boolean {
-    return this.sentStep - this.acknowledgedStep > maxUnacknowledgedSteps;
+  /** Whether it is, or would be with `step` sent too. */
+  isTooFarBehind(step = this.sentStep): boolean {
+    return step - this.acknowledgedStep > maxUnacknowledgedSteps;
   }
 
   /** Last step whose outputs were sent. */

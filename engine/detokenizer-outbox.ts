@@ -61,7 +61,8 @@ export class DetokenizerOutbox {
     return this.acknowledgements.isAll;
   }
 
-  get isTooFarBehind(): boolean {
-    return this.acknowledgements.isTooFarBehind;
+  /** Counting the rows collected so far, which will go out as those of `step`. */
+  isTooFarBehind(step: number): boolean {
+    return this.acknowledgements.isTooFarBehind(this.rows.numRows > 0 ? step : undefined);
   }
 }

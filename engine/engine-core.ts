@@ -1,6 +1,6 @@
 // The engine without its sockets: messages come in by calls and go out through ports, time is handed
 // in. run() is the loop's body: what came in has been applied (aborts and stops at once), then
-// update(), schedule(), send.
+// update(), schedule() and send, and last what no worker waits for.
 import type { EngineSlice } from '../common/config.ts';
 import { RequestError, type ErrorInfo } from '../common/errors.ts';
 import { OwnPauses } from '../common/own-pauses.ts';
@@ -207,14 +207,17 @@ export class EngineCore {
 
   // ---------------------------------------------------------------- the loop
 
-  /** Applies results that have come, then fills the pipeline. */
+  /** Applies results that have come, then fills the pipeline, then does what can wait. */
   run(): void {
     this.awake = false;
     const fault = this.runAhead.update();
-    if (fault) this.workerFault(fault);
+    if (fault) {
+      this.runAhead.settle();
+      this.workerFault(fault);
+    }
     if (this.workersReady) this.runAhead.schedule();
-    // Ends without a step: aborts, lost workers.
-    this.outbox.send(this.scheduler.lastStepRetired, this.nowMs());
+    // Results, and ends without a step: aborts, lost workers.
+    this.runAhead.settle();
   }
 
   /** Call every 100 ms or so: liveness of workers, status to frontends. */

@@ -1,5 +1,6 @@
 // Keeps the workers busy: takes the results of steps in their order, then schedules and sends as many
-// steps as may be in flight, without waiting for the results of those before.
+// steps as may be in flight, without waiting for the results of those before. What no worker waits
+// for comes after: the results' way to the detokenizer, and the prefix cache.
 import type { DetokenizerOutbox } from './detokenizer-outbox.ts';
 import type { Latencies } from './latencies.ts';
 import type { EnginePorts } from './ports.ts';
@@ -23,6 +24,8 @@ export interface RunAheadParts {
 export class RunAhead {
   /** When the update under way began. */
   updateUs = 0;
+  /** Rows of a step's results that were not sent to the detokenizer yet. */
+  private hasRows = false;
   private readonly parts: RunAheadParts;
 
   constructor(parts: RunAheadParts) {
@@ -39,13 +42,15 @@ export class RunAhead {
       if (!('kind' in output)) return output;
       if (output.columns.tokenId.length !== numRows)
         return { rank: 0, reason: `step ${step}: bad output` };
-      const { updater, outbox, status, latencies, timeline, ports } = this.parts;
+      const { updater, status, latencies, timeline, ports } = this.parts;
+      // Late: another step's rows are there already, and a message is about one step.
+      if (this.hasRows) this.settle();
       const atUs = ports.nowUs();
       this.updateUs = atUs;
       latencies.step(record.numTokens);
       updater.update(record, output);
       status.stepEnded(atUs / 1000, output);
-      outbox.send(step, ports.nowUs() / 1000);
+      this.hasRows = true;
       const { startUs, endUs, deviceIdleUs } = output;
       timeline.add('execute', startUs, endUs, step, numRows, deviceIdleUs);
       timeline.add('update', atUs, ports.nowUs(), step, numRows);
@@ -56,7 +61,7 @@ export class RunAhead {
   /** Schedules and sends steps until enough are in flight or there is nothing to run. */
   schedule(): void {
     const { scheduler, workers, outbox, timeline, ports } = this.parts;
-    while (!outbox.isTooFarBehind) {
+    while (!outbox.isTooFarBehind(scheduler.lastStepRetired)) {
       const startUs = ports.nowUs();
       const wasIdle = scheduler.steps.length === 0;
       const message = scheduler.schedule();
@@ -68,5 +73,17 @@ export class RunAhead {
       ports.toWorkers(message);
       timeline.add('sent', ports.nowUs(), 0, step, numRows);
     }
+  }
+
+  /** Sends the rows collected so far, if there are any, and enters full blocks into the cache. */
+  settle(): void {
+    const { scheduler, outbox, timeline, ports } = this.parts;
+    const startUs = ports.nowUs();
+    const { numRows } = outbox.rows;
+    const step = scheduler.lastStepRetired;
+    outbox.send(step, startUs / 1000);
+    scheduler.cacheBlocks();
+    this.hasRows = false;
+    if (numRows > 0) timeline.add('settle', startUs, ports.nowUs(), step, numRows);
   }
 }

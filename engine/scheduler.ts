@@ -7,6 +7,9 @@
 // placeholder: it counts at once, its value arrives in update(). Nothing that a step in flight can
 // touch (blocks, rows) is reused before that step retires: it is held until then.
 //
+// Hashing full blocks can wait: it is done before a step only if somebody waits who could hit them,
+// else by cacheBlocks(), when the step is under way.
+//
 // Pure: no sockets, no clock, no device. In: add(), end(), retire(). Out: one StepInput a schedule().
 import type { SchedulerConfig } from '../common/config.ts';
 import type { StepInput } from '../common/wire/messages.ts';
@@ -81,6 +84,8 @@ export class Scheduler {
    */
   schedule(): StepInput | null {
     if (this.steps.isFull) return null;
+    // Before this step grants anything: a block can be hit by a later step than the one that writes it.
+    if (this.mayAdmit) this.cacheBlocks();
     const record = this.steps.next;
     const step = this.lastStep + 1;
     this.writer.begin();
@@ -93,12 +98,12 @@ export class Scheduler {
     if (record.numRows === 0) return null;
     this.lastStep = step;
     this.steps.push(step);
-    // Only now: a block can be hit by a later step than the one that writes it.
-    for (let i = 0; i < record.numRows; i++) {
-      const request = record.requests[i]!;
-      this.kv.registerFull(request, request.numTokens);
-    }
     return this.writer.message(step, this.generation);
+  }
+
+  /** Enters into the prefix cache what is known of blocks that the steps sent so far fill. */
+  cacheBlocks(): void {
+    for (const request of this.running) this.kv.registerFull(request, request.numTokens);
   }
 
   /** The oldest step in flight has been executed: what it held is free. */
@@ -166,6 +171,7 @@ export class Scheduler {
 
   private preempt(request: Request): void {
     this.running.pop();
+    this.kv.registerFull(request, request.numTokens);
     this.release(request, [{ untilStep: request.lastStep }]);
     // Tokens that steps in flight sample for it still arrive and are kept.
     request.numComputedTokens = 0;
@@ -173,6 +179,10 @@ export class Scheduler {
     this.waiting.add(request);
     this.stats.numPreemptions++;
     this.onPreempt?.(request);
+  }
+
+  private get mayAdmit(): boolean {
+    return this.waiting.length > 0 && this.running.length < this.config.maxNumSeqs;
   }
 
   private scheduleWaiting(record: StepRecord, step: number, budget: number): void {

@@ -8,6 +8,7 @@ const kinds = {
   sent: { lane: 'engine', span: false },
   execute: { lane: 'worker', span: true },
   update: { lane: 'engine', span: true },
+  settle: { lane: 'engine', span: true },
   added: { lane: 'requests', span: false },
   firstRun: { lane: 'requests', span: false },
   preempted: { lane: 'requests', span: false },

@@ -131,15 +131,11 @@ export class Updater {
     }
   }
 
-  /** Full blocks enter the prefix cache; a request at its end leaves. */
+  /** A request at its end leaves; what it has filled stays in the prefix cache. */
   private settle(request: Request): void {
-    const ended = request.finishReason !== 'none';
-    if (request.state === 'running') {
-      // The device saw the end too and will not compute the last token.
-      const { numTokens } = request;
-      this.scheduler.kv.registerFull(request, ended ? numTokens - 1 : numTokens);
-    }
-    if (!ended) return;
+    if (request.finishReason === 'none') return;
+    // The device saw the end too and will not compute the last token.
+    if (request.state === 'running') this.scheduler.kv.registerFull(request, request.numTokens - 1);
     this.scheduler.end(request);
     this.onEnd?.(request);
   }

@@ -380,3 +380,18 @@ t.test('the timeline shows that steps are scheduled while others execute', (t) =
   t.ok(scheduled.ts! < execute.ts! + execute.dur!, 'step 2 is scheduled before step 1 has ended');
   t.end();
 });
+
+t.test('the worker has its next step before the detokenizer has the last results', (t) => {
+  const server = makeServer();
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 10 } });
+  server.run(1000);
+  // Entries are in the order in which things were done.
+  const events = server.core.timeline.traceEvents();
+  const at = (name: string, step: number) =>
+    events.findIndex((event) => event.name === name && event.args['step'] === step);
+  for (let step = 1; step <= 8; step++) {
+    t.ok(at('update', step) < at('sent', step + 2), `step ${step + 2} knows the result of ${step}`);
+    t.ok(at('sent', step + 2) < at('settle', step), `step ${step + 2} leaves before it goes on`);
+  }
+  t.end();
+});
