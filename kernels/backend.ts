@@ -24,10 +24,20 @@ export interface WeightPart {
 export interface RankGroup {
   readonly rank: number;
   readonly numRanks: number;
-  /** Where they meet: a path that does not exist yet, the same for all ranks. */
+  /** Where ranks of one host meet: a path that does not exist yet, the same for all. */
   readonly path: string;
   /** A rank that others wait for is lost if it runs no op for so long. */
   readonly timeoutMs: number;
+  /** Present where the ranks are on several hosts: they meet over TCP then. */
+  readonly network?: RankNetwork;
+}
+
+export interface RankNetwork {
+  /** host:port at which each rank listens, numeric. */
+  readonly addresses: readonly string[];
+  /** [numRanks][2][32]: what this rank shows to each other, and what it expects of it. */
+  readonly shownTokens: Uint8Array;
+  readonly expectedTokens: Uint8Array;
 }
 
 export interface BackendLoad {

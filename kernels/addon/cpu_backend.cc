@@ -5,6 +5,7 @@
 
 #include "../cpu/backend.h"
 #include "../cpu/shared_ranks.h"
+#include "../cpu/tcp_ranks.h"
 #include "addon.h"
 #include "backend_object.h"
 #include "load_fields.h"
@@ -28,6 +29,25 @@ RankGroup read_group(const Napi::Object& load) {
   const auto group = field<Napi::Object>(load, "group");
   return {int_field(group, "rank"), int_field(group, "numRanks"),
           field<Napi::String>(group, "path").Utf8Value(), int_field(group, "timeoutMs")};
+}
+
+/// Ranks on several hosts; without addresses where there are none.
+TcpGroup read_network(const Napi::Object& load, const RankGroup& group) {
+  TcpGroup network{group.rank, group.num_ranks, group.timeout_ms, {}, {}, {}};
+  if (group.num_ranks == 1) return network;
+  const auto given = field<Napi::Object>(load, "group").Get("network");
+  if (!given.IsObject()) return network;
+  const auto fields = given.As<Napi::Object>();
+  const auto addresses = field<Napi::Array>(fields, "addresses");
+  for (uint32_t i = 0; i < addresses.Length(); i++)
+    network.addresses.push_back(addresses.Get(i).As<Napi::String>().Utf8Value());
+  const auto bytes = [&](const char* name) {
+    const auto array = field<Napi::Uint8Array>(fields, name);
+    return std::string(reinterpret_cast<const char*>(array.Data()), array.ByteLength());
+  };
+  network.shown = bytes("shownTokens");
+  network.expected = bytes("expectedTokens");
+  return network;
 }
 
 class NativeCpuBackend : public NativeBackend {
@@ -101,6 +121,7 @@ class CpuLoader : public BackendLoader {
                  int_field(load, "maxNumSeqs"), int_field(load, "maxModelLen"),
                  int_field(load, "numThreads")},
         group_(read_group(load)),
+        network_(read_network(load, group_)),
         max_in_flight_(int_field(load, "asyncDepth") + 1),
         debug_(bool_field(load, "debugSync")),
         variant_(field<Napi::String>(load, "variant").Utf8Value()) {
@@ -113,12 +134,18 @@ class CpuLoader : public BackendLoader {
   }
 
   std::unique_ptr<NativeBackend> load() override {
-    const KernelTable& kernels = select_kernels(variant_);
-    variant_ = kernels.name;
+    const KernelTable* kernels = &select_kernels(variant_);
+    const auto arena_bytes = static_cast<std::size_t>(program_.arena_bytes);
     std::unique_ptr<Communicator> ranks;
-    if (group_.num_ranks > 1)
-      ranks = join_shared_ranks(group_, static_cast<std::size_t>(program_.arena_bytes));
-    auto executor = std::make_unique<Executor>(kernels, std::move(program_), parts_, options_,
+    if (!network_.addresses.empty()) {
+      int level = kernel_level(kernels->name);
+      ranks = join_tcp_ranks(network_, arena_bytes, &level);
+      kernels = &kernels_of_level(level);
+    } else if (group_.num_ranks > 1) {
+      ranks = join_shared_ranks(group_, arena_bytes);
+    }
+    variant_ = kernels->name;
+    auto executor = std::make_unique<Executor>(*kernels, std::move(program_), parts_, options_,
                                                std::move(ranks));
     memory_ = executor->memory();
     return std::make_unique<NativeCpuBackend>(std::move(executor), max_in_flight_, debug_);
@@ -141,6 +168,7 @@ class CpuLoader : public BackendLoader {
   std::vector<std::vector<WeightPart>> parts_;
   const ExecutorOptions options_;
   const RankGroup group_;
+  const TcpGroup network_;
   const int max_in_flight_;
   const bool debug_;
   /// Asked for, then chosen.

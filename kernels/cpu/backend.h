@@ -28,6 +28,10 @@ struct StepReport {
 
 /// Best variant that this machine runs, or the one named; throws KernelError for an unknown name.
 const KernelTable& select_kernels(const std::string& name);
+/// Of a variant's name: higher needs a newer processor. Ranks on several hosts take the lowest.
+int kernel_level(const std::string& name);
+/// Throws KernelError where the variant was not built.
+const KernelTable& kernels_of_level(int level);
 
 class CpuBackend {
  public:

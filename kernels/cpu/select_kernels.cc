@@ -1,7 +1,25 @@
 // Picks the variant at run time: the best one that was built and that this processor has.
+#include <algorithm>
+#include <iterator>
+
 #include "backend.h"
 
 namespace vt {
+
+namespace {
+
+const char* const kLevels[] = {"portable", "avx2", "avx512"};
+
+}  // namespace
+
+int kernel_level(const std::string& name) {
+  return static_cast<int>(std::find(std::begin(kLevels), std::end(kLevels), name) - kLevels);
+}
+
+const KernelTable& kernels_of_level(int level) {
+  VT_CHECK(level >= 0 && level < static_cast<int>(std::size(kLevels)), "no CPU variant %d", level);
+  return select_kernels(kLevels[level]);
+}
 
 const KernelTable& select_kernels(const std::string& name) {
 #ifdef VT_HAVE_AVX512

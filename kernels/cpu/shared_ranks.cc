@@ -7,10 +7,12 @@
 #include <new>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "../check.h"
 #include "futex.h"
 #include "pause.h"
+#include "rank_places.h"
 #include "shared_memory.h"
 
 namespace vt {
@@ -28,13 +30,6 @@ constexpr std::chrono::milliseconds kOwnPause{500};
 /// What rank 0 may take from the start of its process to here.
 constexpr int kJoinTimeoutMs = 60000;
 constexpr std::size_t kPage = 4096;
-
-/// Step and op in one word, so that they are read together.
-std::uint64_t pack_position(double step, int op_index) {
-  return static_cast<std::uint64_t>(step) << 16 | static_cast<std::uint16_t>(op_index);
-}
-long long step_of(std::uint64_t position) { return static_cast<long long>(position >> 16); }
-int op_of(std::uint64_t position) { return static_cast<std::int16_t>(position & 0xffff); }
 
 /// What a rank says of itself. Two places: a rank may come to its next meeting while others still
 /// compare this one's, but not to the one after.
@@ -62,7 +57,10 @@ struct alignas(64) GroupHeader {
 class SharedRanks : public Communicator {
  public:
   SharedRanks(const RankGroup& group, SharedMemory memory, std::size_t memory_bytes)
-      : group_(group), shared_(std::move(memory)), memory_bytes_(memory_bytes) {}
+      : group_(group),
+        shared_(std::move(memory)),
+        memory_bytes_(memory_bytes),
+        arrivals_(group.num_ranks) {}
   ~SharedRanks() override { SharedRanks::leave("has ended"); }
 
   static std::size_t header_bytes(int num_ranks) {
@@ -142,13 +140,7 @@ class SharedRanks : public Communicator {
       position = now_at;
       looked = now;
       if (now - moved < std::chrono::milliseconds(group_.timeout_ms) || has_come()) continue;
-      char reason[200];
-      std::snprintf(reason, sizeof reason,
-                    "did not come to %s (op %d of step %.0f) within %g s; it was last in op %d of "
-                    "step %lld",
-                    place.op, place.op_index, place.step, group_.timeout_ms / 1000.0,
-                    op_of(position), step_of(position));
-      blame(rank, reason);
+      blame(rank, why_absent(place, position, group_.timeout_ms).c_str());
       return false;
     }
     return true;
@@ -156,34 +148,14 @@ class SharedRanks : public Communicator {
 
   /// Every rank has come: are they at one place?
   bool agree(std::uint32_t meeting, const Place& place) {
-    const auto same = [&](int a, int b) {
-      const auto& x = slot(a).places[meeting & 1];
-      const auto& y = slot(b).places[meeting & 1];
-      return x.position.load(std::memory_order_relaxed) ==
-                 y.position.load(std::memory_order_relaxed) &&
-             x.checksum.load(std::memory_order_relaxed) ==
-                 y.checksum.load(std::memory_order_relaxed);
-    };
-    // The one that fewest agree with; of two ranks it is rank 1.
-    int odd = -1, fewest = group_.num_ranks;
-    for (int rank = group_.num_ranks; rank-- > 0;) {
-      int num_same = 0;
-      for (int other = 0; other < group_.num_ranks; other++) num_same += same(rank, other);
-      if (num_same < fewest) odd = rank, fewest = num_same;
+    for (int rank = 0; rank < group_.num_ranks; rank++) {
+      const auto& told = slot(rank).places[meeting & 1];
+      arrivals_[rank] = {told.position.load(std::memory_order_relaxed),
+                         told.checksum.load(std::memory_order_relaxed)};
     }
-    if (fewest == group_.num_ranks) return true;
-    const std::uint64_t position = slot(odd).places[meeting & 1].position.load();
-    char reason[200];
-    if (position == pack_position(place.step, place.op_index))
-      std::snprintf(reason, sizeof reason,
-                    "disagrees with the others at %s (op %d of step %.0f): it has sampled other "
-                    "tokens before",
-                    place.op, place.op_index, place.step);
-    else
-      std::snprintf(reason, sizeof reason,
-                    "is in op %d of step %lld where the others are elsewhere", op_of(position),
-                    step_of(position));
-    blame(odd, reason);
+    const int odd = odd_one_out(arrivals_.data(), group_.num_ranks);
+    if (odd < 0) return true;
+    blame(odd, why_odd(arrivals_[odd], place).c_str());
     return false;
   }
 
@@ -215,6 +187,8 @@ class SharedRanks : public Communicator {
   const RankGroup group_;
   SharedMemory shared_;
   const std::size_t memory_bytes_;
+  /// Of this meeting, by rank.
+  std::vector<Arrival> arrivals_;
   std::uint32_t meeting_ = 0;
   std::ptrdiff_t data_offset_ = 0;
   GroupFailure failure_;

@@ -1,8 +1,9 @@
 // Several ranks of one model in this process, as one backend: steps go to all, results are awaited
 // from all and must have equal hashes. Each rank is a whole backend with its part of the model.
-import { randomUUID } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { rankTokens } from '../../common/rank-tokens.ts';
 import type { Backend, BackendInfo, BackendLoad, StepResult } from '../../kernels/backend.ts';
 import { readModelConfig } from '../../common/model-config.ts';
 import { CpuBackend } from '../../kernels/cpu-backend.ts';
@@ -64,8 +65,20 @@ export const rankGroup = (path: string, rank: number, numRanks: number, timeoutM
   group: { path, rank, numRanks, timeoutMs },
 });
 
+/** Of a host of their own for each group: all of 127/8 is this machine. */
+export const meetingHost = () => `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
+
+/** The same for ranks that meet over TCP, at ports of a host that nobody else uses. */
+export function networkGroup(host: string, rank: number, numRanks: number, timeoutMs = 60_000) {
+  const addresses = Array.from({ length: numRanks }, (_, other) => `${host}:${29_600 + other}`);
+  const network = { addresses, ...rankTokens(host, rank, numRanks) };
+  return { group: { path: '', rank, numRanks, timeoutMs, network } };
+}
+
 export interface RankOptions extends TestLoad {
   readonly device?: 'cpu' | 'reference';
+  /** Ranks meet over TCP, not in shared memory. */
+  readonly overTcp?: boolean;
   readonly timeoutMs?: number;
 }
 
@@ -75,7 +88,7 @@ export async function loadRanks(
   numRanks: number,
   options: RankOptions = {},
 ): Promise<{ backend: RankGroupBackend; programs: readonly Program[] }> {
-  const { device, timeoutMs, maxNumTokens = 512, maxNumLogits = 32, ...rest } = options;
+  const { device, overTcp, timeoutMs, maxNumTokens = 512, maxNumLogits = 32, ...rest } = options;
   const config = readModelConfig(folder);
   const programs = Array.from({ length: numRanks }, (_, rank) =>
     buildProgram(config, {
@@ -89,6 +102,11 @@ export async function loadRanks(
     }),
   );
   const path = meetingPath();
+  const host = meetingHost();
+  const group = (rank: number) =>
+    overTcp === true
+      ? networkGroup(host, rank, numRanks, timeoutMs)
+      : rankGroup(path, rank, numRanks, timeoutMs);
   const memory = groupMemory(numRanks, maxNumTokens * Math.max(config.hiddenSize, 2048) * 4);
   const ranks = programs.map((_, rank) =>
     device === 'reference'
@@ -110,7 +128,7 @@ export async function loadRanks(
     fastMath: false,
     debugSync: true,
     ...rest,
-    ...(numRanks > 1 && device !== 'reference' && rankGroup(path, rank, numRanks, timeoutMs)),
+    ...(numRanks > 1 && device !== 'reference' && group(rank)),
   });
   await Promise.all(ranks.map((backend, rank) => backend.load(load(programs[rank]!, rank))));
   return { backend: new RankGroupBackend(ranks), programs };
