@@ -1,7 +1,13 @@
 // The configuration as processes see it. The command line becomes one Config (frontend/cli), parsed
 // once and frozen; each process receives its slice in the supervisor's `config` message. What is
 // learned at start (number of blocks, addresses) is a message, never a write.
-import type { HttpLimits, RequestLimits } from './limits.ts';
+import type {
+  HttpLimits,
+  HttpTimeouts,
+  ReaderLimits,
+  RequestLimits,
+  TextLimits,
+} from './limits.ts';
 import type { DefaultSampling } from './sampling-params.ts';
 import type { CurveKeys } from './wire/transport.ts';
 
@@ -137,6 +143,8 @@ export interface DetokenizerSlice extends ProcessSlice {
   readonly engineListen: Listen;
   readonly frontendListen: Listen;
   readonly maxModelLen: number;
+  readonly textLimits: TextLimits;
+  readonly readerLimits: ReaderLimits;
 }
 
 /** frontend.json in the run directory (mode 0600): all that a foreign frontend needs to attach. */
@@ -169,6 +177,7 @@ export interface HttpConfig {
   readonly strictApi: boolean;
   readonly maxLogprobs: number;
   readonly limits: HttpLimits;
+  readonly timeouts: HttpTimeouts;
   readonly streamInterval: number;
   readonly priorityScheduling: boolean;
   /** usage.prompt_tokens_details.cached_tokens in answers. */
@@ -189,5 +198,6 @@ export interface FrontendSlice extends ProcessSlice {
   readonly detokenizerKey: string | null;
   readonly tokenizerPath: string;
   readonly chatTemplatePath: string | null;
+  readonly textLimits: TextLimits;
   readonly http: HttpConfig;
 }

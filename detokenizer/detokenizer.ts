@@ -2,12 +2,21 @@
 // their frontends and stop requests for the engine out. Every accepted request gets exactly one
 // terminal row, here and nowhere else; rows of requests that have ended are dropped.
 import { GrowableColumn } from '../common/growable-column.ts';
+import type { ReaderLimits } from '../common/limits.ts';
 import type { TokenBytes } from '../common/text/token-bytes.ts';
 import type { StopRequest, TextOutputs, TokenOutputs } from '../common/wire/messages.ts';
 import type { PeerId } from '../common/wire/transport.ts';
 import { FrontendOutbox } from './frontend-outbox.ts';
 import { finishIndex, RequestText } from './request-text.ts';
 import { TextOutputsBuilder } from './text-outputs-builder.ts';
+
+export interface DetokenizerOptions {
+  readonly table: TokenBytes;
+  readonly generation: number;
+  readonly readers: ReaderLimits;
+  /** Milliseconds, monotonic. */
+  now(): number;
+}
 
 export interface DetokenizerEvents {
   textOutputs(peer: PeerId, message: TextOutputs): void;
@@ -22,7 +31,7 @@ export class Detokenizer {
   private readonly table: TokenBytes;
   private readonly events: DetokenizerEvents;
   private readonly generation: number;
-  /** Milliseconds, monotonic. */
+  private readonly readers: ReaderLimits;
   private readonly now: () => number;
   private readonly frontends = new Map<number, FrontendOutbox>();
   private readonly byPeer = new Map<PeerId, FrontendOutbox>();
@@ -36,16 +45,17 @@ export class Detokenizer {
   };
   private step = 0;
 
-  constructor(table: TokenBytes, generation: number, now: () => number, events: DetokenizerEvents) {
-    this.table = table;
-    this.generation = generation;
+  constructor(options: DetokenizerOptions, events: DetokenizerEvents) {
+    this.table = options.table;
+    this.generation = options.generation;
+    this.readers = options.readers;
     this.events = events;
-    this.now = now;
-    this.builder = new TextOutputsBuilder(table);
+    this.now = () => options.now();
+    this.builder = new TextOutputsBuilder(this.table);
   }
 
   frontendJoined(frontendId: number, attachKey: string): void {
-    this.frontends.set(frontendId, new FrontendOutbox(frontendId, attachKey));
+    this.frontends.set(frontendId, new FrontendOutbox(frontendId, attachKey, this.readers));
   }
 
   /** Its requests are forgotten; the engine has aborted them itself. */

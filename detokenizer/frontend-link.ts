@@ -1,7 +1,7 @@
 // The link to frontends, ours and foreign ones: who may speak, who may attach as whom, and the text
 // calls. A bad message costs its sender the connection and nobody else anything.
 import { WireError } from '../common/errors.ts';
-import type { Listen } from '../common/config.ts';
+import type { DetokenizerSlice, Listen } from '../common/config.ts';
 import type { Logger } from '../common/log.ts';
 import type { TextService } from '../common/text/text-service.ts';
 import { checkHello } from '../common/wire/handshake.ts';
@@ -25,6 +25,7 @@ import { Attachments } from './attachments.ts';
 import { isTextCall, TextCallServer } from './text-call-server.ts';
 
 export interface FrontendLinkOptions {
+  readonly slice: Pick<DetokenizerSlice, 'textLimits'>;
   readonly token: string;
   /** The detokenizer's own. */
   readonly generation: number;
@@ -53,7 +54,11 @@ export class FrontendLink {
   constructor(options: FrontendLinkOptions, events: FrontendLinkEvents) {
     this.options = options;
     this.events = events;
-    this.calls = new TextCallServer(options.text, (peer, message) => this.send(peer, message));
+    this.calls = new TextCallServer(
+      options.text,
+      options.slice.textLimits.messages,
+      (peer, message) => this.send(peer, message),
+    );
   }
 
   async bind({ address, curve }: Listen): Promise<void> {

@@ -4,20 +4,20 @@
 // - A row costs its bytes of text, ids and logprobs, from two accounts: the frontend's in all and
 //   the request's. It goes out while both are above 0 and may overdraw them; grants pay that back. A
 //   finalOnly row needs only the frontend's.
-// - Without credit deltas merge. More than maxPendingBytes of one request (finalOnly ones excepted:
+// - Without credit deltas merge. More than pendingBytes of one request (finalOnly ones excepted:
 //   their own length bounds them), or stallMs without a send, ends it with slow_reader.
 // - A terminal row (stop, length) waits for credit like any other, for stallMs at most. Abort and
 //   error rows go at once, without what has no credit. A terminal row that costs nothing always
 //   goes; a frontend that collects more than maxUnpaidEnds rows of ended requests with its account
 //   used up, or has as many requests without being attached, is beyond help: it is dropped whole.
 import type { ErrorInfo } from '../common/errors.ts';
+import type { ReaderLimits } from '../common/limits.ts';
 import type { PeerId } from '../common/wire/transport.ts';
 import { finishIndex, type RequestText } from './request-text.ts';
 import type { TextOutputsBuilder } from './text-outputs-builder.ts';
 
+/** What no flag raises: no honest frontend comes near. */
 export const limits = {
-  maxPendingBytes: 256 * 1024,
-  stallMs: 30_000,
   maxUnpaidEnds: 4096,
   /** More than this is never on its way to a frontend, whatever it grants. */
   maxCreditBytes: 64 * 1024 * 1024,
@@ -29,10 +29,12 @@ export class FrontendOutbox {
   /** The peer that attached; null before, and after it disconnected. */
   peer: PeerId | null = null;
   readonly requests = new Map<number, RequestText>();
+  private readonly readers: ReaderLimits;
   private creditBytes = 0;
   private numUnpaidEnds = 0;
 
-  constructor(frontendId: number, attachKey: string) {
+  constructor(frontendId: number, attachKey: string, readers: ReaderLimits) {
+    this.readers = readers;
     this.frontendId = frontendId;
     this.attachKey = attachKey;
   }
@@ -119,14 +121,14 @@ export class FrontendOutbox {
   private judgeStall(request: RequestText, now: number): ErrorInfo | null {
     if (request.finish === finishIndex.abort || request.finish === finishIndex.error) return null;
     const tooMuch =
-      !request.info.text.finalOnly && request.numPendingBytes > limits.maxPendingBytes;
-    const tooLong = now - request.stalledSince! >= limits.stallMs;
+      !request.info.text.finalOnly && request.numPendingBytes > this.readers.pendingBytes;
+    const tooLong = now - request.stalledSince! >= this.readers.stallMs;
     if (!tooMuch && !tooLong) return null;
     const error: ErrorInfo = {
       code: 'slow_reader',
       message: tooMuch
-        ? `the reader left more than ${limits.maxPendingBytes} bytes unread`
-        : `the reader took nothing for ${limits.stallMs / 1000} s`,
+        ? `the reader left more than ${this.readers.pendingBytes} bytes unread`
+        : `the reader took nothing for ${this.readers.stallMs / 1000} s`,
     };
     request.fail(error);
     return error;

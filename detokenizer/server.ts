@@ -34,9 +34,13 @@ export class DetokenizerServer {
   }
 
   private constructor(options: ServerOptions) {
-    const { token, generation, log, text } = options;
+    const { slice, token, generation, log, text } = options;
     const { table } = text.tokenizer;
-    const detokenizer = new Detokenizer(table, generation, () => performance.now(), {
+    const about = {
+      ...{ table, generation, readers: slice.readerLimits },
+      now: () => performance.now(),
+    };
+    const detokenizer = new Detokenizer(about, {
       textOutputs: (peer, message) => this.frontends.send(peer, message),
       stopRequest: (message) => this.engine.stop(message),
       dropFrontend: (peer, frontendId) => {

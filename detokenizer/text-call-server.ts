@@ -10,7 +10,6 @@ const kinds: readonly string[] = ['tokenize', 'applyChatTemplate', 'detokenize']
 
 /** Calls of one peer that may be under way; more are answered queue_full. */
 const maxOpenCalls = 64;
-const maxMessages = 4096;
 
 interface Answer {
   readonly text: string | null;
@@ -23,11 +22,17 @@ export function isTextCall(message: AnyMessage): boolean {
 
 export class TextCallServer {
   private readonly text: TextService;
+  private readonly maxMessages: number;
   private readonly reply: (peer: PeerId, message: TextReply) => void;
   private readonly numOpen = new Map<PeerId, number>();
 
-  constructor(text: TextService, reply: (peer: PeerId, message: TextReply) => void) {
+  constructor(
+    text: TextService,
+    maxMessages: number,
+    reply: (peer: PeerId, message: TextReply) => void,
+  ) {
     this.text = text;
+    this.maxMessages = maxMessages;
     this.reply = reply;
   }
 
@@ -62,12 +67,15 @@ export class TextCallServer {
         return { text: null, tokenIds: await this.text.encode(text, { addSpecialTokens }) };
       }
       case 'applyChatTemplate':
-        return await this.text.applyChatTemplate(checkMessages(message['messages']), {
-          addGenerationPrompt: field(message, 'addGenerationPrompt', isBoolean, 'a boolean'),
-          continueFinalMessage: field(message, 'continueFinalMessage', isBoolean, 'a boolean'),
-          addSpecialTokens: field(message, 'addSpecialTokens', isBoolean, 'a boolean'),
-          templateArgs: field(message, 'templateArgs', isMap, 'a map'),
-        });
+        return await this.text.applyChatTemplate(
+          checkMessages(message['messages'], this.maxMessages),
+          {
+            addGenerationPrompt: field(message, 'addGenerationPrompt', isBoolean, 'a boolean'),
+            continueFinalMessage: field(message, 'continueFinalMessage', isBoolean, 'a boolean'),
+            addSpecialTokens: field(message, 'addSpecialTokens', isBoolean, 'a boolean'),
+            templateArgs: field(message, 'templateArgs', isMap, 'a map'),
+          },
+        );
       default: {
         const skipSpecialTokens = field(message, 'skipSpecialTokens', isBoolean, 'a boolean');
         const { tokenIds } = checkDetokenize(message);
@@ -103,7 +111,7 @@ function checkDetokenize(message: AnyMessage): { readonly tokenIds: Int32Array }
   }
 }
 
-function checkMessages(value: unknown): ChatMessage[] {
+function checkMessages(value: unknown, maxMessages: number): ChatMessage[] {
   if (!Array.isArray(value)) throw wrong('messages', 'an array');
   if (value.length > maxMessages) throw wrong('messages', `at most ${maxMessages} messages`);
   return value.map((entry: unknown, i) => {

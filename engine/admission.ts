@@ -8,14 +8,6 @@ import type { SchedulerConfig } from '../common/config.ts';
 import type { RequestLimits } from '../common/limits.ts';
 import { repetitionPenaltyRange } from '../common/sampling-params.ts';
 
-/** Bounds that no flag raises. */
-export const fixedLimits = {
-  stopTokenIds: 1024,
-  badWords: 256,
-  badWordIds: 64,
-  cacheSaltBytes: 256,
-} as const;
-
 export interface AdmissionOptions {
   readonly scheduler: SchedulerConfig;
   readonly vocabSize: number;
@@ -48,7 +40,7 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOpti
     seed: z.union([z.int().min(0), z.bigint().min(0n).max(0xffffffffffffffffn)]).nullable(),
     maxTokens: z.int().min(1).max(0x7fffffff).nullable(),
     minTokens: z.int().min(0).max(0x7fffffff),
-    stopTokenIds: z.array(tokenId).max(fixedLimits.stopTokenIds),
+    stopTokenIds: z.array(tokenId).max(limits.stopTokenIds),
     ignoreEos: z.boolean(),
     logprobs: numLogprobs,
     promptLogprobs: numLogprobs,
@@ -60,9 +52,8 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOpti
       .refine(({ ids, values }) => ids.length === values.length, 'must have a value for each id')
       .nullable(),
     allowedTokenIds: z.array(tokenId).min(1).max(vocabSize).nullable(),
-    badWords: z
-      .array(z.array(tokenId).min(1).max(fixedLimits.badWordIds))
-      .max(fixedLimits.badWords),
+    // A word is one run of ids at the start of the text and another after a space.
+    badWords: z.array(z.array(tokenId).min(1).max(limits.badWordTokens)).max(2 * limits.badWords),
   });
   const text = z.strictObject({
     detokenize: z.boolean(),
@@ -84,7 +75,7 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOpti
       scheduler.schedulingPolicy === 'priority'
         ? z.int()
         : z.literal(0, 'priority needs --scheduling-policy priority'),
-    cacheSalt: textBytes(fixedLimits.cacheSaltBytes).nullable(),
+    cacheSalt: textBytes(limits.cacheSaltBytes).nullable(),
   });
 }
 

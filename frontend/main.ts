@@ -33,6 +33,7 @@ async function start(context: ProcessContext<FrontendSlice>): Promise<RunningPro
     tokenizerPath: slice.tokenizerPath,
     chatTemplatePath: slice.chatTemplatePath,
     maxModelLen: slice.http.maxModelLen,
+    textLimits: slice.textLimits,
   });
   const client = await connecting;
   const { generation: engine } = client.info;

@@ -2,6 +2,7 @@
 // template is parsed once. A rendering has a budget of steps and of output, and what users wrote
 // cannot become a special token: it is broken up before the template sees it (special-guard.ts).
 import { RequestError } from '../errors.ts';
+import { defaultTextLimits, type TextLimits } from '../limits.ts';
 import { Environment, Interpreter, Template, type JinjaEnvironment } from './libraries.ts';
 import { checkTemplateArgs, mapTexts, type TemplateArgs } from './template-args.ts';
 import { bad } from './tokenizer-files.ts';
@@ -27,8 +28,6 @@ export interface RenderedChat {
   readonly tokenIds: Int32Array;
 }
 
-const maxOutputCharacters = 4 * 1024 * 1024;
-const maxSteps = 50_000;
 const maxStepsPerMessage = 2_000;
 /** Marks where the final message ends; the trailing space shows whether the template trims. */
 const continueMark = 'CONTINUE_FINAL_MESSAGE_TAG ';
@@ -36,12 +35,16 @@ const continueMark = 'CONTINUE_FINAL_MESSAGE_TAG ';
 export class ChatTemplate {
   private readonly tokenizer: Tokenizer;
   private readonly source: string;
+  private readonly limits: TextLimits;
+  private readonly globals: Readonly<Record<string, unknown>>;
   private readonly program: unknown;
 
   /** Throws StartError when the template does not parse; `origin` names the file. */
-  constructor(tokenizer: Tokenizer, source: string, origin: string) {
+  constructor(tokenizer: Tokenizer, source: string, origin: string, limits = defaultTextLimits) {
     this.tokenizer = tokenizer;
     this.source = source;
+    this.limits = limits;
+    this.globals = makeGlobals(limits.templateSteps);
     try {
       this.program = new Template(source).parsed;
     } catch (error) {
@@ -65,12 +68,12 @@ export class ChatTemplate {
       content: toWellFormed(content),
     }));
     const { namedTokens } = this.tokenizer.files;
-    const isTaken = (name: string) => Object.hasOwn(globals, name) || name in namedTokens;
+    const isTaken = (name: string) => Object.hasOwn(this.globals, name) || name in namedTokens;
     const given = mapTexts(options.templateArgs ?? {}, toWellFormed) as TemplateArgs;
     let args = given;
     const texts = [
       ...clean.flatMap(({ role, content }) => [role, content]),
-      ...checkTemplateArgs(given, isTaken),
+      ...checkTemplateArgs(given, isTaken, this.limits),
     ];
     for (const text of texts) this.tokenizer.checkLength(text);
     let breaker = '';
@@ -112,7 +115,7 @@ export class ChatTemplate {
     const environment = new Environment();
     const variables = {
       ...args,
-      ...globals,
+      ...this.globals,
       ...this.tokenizer.files.namedTokens,
       messages,
       add_generation_prompt: addGenerationPrompt,
@@ -120,7 +123,7 @@ export class ChatTemplate {
     for (const [name, value] of Object.entries(variables)) environment.set(name, value);
     const interpreter = new BoundedInterpreter(
       environment,
-      maxSteps + maxStepsPerMessage * messages.length,
+      this.limits.templateSteps + maxStepsPerMessage * messages.length,
     );
     let text: string;
     try {
@@ -129,14 +132,15 @@ export class ChatTemplate {
       if (error instanceof RequestError) throw error;
       throw fault(`the chat template refuses the messages: ${(error as Error).message}`);
     }
-    if (text.length > maxOutputCharacters)
-      throw fault(`the rendered messages are longer than ${maxOutputCharacters} characters`);
+    const { templateCharacters } = this.limits;
+    if (text.length > templateCharacters)
+      throw fault(`the rendered messages are longer than ${templateCharacters} characters`);
     return text;
   }
 }
 
 /** What every template may use besides the variables; the same as Hugging Face gives. */
-const globals: Readonly<Record<string, unknown>> = {
+const makeGlobals = (maxSteps: number): Readonly<Record<string, unknown>> => ({
   true: true,
   false: false,
   none: null,
@@ -153,7 +157,7 @@ const globals: Readonly<Record<string, unknown>> = {
     return Array.from({ length: Math.max(0, length) }, (_, i) => from + i * step);
   },
   strftime_now: (format: string) => formatTime(new Date(), format),
-};
+});
 
 /** Counts every node that is evaluated: no loop of a template outlives its budget. */
 class BoundedInterpreter extends Interpreter {

@@ -1,12 +1,10 @@
 // chat_template_kwargs: values that a request hands to the chat template as variables. They are data
-// of bounded size, and cannot take the place of what the template gets from us.
+// of bounded size (how deep they are nested, whoever parsed them has bounded), and cannot take the place
+// of what the template gets from us.
 import { RequestError } from '../errors.ts';
+import type { TextLimits } from '../limits.ts';
 
 export type TemplateArgs = Readonly<Record<string, unknown>>;
-
-const maxValues = 1024;
-const maxDepth = 8;
-const maxCharacters = 65_536;
 
 /** Arguments of Hugging Face's apply_chat_template, and what every template gets. */
 const reserved = new Set(
@@ -18,6 +16,7 @@ const reserved = new Set(
 export function checkTemplateArgs(
   args: TemplateArgs,
   isTaken: (name: string) => boolean,
+  limits: TextLimits,
 ): readonly string[] {
   for (const name of Object.keys(args)) {
     if (!/^[A-Za-z_]\w{0,63}$/.test(name)) throw fault('has a name that is no variable');
@@ -26,25 +25,26 @@ export function checkTemplateArgs(
   const texts: string[] = [];
   let numValues = 0;
   let numCharacters = 0;
-  const visit = (value: unknown, depth: number): void => {
-    if (++numValues > maxValues || depth > maxDepth)
-      throw fault(`has more than ${maxValues} values, or more than ${maxDepth} levels of them`);
+  const visit = (value: unknown): void => {
+    if (++numValues > limits.templateArgs)
+      throw fault(`has more than ${limits.templateArgs} values`);
     if (typeof value === 'string') {
       texts.push(value);
       numCharacters += value.length;
-      if (numCharacters > maxCharacters) throw fault(`has over ${maxCharacters} characters`);
+      if (numCharacters > limits.templateArgCharacters)
+        throw fault(`has over ${limits.templateArgCharacters} characters`);
     } else if (Array.isArray(value)) {
-      for (const member of value) visit(member, depth + 1);
+      for (const member of value) visit(member);
     } else if (isPlainMap(value)) {
       for (const [key, member] of Object.entries(value)) {
-        visit(key, depth);
-        visit(member, depth + 1);
+        visit(key);
+        visit(member);
       }
     } else if (value !== null && typeof value !== 'boolean' && !Number.isFinite(value)) {
       throw fault('has a value that is not JSON');
     }
   };
-  for (const value of Object.values(args)) visit(value, 1);
+  for (const value of Object.values(args)) visit(value);
   return texts;
 }
 

@@ -1,6 +1,7 @@
 // The text services themselves, synchronous, and a call to them as data: the caller's own thread
 // and the worker threads run the same code.
 import { RequestError } from '../errors.ts';
+import type { TextLimits } from '../limits.ts';
 import {
   ChatTemplate,
   type ChatMessage,
@@ -16,6 +17,7 @@ export interface TextServiceOptions {
   /** The operator's template; null = the model's own. */
   readonly chatTemplatePath: string | null;
   readonly maxModelLen: number;
+  readonly textLimits: TextLimits;
 }
 
 export type TextCall =
@@ -59,7 +61,7 @@ export class InlineText {
   private readonly template: ChatTemplate | null;
 
   /** Throws StartError naming the file at fault. */
-  constructor({ tokenizerPath, chatTemplatePath, maxModelLen }: TextServiceOptions) {
+  constructor({ tokenizerPath, chatTemplatePath, maxModelLen, textLimits }: TextServiceOptions) {
     this.tokenizer = Tokenizer.load(tokenizerPath, maxModelLen);
     const source =
       chatTemplatePath === null
@@ -68,7 +70,7 @@ export class InlineText {
     this.template =
       source === null
         ? null
-        : new ChatTemplate(this.tokenizer, source, chatTemplatePath ?? tokenizerPath);
+        : new ChatTemplate(this.tokenizer, source, chatTemplatePath ?? tokenizerPath, textLimits);
   }
 
   get hasChatTemplate(): boolean {

@@ -10,17 +10,14 @@ export interface TextPoolLimits {
   readonly numThreads: number;
   /** Calls larger than this (characters or ids) never take the last free thread. */
   readonly giantSize: number;
-  /** What may wait, in all. */
+  /** What may wait, in all; one call always may. */
   readonly maxQueuedSize: number;
-  /** For one call, its thread's loading of the tokenizer included. */
-  readonly timeoutMs: number;
 }
 
 export const defaultTextPoolLimits: TextPoolLimits = {
   numThreads: 2,
   giantSize: 256 * 1024,
   maxQueuedSize: 32 * 1024 * 1024,
-  timeoutMs: 30_000,
 };
 
 interface Job {
@@ -52,7 +49,7 @@ export class TextPool {
   /** Rejects with RequestError: the call's own, or queue_full when too much is waiting. */
   run(call: TextCall, size: number): Promise<unknown> {
     if (this.closed) return Promise.reject(closing());
-    if (this.queuedSize + size > this.limits.maxQueuedSize)
+    if (this.queue.length > 0 && this.queuedSize + size > this.limits.maxQueuedSize)
       return Promise.reject(
         new RequestError('queue_full', 'too much text waits for tokenization', null, 1000),
       );
@@ -116,7 +113,7 @@ export class TextPool {
       const error = new RequestError('bad_request', 'the text takes too long to tokenize');
       this.drop(thread, error);
       void thread.worker.terminate();
-    }, this.limits.timeoutMs);
+    }, this.options.textLimits.callMs);
     // A call under way keeps the process alive, an idle thread does not.
     thread.worker.ref();
     thread.worker.postMessage(job.call);

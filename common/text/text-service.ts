@@ -19,8 +19,6 @@ export type { DecodeOptions, EncodeOptions } from './tokenizer.ts';
 
 /** Input up to this size (characters or ids) is not worth a thread. */
 const defaultMaxInlineSize = 4096;
-/** Ids that decode takes at most in one call. */
-const maxDecodeIds = 1024 * 1024;
 
 /** Every method rejects with RequestError where the input is at fault. */
 export interface TextService {
@@ -54,10 +52,12 @@ class ThreadedTextService implements TextService {
   private readonly inline: InlineText;
   private readonly pool: TextPool;
   private readonly maxInlineSize: number;
+  private readonly maxDecodeIds: number;
 
   constructor(options: TextServiceOptions, maxInlineSize: number) {
     this.inline = new InlineText(options);
     this.maxInlineSize = maxInlineSize;
+    this.maxDecodeIds = options.textLimits.decodeIds;
     if (maxInlineSize > 0) this.inline.tokenizer.prepare();
     this.pool = new TextPool(options);
   }
@@ -89,8 +89,8 @@ class ThreadedTextService implements TextService {
   }
 
   async decode(tokenIds: Int32Array, options: DecodeOptions): Promise<string> {
-    if (tokenIds.length > maxDecodeIds)
-      throw new RequestError('bad_request', `more than ${maxDecodeIds} token ids`, 'tokens');
+    if (tokenIds.length > this.maxDecodeIds)
+      throw new RequestError('bad_request', `more than ${this.maxDecodeIds} token ids`, 'tokens');
     return (await this.run({ kind: 'decode', tokenIds, options })) as string;
   }
 

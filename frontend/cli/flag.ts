@@ -1,5 +1,5 @@
 // What a flag is, and the kinds of flags that there are by the type of their value.
-import { parseChoice, parseInteger, parseSeconds } from './values.ts';
+import { parseChoice, parseInteger, parseSeconds, parseSomeSeconds } from './values.ts';
 
 export interface Flag<T> {
   readonly name: string;
@@ -39,6 +39,12 @@ export const seconds = (name: string, initial: number, help: string): Flag<numbe
   default: initial,
   help,
   parse: parseSeconds,
+});
+
+/** A time that must be some. */
+export const someSeconds = (name: string, initial: number, help: string): Flag<number> => ({
+  ...seconds(name, initial, help),
+  parse: parseSomeSeconds,
 });
 
 export const text = (name: string, value: string, help: string): Flag<string | null> => ({

@@ -9,14 +9,13 @@ import type {
   ProcessSlice,
   WorkerSlice,
 } from '../../common/config.ts';
-import type { HttpLimits, RequestLimits } from '../../common/limits.ts';
 import { firstInheritedFd } from '../../common/process.ts';
 import type { ChildId } from '../supervisor/child.ts';
 import type { Endpoints } from '../supervisor/endpoints.ts';
 import type { RunDir } from '../supervisor/run-dir.ts';
 import type { Generations } from '../supervisor/plan.ts';
 import { isLoopback, type Config } from './config.ts';
-import type { Flags } from './flags.ts';
+import { httpLimits, httpTimeouts, readerLimits, requestLimits, textLimits } from './limits.ts';
 
 /** A folder that the operator names may hold what a server that was killed left. */
 const boot = randomBytes(4).toString('hex');
@@ -126,6 +125,8 @@ function detokenizerSlice(id: ChildId, context: SliceContext) {
     engineListen: endpoints.detokenizerEngine(id.generation),
     frontendListen: endpoints.detokenizerFrontend(id.generation),
     maxModelLen: config.maxModelLen,
+    textLimits: textLimits(config.flags),
+    readerLimits: readerLimits(config.flags),
   } satisfies Own<DetokenizerSlice>;
 }
 
@@ -141,6 +142,7 @@ function frontendSlice(context: SliceContext) {
     detokenizerKey: detokenizer.curve?.publicKey ?? null,
     tokenizerPath: config.tokenizerPath,
     chatTemplatePath: chatTemplatePath(context),
+    textLimits: textLimits(flags),
     http: {
       listenFd: firstInheritedFd,
       tls:
@@ -157,6 +159,7 @@ function frontendSlice(context: SliceContext) {
       strictApi: flags.strictApi,
       maxLogprobs: flags.maxLogprobs,
       limits: httpLimits(flags),
+      timeouts: httpTimeouts(flags),
       streamInterval: flags.streamInterval,
       priorityScheduling: flags.schedulingPolicy === 'priority',
       enablePromptTokensDetails: flags.enablePromptTokensDetails,
@@ -166,28 +169,6 @@ function frontendSlice(context: SliceContext) {
       defaultSampling: config.defaultSampling,
     },
   } satisfies Own<FrontendSlice>;
-}
-
-function requestLimits(flags: Flags): RequestLimits {
-  return {
-    n: flags.maxN,
-    stop: flags.maxStopStrings,
-    stopBytes: flags.maxStopBytes,
-    logitBias: flags.maxLogitBias,
-  };
-}
-
-function httpLimits(flags: Flags): HttpLimits {
-  return {
-    ...requestLimits(flags),
-    choices: flags.maxChoices,
-    bodyBytes: flags.maxBodyBytes,
-    headerBytes: flags.maxHeaderBytes,
-    jsonDepth: flags.maxJsonDepth,
-    connections: flags.maxConnections,
-    connectionsPerAddress: flags.maxConnectionsPerAddress,
-    requestsPerConnection: flags.maxRequestsPerConnection,
-  };
 }
 
 /** A template given as text on the command line becomes a file in the run directory. */

@@ -35,6 +35,13 @@ export function parseSeconds(text: string): number {
   return value;
 }
 
+/** The same, above 0. */
+export function parseSomeSeconds(text: string): number {
+  const value = parseSeconds(text);
+  if (value < 0.001) throw new InvalidArgumentError('this must be at least 0.001.');
+  return value;
+}
+
 /** A share of a whole: above 0, at most 1. */
 export function parseShare(text: string): number {
   const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;

@@ -11,36 +11,16 @@ import { answerParserError } from './parser-errors.ts';
 import { requestIdOf } from './request-id.ts';
 import { addRoutes } from './routes.ts';
 
-/** What a client may take for its part, so that a slow one does not keep a connection for ever. */
-export interface HttpTimeouts {
-  readonly handshakeMs: number;
-  readonly headersMs: number;
-  /** The whole request, from its first byte to the last of its body. */
-  readonly requestMs: number;
-  /** Between an answer and the next request. */
-  readonly keepAliveMs: number;
-  /** How often the above is looked at. */
-  readonly checkMs: number;
-}
-
-export const defaultTimeouts: HttpTimeouts = {
-  handshakeMs: 10_000,
-  headersMs: 10_000,
-  requestMs: 30_000,
-  keepAliveMs: 75_000,
-  checkMs: 1000,
-};
-
 const noSchema = () => () => {
   throw new Error('routes have no JSON schemas');
 };
 
 export function createApp(context: HttpContext): FastifyInstance {
-  const { config, timeouts } = context;
-  const { limits } = config;
+  const { config } = context;
+  const { limits, timeouts } = config;
   const parser = {
     maxHeaderSize: limits.headerBytes,
-    connectionsCheckingInterval: timeouts.checkMs,
+    connectionsCheckingInterval: context.checkMs,
   };
   const app = fastify({
     logger: false,
@@ -62,12 +42,12 @@ export function createApp(context: HttpContext): FastifyInstance {
           https: {
             ...parser,
             ...tlsOptions(config.tls),
-            handshakeTimeout: timeouts.handshakeMs,
+            handshakeTimeout: timeouts.headersMs,
           },
         }),
   }) as unknown as FastifyInstance;
   app.server.headersTimeout = timeouts.headersMs;
-  app.server.maxHeadersCount = 100;
+  app.server.maxHeadersCount = limits.headers;
   capConnections(app.server, {
     limits,
     isTls: config.tls !== null,
@@ -102,7 +82,7 @@ export function createApp(context: HttpContext): FastifyInstance {
   // Whole answers: a client that does not read one cannot keep it. Ends with the answer, when Node
   // sets the time for keep-alive; streams have a timer of their own (sse.ts).
   app.addHook('onSend', (_request, reply, _payload, next) => {
-    reply.raw.socket?.setTimeout(context.writeStallMs);
+    reply.raw.socket?.setTimeout(timeouts.stallMs);
     next();
   });
   addAccessChecks(app, context);

@@ -3,24 +3,28 @@
 import type { HttpConfig } from '../../common/config.ts';
 import { RequestError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import type { HttpTimeouts } from './app.ts';
 import type { HttpBackend } from './backend.ts';
 import type { Metrics } from './metrics.ts';
 import type { OpenRequest } from './open-request.ts';
 import type { ChatSchema } from './schema/chat-schema.ts';
 import type { CompletionSchema } from './schema/completion-schema.ts';
+import type { DetokenizeSchema, TokenizeSchema } from './schema/tokenize-schema.ts';
 
 export interface HttpContext {
   readonly config: HttpConfig;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** What generate requests may say, within the configured limits. */
-  readonly schemas: { readonly chat: ChatSchema; readonly completion: CompletionSchema };
-  readonly timeouts: HttpTimeouts;
+  /** What requests may say, within the configured limits. */
+  readonly schemas: {
+    readonly chat: ChatSchema;
+    readonly completion: CompletionSchema;
+    readonly tokenize: TokenizeSchema;
+    readonly detokenize: DetokenizeSchema;
+  };
+  /** How often slow clients are looked for. */
+  readonly checkMs: number;
   /** Unix seconds at which the server was made. */
   readonly createdAt: number;
-  /** A stream whose reader takes nothing for this long is ended. */
-  readonly writeStallMs: number;
   readonly backend: () => HttpBackend | null;
   /** Generate requests whose answers are not complete. */
   readonly open: Set<OpenRequest>;

@@ -17,7 +17,6 @@ import type { SamplingFields } from './schema/sampling-fields.ts';
 const greedyBelow = 1e-5;
 /** Lowest temperature that is sampled with: logits divided by less lose their order. */
 const minTemperature = 0.01;
-const maxBadWordTokens = 64;
 
 /** What differs between the two generate routes. */
 export interface RouteSampling {
@@ -68,7 +67,7 @@ export async function samplingParams(
     promptLogprobs: fields.prompt_logprobs ?? route.promptLogprobs,
     logitBias: nullIfEmpty(fields.logit_bias),
     allowedTokenIds: fields.allowed_token_ids ?? null,
-    badWords: await badWordIds(fields.bad_words ?? [], text),
+    badWords: await badWordIds(fields.bad_words ?? [], text, config.limits.badWordTokens),
   };
   checkRules(fields, params, greedy, route, config);
   checkVocabulary(fields, client.info.vocabSize);
@@ -174,17 +173,24 @@ function checkVocabulary(fields: SamplingFields, vocabSize: number): void {
       throw bad(param, `has a token id that is not below the vocabulary's ${vocabSize}`);
     }
   }
+  if ((fields.allowed_token_ids?.length ?? 0) > vocabSize) {
+    throw bad('allowed_token_ids', `has more ids than the vocabulary's ${vocabSize}`);
+  }
 }
 
 /** A word at the start of the text and after a space; the latter only where it is as long. */
-async function badWordIds(words: readonly string[], text: TextServiceLike): Promise<number[][]> {
+async function badWordIds(
+  words: readonly string[],
+  text: TextServiceLike,
+  maxTokens: number,
+): Promise<number[][]> {
   const runs: number[][] = [];
   for (const word of words) {
     const encode = async (value: string) =>
       Array.from(await text.encode(value, { addSpecialTokens: false }));
     const bare = await encode(word.trimStart());
-    if (bare.length === 0 || bare.length > maxBadWordTokens) {
-      throw bad('bad_words', `has a word that is not 1 to ${maxBadWordTokens} tokens long`);
+    if (bare.length === 0 || bare.length > maxTokens) {
+      throw bad('bad_words', `has a word that is not 1 to ${maxTokens} tokens long`);
     }
     runs.push(bare);
     const spaced = await encode(` ${word.trimStart()}`);

@@ -4,12 +4,13 @@ import type { AddressInfo } from 'node:net';
 import type { HttpConfig } from '../../common/config.ts';
 import { RequestError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import { createApp, defaultTimeouts, type HttpTimeouts } from './app.ts';
+import { createApp } from './app.ts';
 import type { HttpBackend } from './backend.ts';
 import type { HttpContext } from './context.ts';
 import { Metrics } from './metrics.ts';
 import { makeChatSchema } from './schema/chat-schema.ts';
 import { makeCompletionSchema } from './schema/completion-schema.ts';
+import { makeDetokenizeSchema, makeTokenizeSchema } from './schema/tokenize-schema.ts';
 
 export interface HttpServerOptions {
   readonly config: HttpConfig;
@@ -18,9 +19,8 @@ export interface HttpServerOptions {
   readonly backend: () => HttpBackend | null;
   /** In place of config.listenFd, for programs that bind themselves. */
   readonly listen?: { readonly host: string; readonly port: number };
-  /** How long a full socket may stand still. */
-  readonly writeStallMs?: number;
-  readonly timeouts?: HttpTimeouts;
+  /** How often slow clients are looked for. */
+  readonly checkMs?: number;
 }
 
 export interface HttpServer {
@@ -52,10 +52,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     schemas: {
       chat: makeChatSchema(config.limits),
       completion: makeCompletionSchema(config.limits),
+      tokenize: makeTokenizeSchema(config.limits),
+      detokenize: makeDetokenizeSchema(config.limits),
     },
-    timeouts: options.timeouts ?? defaultTimeouts,
+    checkMs: options.checkMs ?? 1000,
     createdAt: Math.floor(Date.now() / 1000),
-    writeStallMs: options.writeStallMs ?? 30_000,
     open: new Set(),
     warned: new Set(),
     draining: false,

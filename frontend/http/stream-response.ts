@@ -92,7 +92,7 @@ class StreamSink implements GenerationSink {
         this.stream?.destroy();
       },
     };
-    this.stream = new SseStream(this.reply, handlers, this.context.writeStallMs);
+    this.stream = new SseStream(this.reply, handlers, this.context.config.timeouts.stallMs);
     this.send(this.format.begin());
   }
 

@@ -6,12 +6,11 @@ import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { bad } from './sampling.ts';
 import { parseRequest } from './schema/parse.ts';
-import { detokenizeSchema, tokenizeSchema } from './schema/tokenize-schema.ts';
 
 export async function tokenize(context: HttpContext, request: FastifyRequest, reply: FastifyReply) {
   const { text } = requireBackend(context);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(tokenizeSchema, request.body);
+  const { value: body, ignored } = parseRequest(context.schemas.tokenize, request.body);
   const chat = body.messages === undefined ? null : chatMessages(body.messages);
   const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
   reportIgnored(reply, [...ignored, ...(chat?.ignored ?? []), ...ignoredArgs], config.strictApi);
@@ -49,7 +48,7 @@ export async function detokenize(
 ) {
   const { text, client } = requireBackend(context);
   const { config } = context;
-  const { value: body, ignored } = parseRequest(detokenizeSchema, request.body);
+  const { value: body, ignored } = parseRequest(context.schemas.detokenize, request.body);
   reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
   const { vocabSize } = client.info;

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { defaultReaderLimits as readers } from '../../common/limits.ts';
 import { limits } from '../../detokenizer/frontend-outbox.ts';
 import { Harness, type TextRow } from './harness.ts';
 import { newRequest, smallTable } from './support.ts';
@@ -243,7 +244,7 @@ t.test('a reader of ids alone is held back like any other', (t) => {
     h.take().map(({ requestId, tokenIds }) => [requestId, tokenIds.length]),
     [[1, 3]],
   );
-  h.tokens([], [row(2, limits.maxPendingBytes / 4)]);
+  h.tokens([], [row(2, readers.pendingBytes / 4)]);
   t.match(h.take(), [{ requestId: 2, finish: 'error', error: { code: 'slow_reader' } }]);
   t.end();
 });
@@ -271,7 +272,7 @@ t.test("logprobs cost credit, the prompt's too", (t) => {
 t.test('a reader that leaves too much or too long ends with slow_reader, once', (t) => {
   const h = new Harness(table);
   h.join(1, 1);
-  const much = Array<number>(limits.maxPendingBytes / 2).fill(ab);
+  const much = Array<number>(readers.pendingBytes / 2).fill(ab);
   const row = (requestId: number, tokenIds: number[]) => ({ frontendId: 1, requestId, tokenIds });
   h.tokens([newRequest(1, 1), newRequest(1, 2), newRequest(1, 3)], [row(1, [a])]);
   t.same(h.take().map(brief), [[1, 'a', 'none']]);
@@ -280,7 +281,7 @@ t.test('a reader that leaves too much or too long ends with slow_reader, once', 
   h.tokens([], [row(1, [a])]);
   t.match(h.take(), [{ requestId: 1, text: '', finish: 'error', error: { code: 'slow_reader' } }]);
   t.same(h.stops, [{ frontendId: 1, requestId: 1, numOutputTokens: much.length + 2 }]);
-  h.wait(limits.stallMs - 1);
+  h.wait(readers.stallMs - 1);
   h.tokens([], [{ ...row(3, [b]), finish: 'length' }]);
   t.same(h.take(), [], 'a terminal row with text waits for credit, too');
   h.wait(1);
@@ -293,6 +294,19 @@ t.test('a reader that leaves too much or too long ends with slow_reader, once', 
   t.end();
 });
 
+t.test('a reader may be given less, or more, of both', (t) => {
+  const h = new Harness(table, { pendingBytes: 8, stallMs: 50 });
+  h.join(1, 1);
+  const row = (requestId: number, tokenIds: number[]) => ({ frontendId: 1, requestId, tokenIds });
+  h.tokens([newRequest(1, 1), newRequest(1, 2), newRequest(1, 3)], [row(1, [a])]);
+  h.take();
+  h.tokens([], [row(2, [ab, ab, ab, ab, ab]), row(3, [a])]);
+  t.match(h.take(), [{ requestId: 2, finish: 'error', error: { message: /more than 8 bytes/ } }]);
+  h.wait(50);
+  t.match(h.take(), [{ requestId: 3, finish: 'error', error: { message: /for 0.05 s/ } }]);
+  t.end();
+});
+
 t.test('a stall is over when something was sent', (t) => {
   const h = new Harness(table);
   h.join(1, 1);
@@ -300,7 +314,7 @@ t.test('a stall is over when something was sent', (t) => {
   h.tokens([newRequest(1, 1)], [row]);
   for (let i = 0; i < 3; i++) {
     h.tokens([], [row]);
-    h.wait(limits.stallMs - 1);
+    h.wait(readers.stallMs - 1);
     h.credit(1, 1);
   }
   t.same(h.take().map(brief), Array(4).fill([1, 'a', 'none']));

@@ -6,6 +6,7 @@ import {
   type NewTextRequest,
 } from '../../common/wire/messages.ts';
 import type { ErrorInfo } from '../../common/errors.ts';
+import { defaultReaderLimits } from '../../common/limits.ts';
 import { decodeMessage, encodeMessage } from '../../common/wire/codec.ts';
 import { checkColumns } from '../../common/wire/columns.ts';
 import { textOutputsColumns, type TextOutputs } from '../../common/wire/messages.ts';
@@ -34,8 +35,9 @@ export class Harness {
   nowMs = 0;
   private step = 0;
 
-  constructor(table: TokenBytes) {
-    this.detokenizer = new Detokenizer(table, 7, () => this.nowMs, {
+  constructor(table: TokenBytes, readers = defaultReaderLimits) {
+    const about = { table, generation: 7, readers, now: () => this.nowMs };
+    this.detokenizer = new Detokenizer(about, {
       // Over the codec, as in life: columns of a message are good for the moment only.
       textOutputs: (peer, message) =>
         this.hear(peer, decodeMessage(encodeMessage(message)) as unknown as TextOutputs),

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { DetokenizerSlice } from '../../common/config.ts';
+import { defaultReaderLimits, defaultTextLimits } from '../../common/limits.ts';
 import { processEnv } from '../../common/process.ts';
 import type { WireMessage } from '../../common/wire/codec.ts';
 import { makeHello } from '../../common/wire/handshake.ts';
@@ -81,6 +82,8 @@ export class DetokenizerProcess {
       engineListen: { address: `ipc://${runDir}/e.sock`, curve: null },
       frontendListen: { address: `ipc://${runDir}/f.sock`, curve: null },
       maxModelLen: 2048,
+      textLimits: defaultTextLimits,
+      readerLimits: defaultReaderLimits,
       ...slice,
     };
     let ready!: () => void;

@@ -7,7 +7,7 @@ import {
   type TextParams,
 } from '../../common/sampling-params.ts';
 import type { AddRequest } from '../../common/wire/messages.ts';
-import { Admission, fixedLimits } from '../../engine/admission.ts';
+import { Admission } from '../../engine/admission.ts';
 import { defaultRequestLimits as limits } from '../../common/limits.ts';
 import { defaultScheduler } from '../../scripts/virtual-server.ts';
 
@@ -53,7 +53,7 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
     'stopTokenIds',
     'stop_token_ids',
     [[], [99]],
-    [[100], [-1], [1.5], many(fixedLimits.stopTokenIds + 1)],
+    [[100], [-1], [1.5], many(limits.stopTokenIds + 1)],
   ],
   ['ignoreEos', 'ignore_eos', [true], ['yes', null]],
   ['logprobs', 'logprobs', [null, 0, 5], [-1, 6, 0.5]],
@@ -71,7 +71,7 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
     ],
   ],
   ['allowedTokenIds', 'allowed_token_ids', [null, [0, 99]], [[], [100], [-1]]],
-  ['badWords', 'bad_words', [[], [[1, 2]]], [[[]], [[100]], many(fixedLimits.badWords + 1, [1])]],
+  ['badWords', 'bad_words', [[], [[1, 2]]], [[[]], [[100]], many(2 * limits.badWords + 1, [1])]],
 ];
 
 const text: readonly [keyof TextParams, string, unknown[], unknown[]][] = [

@@ -1,15 +1,15 @@
 // POST /v1/chat/completions.
 import * as z from 'zod';
-import type { RequestLimits } from '../../../common/limits.ts';
+import type { HttpLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { messagesField } from './message-schema.ts';
 import type { RequestSchema } from './parse.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';
 
-const makeObject = (limits: RequestLimits) =>
+const makeObject = (limits: HttpLimits) =>
   z.object({
     ...samplingFields(limits),
-    messages: messagesField,
+    messages: messagesField(limits.messages),
     max_tokens: field.integer(1, field.maxInt32).optional(),
     max_completion_tokens: field.integer(1, field.maxInt32).optional(),
     logprobs: field.boolean().optional(),
@@ -22,7 +22,7 @@ const makeObject = (limits: RequestLimits) =>
     tool_choice: z.unknown().optional(),
   });
 
-export const makeChatSchema = (limits: RequestLimits) =>
+export const makeChatSchema = (limits: HttpLimits) =>
   ({
     object: makeObject(limits),
     unsupported: {

@@ -22,6 +22,13 @@ export function integer(min: number, max: number) {
 
 export const maxInt32 = 2 ** 31 - 1;
 
+export const string = () => z.string({ error: 'must be a string' });
+
+export function name() {
+  const error = 'must be a string, and not an empty one';
+  return z.string({ error }).min(1, { error });
+}
+
 /** A string of 1 to maxBytes bytes of UTF-8. */
 export function text(maxBytes: number) {
   const error = `must be a string of 1 to ${maxBytes} bytes`;
@@ -32,8 +39,9 @@ export function text(maxBytes: number) {
 }
 
 /** A list of token ids; whether they are in the vocabulary is checked when it is known. */
-export function tokenIds(minLength: number, maxLength: number) {
-  const error = `must be a list of ${minLength} to ${maxLength} token ids`;
+export function tokenIds(minLength: number, maxLength = Infinity) {
+  const range = maxLength === Infinity ? `${minLength} or more` : `${minLength} to ${maxLength}`;
+  const error = `must be a list of ${range} token ids`;
   return z
     .array(integer(0, maxInt32), { error })
     .min(minLength, { error })

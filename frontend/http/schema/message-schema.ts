@@ -2,8 +2,6 @@
 import * as z from 'zod';
 import * as field from './fields.ts';
 
-export const maxMessages = 4096;
-
 const contentRule = 'must be a string or a list of text parts';
 
 const part = z.looseObject({ type: z.string({ error: contentRule }) }, { error: contentRule });
@@ -16,11 +14,12 @@ const message = z.looseObject(
   { error: 'must be an object with role and content' },
 );
 
-const rule = `must be a list of 1 to ${maxMessages} messages`;
-
-export const messagesField = z
-  .array(message, { error: (issue) => (issue.input === undefined ? 'is required' : rule) })
-  .min(1, { error: rule })
-  .max(maxMessages, { error: rule });
+export function messagesField(max: number) {
+  const rule = `must be a list of 1 to ${max} messages`;
+  return z
+    .array(message, { error: (issue) => (issue.input === undefined ? 'is required' : rule) })
+    .min(1, { error: rule })
+    .max(max, { error: rule });
+}
 
 export type MessageInput = z.output<typeof message>;

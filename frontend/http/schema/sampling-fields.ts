@@ -1,7 +1,7 @@
 // The fields that completions and chat have in common, with their ranges; what the model's
 // vocabulary and the context allow is checked later, in sampling.ts.
 import * as z from 'zod';
-import type { RequestLimits } from '../../../common/limits.ts';
+import type { HttpLimits } from '../../../common/limits.ts';
 import { repetitionPenaltyRange } from '../../../common/sampling-params.ts';
 import * as field from './fields.ts';
 
@@ -13,8 +13,8 @@ const streamOptions = z.object(
   { error: 'must be an object' },
 );
 
-export const samplingFields = (limits: RequestLimits) => ({
-  model: field.text(1024).optional(),
+export const samplingFields = (limits: HttpLimits) => ({
+  model: field.name().optional(),
   n: field.integer(1, limits.n).optional(),
   temperature: field.number(0, 2).optional(),
   top_p: field.number(0, 1, true).optional(),
@@ -25,22 +25,22 @@ export const samplingFields = (limits: RequestLimits) => ({
   repetition_penalty: field.number(...repetitionPenaltyRange).optional(),
   seed: field.seed().optional(),
   stop: field.texts(limits.stop, limits.stopBytes).optional(),
-  stop_token_ids: field.tokenIds(0, 1024).optional(),
+  stop_token_ids: field.tokenIds(0, limits.stopTokenIds).optional(),
   include_stop_str_in_output: field.boolean().optional(),
   ignore_eos: field.boolean().optional(),
-  bad_words: field.texts(128, 256).optional(),
+  bad_words: field.texts(limits.badWords, limits.badWordBytes).optional(),
   min_tokens: field.integer(0, field.maxInt32).optional(),
   prompt_logprobs: field.integer(0, field.maxInt32).optional(),
   logit_bias: field.logitBias(limits.logitBias).optional(),
-  allowed_token_ids: field.tokenIds(1, 1_000_000).optional(),
+  allowed_token_ids: field.tokenIds(1).optional(),
   skip_special_tokens: field.boolean().optional(),
   spaces_between_special_tokens: field.boolean().optional(),
   echo: field.boolean().optional(),
   stream: field.boolean().optional(),
   stream_options: streamOptions.optional(),
-  stream_interval: field.integer(1, 65_536).optional(),
+  stream_interval: field.integer(1, field.maxInt32).optional(),
   priority: field.integer(-field.maxInt32, field.maxInt32).optional(),
-  cache_salt: field.text(256).optional(),
+  cache_salt: field.text(limits.cacheSaltBytes).optional(),
   return_token_ids: field.boolean().optional(),
   return_tokens_as_token_ids: field.boolean().optional(),
 });

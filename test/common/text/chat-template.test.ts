@@ -1,5 +1,6 @@
 import t from 'tap';
 import { ChatTemplate, type ChatTemplateOptions } from '../../../common/text/chat-template.ts';
+import { defaultTextLimits } from '../../../common/limits.ts';
 import { createTextService } from '../../../common/text/text-service.ts';
 import { Tokenizer } from '../../../common/text/tokenizer.ts';
 import { demoPath, folder, sentencePieceTokenizer } from './support.ts';
@@ -72,10 +73,14 @@ t.test('ChatTemplate takes variables of a request, as data', (t) => {
   const names = 'messages tools tokenize add_generation_prompt eos_token raise_exception True';
   for (const name of [...names.split(' '), 'a-b', '', '__proto__ '])
     t.throws(() => withArgs({ [name]: 1 }), refused, name);
-  let deep: unknown = 1;
-  for (let i = 0; i < 9; i++) deep = [deep];
-  const large = [deep, 'a'.repeat(65_537), Array(1025).fill(1), NaN, 5n, Uint8Array.of(1)];
+  const large = ['a'.repeat(65_537), Array(1025).fill(1), NaN, 5n, Uint8Array.of(1)];
   for (const value of large) t.throws(() => withArgs({ style: value }), refused);
+  const raised = { ...defaultTextLimits, templateArgs: 2000, templateArgCharacters: 80_000 };
+  const wide = new ChatTemplate(demo, source, 'test', raised);
+  for (const style of [Array(4).fill('a'.repeat(20_000)), Array(1025).fill(1)])
+    t.doesNotThrow(() =>
+      wide.render([{ role: 'user', content: 'x' }], { ...answer, templateArgs: { style } }),
+    );
   t.end();
 });
 
@@ -115,6 +120,7 @@ t.test('ChatTemplate gives templates what Hugging Face gives them', (t) => {
     tokenizerPath: folder(files),
     chatTemplatePath: null,
     maxModelLen: 100,
+    textLimits: defaultTextLimits,
   });
   return service
     .applyChatTemplate([{ role: 'user', content: 'hello' }], answer)
@@ -150,6 +156,12 @@ t.test('ChatTemplate has a budget of steps and of output', (t) => {
   t.throws(() => render(loop('"x"'), [['user', 'x']]), { code: 'bad_request' });
   const doubling = `{% set ns = namespace(x='ab') %}{% for i in range(30) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}`;
   t.throws(() => render(doubling, [['user', 'x']]), { code: 'bad_request' });
+  const narrow = { ...defaultTextLimits, templateSteps: 100, templateCharacters: 20 };
+  const bounded = (source: string) =>
+    new ChatTemplate(demo, source, 'test', narrow).render([{ role: 'user', content: 'x' }], answer);
+  t.throws(() => bounded('{% for i in range(101) %}{% endfor %}'), { message: /more than 100/ });
+  t.throws(() => bounded('a'.repeat(21)), { message: /longer than 20 characters/ });
+  t.equal(bounded('a'.repeat(20)).text.length, 20);
   t.equal(render('{{ range(2, 8, 3) | join(",") }}', [['user', 'x']]).text, '2,5');
   t.equal(render('{{ range(3, 0, -1) | join(",") }}', [['user', 'x']]).text, '3,2,1');
   t.end();
@@ -180,6 +192,7 @@ t.test(
       tokenizerPath: demoPath,
       chatTemplatePath: `${operator}/mine.jinja`,
       maxModelLen: 100,
+      textLimits: defaultTextLimits,
     });
     const message = { role: 'user', content: 'hi' };
     t.equal((await service.applyChatTemplate([message], answer)).text, 'mine: hi');
@@ -187,13 +200,19 @@ t.test(
       tokenizerPath: folder({ 'tokenizer.json': sentencePieceTokenizer() }),
       chatTemplatePath: null,
       maxModelLen: 100,
+      textLimits: defaultTextLimits,
     });
     t.equal(bare.hasChatTemplate, false);
     await t.rejects(bare.applyChatTemplate([message], answer), {
       code: 'bad_request',
       message: /--chat-template/,
     });
-    const missing = { tokenizerPath: demoPath, chatTemplatePath: '/none.jinja', maxModelLen: 100 };
+    const missing = {
+      tokenizerPath: demoPath,
+      chatTemplatePath: '/none.jinja',
+      maxModelLen: 100,
+      textLimits: defaultTextLimits,
+    };
     t.throws(() => createTextService(missing), { name: 'StartError', message: /\/none.jinja/ });
   },
 );

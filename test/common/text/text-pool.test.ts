@@ -1,12 +1,18 @@
 import t from 'tap';
 import type { TextCall } from '../../../common/text/text-calls.ts';
 import { defaultTextPoolLimits, TextPool } from '../../../common/text/text-pool.ts';
-import { createTextService } from '../../../common/text/text-service.ts';
+import { defaultTextLimits } from '../../../common/limits.ts';
+import { createTextService, type TextServiceOptions } from '../../../common/text/text-service.ts';
 import { Tokenizer } from '../../../common/text/tokenizer.ts';
 import { demoPath } from './support.ts';
 
 const maxModelLen = 1_000_000;
-const options = { tokenizerPath: demoPath, chatTemplatePath: null, maxModelLen };
+const options: TextServiceOptions = {
+  tokenizerPath: demoPath,
+  chatTemplatePath: null,
+  maxModelLen,
+  textLimits: defaultTextLimits,
+};
 const encode = (text: string): TextCall => ({
   kind: 'encode',
   text,
@@ -55,8 +61,13 @@ t.test('a giant call leaves a thread for the others', async (t) => {
 });
 
 t.test('a call that takes too long fails alone', async (t) => {
-  const pool = new TextPool(options, { ...defaultTextPoolLimits, numThreads: 1, timeoutMs: 3000 });
+  const textLimits = { ...defaultTextLimits, callMs: 100 };
+  const pool = new TextPool(
+    { ...options, textLimits },
+    { ...defaultTextPoolLimits, numThreads: 1 },
+  );
   const stuck = pool.run(encode('a'.repeat(5_000_000)), 5_000_000);
+  textLimits.callMs = 600_000;
   const next = pool.run(encode('hello'), 5);
   await t.rejects(stuck, { code: 'bad_request', message: /too long/ });
   t.ok(((await next) as Int32Array).length > 0, 'the next call has a new thread');

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { defaultTextLimits } from '../../../common/limits.ts';
 import { createTextService } from '../../../common/text/text-service.ts';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
@@ -25,6 +26,7 @@ async function checkGolden(t: Test, model: string, goldenPath: string): Promise<
     tokenizerPath: model,
     chatTemplatePath: null,
     maxModelLen: 2048,
+    textLimits: defaultTextLimits,
   });
   for (const row of golden.rows) {
     const { text, tokenIds } = await service.applyChatTemplate(

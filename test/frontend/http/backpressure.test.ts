@@ -2,11 +2,13 @@
 // and in the end the stream is given up.
 import t from 'tap';
 import { RequestError } from '../../../common/errors.ts';
+import { defaultHttpTimeouts } from '../../../common/limits.ts';
 import { startServer, type Submission } from './fakes.ts';
 import { RawClient } from './raw-client.ts';
 
 const path = '/v1/completions';
 const piece = 'x'.repeat(64 * 1024);
+const impatient = { timeouts: { ...defaultHttpTimeouts, stallMs: 50 } };
 
 /** Says pieces until no more credit comes back: the socket is full. */
 async function fill(submission: Submission): Promise<number> {
@@ -43,7 +45,7 @@ t.test('credit comes back as the socket drains, and nothing is lost', async (t) 
 });
 
 t.test('a reader that stalls is given up', async (t) => {
-  const { client, port, server } = await startServer(t, {}, { writeStallMs: 50 });
+  const { client, port, server } = await startServer(t, impatient);
   client.script = () => undefined;
   const submitted = client.nextSubmission();
   const raw = await RawClient.open(port);
@@ -59,7 +61,7 @@ t.test('a reader that stalls is given up', async (t) => {
 });
 
 t.test('a whole answer that nobody reads is given up', async (t) => {
-  const { client, port, server } = await startServer(t, {}, { writeStallMs: 50 });
+  const { client, port, server } = await startServer(t, impatient);
   const large = piece.repeat(1024);
   client.script = (submission) => submission.say(large, { finishReason: 'stop' });
   const submitted = client.nextSubmission();

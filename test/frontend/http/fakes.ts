@@ -1,7 +1,11 @@
 // A scripted engine and byte-level text services, and a server over them on a real socket. A token
 // is a byte; 256 begins a text, 257 ends one.
 import type { HttpConfig } from '../../../common/config.ts';
-import { defaultHttpLimits, defaultRequestLimits } from '../../../common/limits.ts';
+import {
+  defaultHttpLimits,
+  defaultHttpTimeouts,
+  defaultRequestLimits,
+} from '../../../common/limits.ts';
 import { RequestError } from '../../../common/errors.ts';
 import { createLogger } from '../../../common/log.ts';
 import type { EngineStatus, EngineWelcome } from '../../../common/wire/messages.ts';
@@ -33,6 +37,7 @@ export const baseConfig: HttpConfig = {
   strictApi: false,
   maxLogprobs: 20,
   limits: defaultHttpLimits,
+  timeouts: defaultHttpTimeouts,
   streamInterval: 1,
   priorityScheduling: false,
   enablePromptTokensDetails: false,

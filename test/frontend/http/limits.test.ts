@@ -2,10 +2,14 @@
 // and numerous connections.
 import { Agent, request } from 'node:http';
 import t from 'tap';
-import { defaultHttpLimits, type HttpLimits } from '../../../common/limits.ts';
+import {
+  defaultHttpLimits,
+  defaultHttpTimeouts,
+  type HttpLimits,
+  type HttpTimeouts,
+} from '../../../common/limits.ts';
 import { clientOf } from '../../../frontend/http/connections.ts';
-import { defaultTimeouts, type HttpTimeouts } from '../../../frontend/http/app.ts';
-import { startServer } from './fakes.ts';
+import { startServer, type TestServer } from './fakes.ts';
 import { RawClient } from './raw-client.ts';
 
 const withLimits = (limits: Partial<HttpLimits>) => ({
@@ -16,11 +20,19 @@ const list = (length: number) => Array.from({ length }, () => 'a');
 const biases = (length: number) =>
   Object.fromEntries(Array.from({ length }, (_, i) => [String(i), 1]));
 
+const message = { role: 'user', content: 'a' };
+
 /** [limit, its name in the error, a body that is just too large by default, a limit that takes it] */
 const bounds: readonly (readonly [keyof HttpLimits, string | null, object, number, number])[] = [
   ['n', 'n', { n: 129 }, 129, 400],
   ['stop', 'stop', { stop: list(17) }, 17, 400],
   ['stopBytes', 'stop', { stop: 'a'.repeat(257) }, 257, 400],
+  ['stopTokenIds', 'stop_token_ids', { stop_token_ids: list(1025).map(() => 1) }, 1025, 400],
+  ['badWords', 'bad_words', { bad_words: list(129) }, 129, 400],
+  ['badWordTokens', 'bad_words', { bad_words: ['a'.repeat(65)] }, 65, 400],
+  ['cacheSaltBytes', 'cache_salt', { cache_salt: 'a'.repeat(257) }, 257, 400],
+  ['messages', 'messages', { messages: Array(4097).fill(message) }, 4097, 400],
+  ['decodeIds', 'tokens', { tokens: Array(1024 * 1024 + 1).fill(1) }, 1024 * 1024 + 1, 400],
   ['choices', 'prompt', { prompt: list(1025) }, 1025, 400],
   ['jsonDepth', null, { x: JSON.parse('['.repeat(64) + ']'.repeat(64)) as unknown }, 65, 400],
   ['bodyBytes', null, { x: 'a'.repeat(4 * 1024 * 1024) }, 5 * 1024 * 1024, 413],
@@ -28,14 +40,41 @@ const bounds: readonly (readonly [keyof HttpLimits, string | null, object, numbe
 
 for (const [limit, param, fields, raised, status] of bounds)
   t.test(`the limit ${limit} holds, and can be raised`, async (t) => {
-    const body = { prompt: 'a', ...fields };
+    const path =
+      'messages' in fields ? '/v1/chat/completions' : 'tokens' in fields ? '/detokenize' : null;
+    const body = path === null ? { prompt: 'a', ...fields } : fields;
+    const post = (server: TestServer) => server.post(path ?? '/v1/completions', body);
     const tight = await startServer(t);
-    const refused = await tight.post('/v1/completions', body);
+    const refused = await post(tight);
     t.equal(refused.status, status);
     t.match(await refused.json(), { error: { param } });
-    const wide = await startServer(t, withLimits({ [limit]: raised }));
-    t.equal((await wide.post('/v1/completions', body)).status, 200);
+    const wide = await startServer(t, {
+      ...withLimits({ [limit]: raised }),
+      maxModelLen: 2 ** 20,
+    });
+    t.equal((await post(wide)).status, 200);
   });
+
+t.test('the limit badWordBytes holds, and can be raised', async (t) => {
+  const body = { prompt: 'a', bad_words: ['a'.repeat(257)] };
+  const tight = await startServer(t, withLimits({ badWordTokens: 257 }));
+  t.match(await (await tight.post('/v1/completions', body)).json(), {
+    error: { param: 'bad_words', message: /256 bytes/ },
+  });
+  const wide = await startServer(t, withLimits({ badWordTokens: 257, badWordBytes: 257 }));
+  t.equal((await wide.post('/v1/completions', body)).status, 200);
+});
+
+t.test('headers beyond their number are not read', async (t) => {
+  const many = Object.fromEntries(Array.from({ length: 120 }, (_, i) => [`x-${i}`, 'a']));
+  const headers = { ...many, 'x-request-id': 'the-last-one' };
+  const idOf = async (limits: Partial<HttpLimits>) => {
+    const { url } = await startServer(t, withLimits(limits));
+    return (await fetch(`${url}/health`, { headers })).headers.get('x-request-id');
+  };
+  t.not(await idOf({}), 'the-last-one');
+  t.equal(await idOf({ headers: 200 }), 'the-last-one');
+});
 
 t.test('limits can be lowered', async (t) => {
   const server = await startServer(t, withLimits({ logitBias: 2, n: 1, headerBytes: 1024 }));
@@ -112,16 +151,15 @@ t.test('a client of IPv6 is its /64', (t) => {
 
 const never = 600_000;
 const patient: HttpTimeouts = {
-  ...defaultTimeouts,
+  ...defaultHttpTimeouts,
   headersMs: never,
   requestMs: never,
   keepAliveMs: never,
-  checkMs: 20,
 };
 
 t.test('headers that do not end cost the connection', async (t) => {
   const timeouts = { ...patient, headersMs: 100 };
-  const server = await startServer(t, {}, { timeouts });
+  const server = await startServer(t, { timeouts }, { checkMs: 20 });
   const silent = await RawClient.open(server.port);
   const slow = await RawClient.open(server.port);
   slow.socket.write('POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nx-slow: ');
@@ -133,7 +171,7 @@ t.test('headers that do not end cost the connection', async (t) => {
 
 t.test('a body that does not end costs the connection', async (t) => {
   const timeouts = { ...patient, headersMs: 100, requestMs: 150 };
-  const server = await startServer(t, {}, { timeouts });
+  const server = await startServer(t, { timeouts }, { checkMs: 20 });
   const slow = await RawClient.open(server.port);
   slow.socket.write(
     'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n' +
@@ -144,7 +182,11 @@ t.test('a body that does not end costs the connection', async (t) => {
 });
 
 t.test('an idle connection is closed', async (t) => {
-  const server = await startServer(t, {}, { timeouts: { ...patient, keepAliveMs: 100 } });
+  const server = await startServer(
+    t,
+    { timeouts: { ...patient, keepAliveMs: 100 } },
+    { checkMs: 20 },
+  );
   const agent = new Agent({ keepAlive: true });
   t.teardown(() => agent.destroy());
   await new Promise<void>((resolve, reject) => {
