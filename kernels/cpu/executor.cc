@@ -106,6 +106,7 @@ void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput
   builder_.build(step, num_tokens, state_.batch);
   state_.tokens.build(state_.batch, rows_);
   state_.results.resize(state_.batch.logit_rows.size());
+  state_.choices.resize(state_.batch.logit_rows.size());
   if (has_attention_) {
     plan_attention(state_.batch, attention_shape_, state_.attention);
     const std::size_t partial = kernels_.max_attention_rows * (2 + program_.kv_groups[0].head_dim);

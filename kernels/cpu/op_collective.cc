@@ -28,11 +28,12 @@ void add_stretch(const StepState& step, const Sum& sum, std::int64_t row, std::i
   const auto add = [&](const float* x) {
     for (std::int64_t j = 0; j < count; j++) total[j] += x[j];
   };
-  std::memcpy(total, part(step, sum.x, 0) + at, static_cast<std::size_t>(count) * sizeof(float));
-  for (int rank = 1; rank < ranks; rank++) add(part(step, sum.x, rank) + at);
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
+  std::memcpy(total, part(step, sum.x.data, 0) + at, bytes);
+  for (int rank = 1; rank < ranks; rank++) add(part(step, sum.x.data, rank) + at);
   if (sum.bias != nullptr) add(sum.bias + column);
   if (sum.residual != nullptr) add(sum.residual + at);
-  std::memcpy(sum.out.data + at, total, static_cast<std::size_t>(count) * sizeof(float));
+  std::memcpy(sum.out.data + at, total, bytes);
 }
 
 /// The thread's share of all stretches of all rows.
@@ -47,13 +48,13 @@ void add_share(const OpCall& call, const Sum& sum, int num_rows) {
 
 void run_all_reduce(const OpCall& call, const BoundOp& op) {
   const int num_rows = op.num_rows(call);
-  if (!meet(call, op, op.args[1], num_rows * op.args[1].columns)) return;
+  if (!meet(call, op, op.args[1].data, num_rows * op.args[1].columns)) return;
   add_share(call, {op.args[0], op.args[1], op.args[2].data, op.args[3].data}, num_rows);
 }
 
 void run_all_reduce_residual_norm(const OpCall& call, const BoundOp& op) {
   const int num_rows = op.num_rows(call);
-  if (!meet(call, op, op.args[2], num_rows * op.args[2].columns)) return;
+  if (!meet(call, op, op.args[2].data, num_rows * op.args[2].columns)) return;
   const Sum sum = {op.args[1], op.args[2], op.args[4].data, op.args[5].data};
   const std::int64_t n = sum.out.columns;
   // With a row for every thread a sum is normed while it is in the cache; else all threads add.

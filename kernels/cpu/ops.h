@@ -10,7 +10,7 @@
 #include "communicator.h"
 #include "kernel_table.h"
 #include "kv_cache.h"
-#include "sampler.h"
+#include "sampler_shard.h"
 #include "token_inputs.h"
 #include "weights.h"
 
@@ -51,6 +51,8 @@ struct StepState {
   std::vector<float> attention_partials;
   /// [logit rows]
   std::vector<LogitResult> results;
+  /// [logit rows] of which every rank has some logits: what the ranks agree on.
+  std::vector<Choice> choices;
   std::vector<ThreadScratch> scratch;
 };
 

@@ -7,8 +7,6 @@ namespace vt {
 
 namespace {
 
-constexpr float kGreedyBelow = 1e-5f;
-
 /// Greatest logit and its lowest id; false if a logit is NaN or +Infinity.
 bool find_max(const KernelTable& kernels, const float* x, int n, float& max, std::int32_t& id) {
   if (!kernels.max_of(x, n, &max)) return false;
@@ -34,8 +32,9 @@ std::int32_t choose(const KernelTable& kernels, const SampleInput& input, float 
   z = scratch.z.data();
   // Division may make ties; the argmax need not be exact here.
   const float z_max = max / params.temperature;
-  const float threshold = truncation_threshold(kernels, params, z, n, z_max, scratch);
-  return draw(kernels, params.seed, input.position, z, n, threshold, argmax);
+  const Truncation truncation = {params.min_p, params.top_k, params.top_p};
+  const float threshold = truncation_threshold(kernels, truncation, z, n, z_max, scratch);
+  return draw(kernels, params.seed, input.position, z, {nullptr, 0}, n, threshold, argmax).index;
 }
 
 }  // namespace

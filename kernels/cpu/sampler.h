@@ -6,13 +6,16 @@
 #include <vector>
 
 #include "../host/row_table.h"
+#include "../op_table.h"
 #include "../step.h"
 #include "kernel_table.h"
 
 namespace vt {
 
+constexpr float kGreedyBelow = 1e-5f;
+
 struct SampleInput {
-  /// [vocab_size]
+  /// [vocab_size]; where a rank has some of the ids, those from first_id on, and as many.
   const float* logits;
   int vocab_size;
   const Row* row;
@@ -22,6 +25,7 @@ struct SampleInput {
   int position;
   /// Alternatives to return with the token's logprob.
   int num_top;
+  int first_id = 0;
 };
 
 struct LogitResult {
@@ -45,6 +49,9 @@ struct SamplerScratch {
   std::vector<float> values;
   std::vector<double> bucket_mass;
   std::vector<std::int32_t> bucket_count;
+  /// Candidates of ranks.
+  std::vector<std::int32_t> ids;
+  std::vector<float> logits;
 };
 
 void sample_token(const KernelTable& kernels, const SampleInput& input, SamplerScratch& scratch,
@@ -57,15 +64,40 @@ void judge_prompt_token(const KernelTable& kernels, const SampleInput& input,
 /// Section 1 of docs/sampling.md: logprob and rank of `id`, and the top list.
 void compute_logprobs(const KernelTable& kernels, const SampleInput& input, std::int32_t id,
                       float max, SamplerScratch& scratch, LogitResult& result);
+/// Its parts: the sum of exp(x - max) over the ids of one tile; the `count` best ids, of at most n;
+/// the logprob of a logit.
+double sum_of_tile(const KernelTable& kernels, const float* x, int count, float max,
+                   SamplerScratch& scratch);
+void find_top_ids(const KernelTable& kernels, const float* x, int n, int count, std::int32_t* ids);
+inline float logprob_of(float x, float max, double log_sum) {
+  return static_cast<float>((static_cast<double>(x) - static_cast<double>(max)) - log_sum);
+}
 /// Section 3. True if any of it applies to the row.
 bool has_penalties(const Row& row, int position);
 void apply_penalties(const SampleInput& input, float* z, SamplerScratch& scratch);
+struct Truncation {
+  float min_p;
+  int top_k;
+  float top_p;
+};
 /// Section 5, steps 2 to 4, on logits already divided by the temperature: an id stays if its z is
 /// at least the result.
-float truncation_threshold(const KernelTable& kernels, const SamplingParams& params, const float* z,
-                           int vocab_size, float z_max, SamplerScratch& scratch);
-/// Section 6 over the ids with z >= threshold; `likely` is any of them.
-std::int32_t draw(const KernelTable& kernels, std::uint64_t seed, int position, const float* z,
-                  int vocab_size, float threshold, std::int32_t likely);
+float truncation_threshold(const KernelTable& kernels, const Truncation& params, const float* z,
+                           int num_ids, float z_max, SamplerScratch& scratch);
+/// Which ids an array of z has: those listed, ascending, or else all from `first` on.
+struct IdsOfZ {
+  const std::int32_t* list;
+  std::int32_t first;
+  std::int32_t operator[](std::int32_t i) const { return list == nullptr ? first + i : list[i]; }
+};
+struct Drawn {
+  /// In the array of z.
+  std::int32_t index;
+  /// z plus noise.
+  float value;
+};
+/// Section 6 over the ids with z >= threshold; `likely` is the index of any of them.
+Drawn draw(const KernelTable& kernels, std::uint64_t seed, int position, const float* z,
+           const IdsOfZ& ids, int num_ids, float threshold, std::int32_t likely);
 
 }  // namespace vt

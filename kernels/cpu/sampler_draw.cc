@@ -20,24 +20,20 @@ float gumbel(std::uint32_t word) {
 
 }  // namespace
 
-std::int32_t draw(const KernelTable& kernels, std::uint64_t seed, int position, const float* z,
-                  int vocab_size, float threshold, std::int32_t likely) {
-  const auto value_of = [&](std::int32_t id) {
-    const PhiloxWords words =
-        philox(seed, static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(id) >> 2);
-    return z[id] + gumbel(words.word[id & 3]);
+Drawn draw(const KernelTable& kernels, std::uint64_t seed, int position, const float* z,
+           const IdsOfZ& ids, int num_ids, float threshold, std::int32_t likely) {
+  const auto value_of = [&](std::int32_t i) {
+    const auto id = static_cast<std::uint32_t>(ids[i]);
+    const PhiloxWords words = philox(seed, static_cast<std::uint32_t>(position), id >> 2);
+    return z[i] + gumbel(words.word[id & 3]);
   };
-  std::int32_t best_id = likely;
-  float best = value_of(likely);
-  for (std::int32_t id = 0;; id++) {
-    id = kernels.find_at_least(z, id, vocab_size, std::max(threshold, best - kMaxNoise));
-    if (id >= vocab_size) return best_id;
-    if (z[id] == -INFINITY) continue;
-    const float value = value_of(id);
-    if (value > best || (value == best && id < best_id)) {
-      best = value;
-      best_id = id;
-    }
+  Drawn best = {likely, value_of(likely)};
+  for (std::int32_t i = 0;; i++) {
+    i = kernels.find_at_least(z, i, num_ids, std::max(threshold, best.value - kMaxNoise));
+    if (i >= num_ids) return best;
+    if (z[i] == -INFINITY) continue;
+    const float value = value_of(i);
+    if (value > best.value || (value == best.value && i < best.index)) best = {i, value};
   }
 }
 

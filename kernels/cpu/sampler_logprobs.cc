@@ -8,28 +8,32 @@ namespace vt {
 
 namespace {
 
-constexpr int kTile = 1024;
-
 double sum_of_exps(const KernelTable& kernels, const float* x, int n, float max,
-                   std::vector<float>& exps) {
-  exps.resize(kTile);
+                   SamplerScratch& scratch) {
   double sum = 0;
-  for (int begin = 0; begin < n; begin += kTile) {
-    const int count = std::min(kTile, n - begin);
-    kernels.exp_minus(x + begin, max, exps.data(), count);
-    double lanes[4] = {0, 0, 0, 0};
-    int i = 0;
-    for (; i + 4 <= count; i += 4)
-      for (int lane = 0; lane < 4; lane++) lanes[lane] += exps[i + lane];
-    double tile = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
-    for (; i < count; i++) tile += exps[i];
-    sum += tile;
-  }
+  for (int begin = 0; begin < n; begin += kTileIds)
+    sum += sum_of_tile(kernels, x + begin, std::min(kTileIds, n - begin), max, scratch);
   return sum;
 }
 
-/// The `count` greatest, ties to the lower id. Scans once, keeping the list sorted.
-void top_ids(const KernelTable& kernels, const float* x, int n, int count, std::int32_t* ids) {
+}  // namespace
+
+double sum_of_tile(const KernelTable& kernels, const float* x, int count, float max,
+                   SamplerScratch& scratch) {
+  scratch.exps.resize(kTileIds);
+  const float* exps = scratch.exps.data();
+  kernels.exp_minus(x, max, scratch.exps.data(), count);
+  double lanes[4] = {0, 0, 0, 0};
+  int i = 0;
+  for (; i + 4 <= count; i += 4)
+    for (int lane = 0; lane < 4; lane++) lanes[lane] += exps[i + lane];
+  double tile = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+  for (; i < count; i++) tile += exps[i];
+  return tile;
+}
+
+// Ties go to the lower id. Scans once, keeping the list sorted.
+void find_top_ids(const KernelTable& kernels, const float* x, int n, int count, std::int32_t* ids) {
   int size = 0;
   for (int id = 0; id < n; id++) {
     if (size == count) {
@@ -45,22 +49,18 @@ void top_ids(const KernelTable& kernels, const float* x, int n, int count, std::
   }
 }
 
-}  // namespace
-
 void compute_logprobs(const KernelTable& kernels, const SampleInput& input, std::int32_t id,
                       float max, SamplerScratch& scratch, LogitResult& result) {
   const float* x = input.logits;
   const int n = input.vocab_size;
-  const double log_sum = std::log(sum_of_exps(kernels, x, n, max, scratch.exps));
-  const auto logprob = [&](std::int32_t i) {
-    return static_cast<float>((static_cast<double>(x[i]) - static_cast<double>(max)) - log_sum);
-  };
+  const double log_sum = std::log(sum_of_exps(kernels, x, n, max, scratch));
+  const auto logprob = [&](std::int32_t i) { return logprob_of(x[i], max, log_sum); };
   result.has_logprob = true;
   result.logprob = logprob(id);
   result.rank = 1;
   for (int i = 0; i < n; i++) result.rank += x[i] > x[id];
   const int count = std::min(input.num_top, n);
-  if (count > 0) top_ids(kernels, x, n, count, result.top_ids);
+  if (count > 0) find_top_ids(kernels, x, n, count, result.top_ids);
   for (int i = 0; i < count; i++) result.top_logprobs[i] = logprob(result.top_ids[i]);
   for (int i = count; i < input.num_top; i++) {
     result.top_ids[i] = -1;

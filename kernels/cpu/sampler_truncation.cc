@@ -73,15 +73,15 @@ float top_p_threshold(const KernelTable& kernels, const float* z, int n, float t
 
 }  // namespace
 
-float truncation_threshold(const KernelTable& kernels, const SamplingParams& params, const float* z,
-                           int vocab_size, float z_max, SamplerScratch& scratch) {
+float truncation_threshold(const KernelTable& kernels, const Truncation& params, const float* z,
+                           int num_ids, float z_max, SamplerScratch& scratch) {
   float threshold = -INFINITY;
   if (params.min_p > 0) threshold = z_max + std::log(params.min_p);
   if (params.top_k > 0)
-    threshold = std::max(threshold, top_k_threshold(kernels, z, vocab_size, params.top_k, threshold,
+    threshold = std::max(threshold, top_k_threshold(kernels, z, num_ids, params.top_k, threshold,
                                                     z_max, scratch));
   if (params.top_p < 1)
-    threshold = std::max(threshold, top_p_threshold(kernels, z, vocab_size, params.top_p, threshold,
+    threshold = std::max(threshold, top_p_threshold(kernels, z, num_ids, params.top_p, threshold,
                                                     z_max, scratch));
   return threshold;
 }

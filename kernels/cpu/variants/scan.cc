@@ -28,7 +28,7 @@ bool max_of(const float* x, int n, float* max) {
     bad |= x[i] != x[i] || x[i] == infinity;
     if (x[i] > best) best = x[i];
   }
-  *max = best;
+  *max = best + 0.0f;  // 0, not -0: whichever lane had it
   return bad == 0;
 }
 
