@@ -4,6 +4,9 @@
 /** Silence of a process that should speak for this long means that it is as good as dead. */
 export const silenceLimitMs = 5000;
 
+/** How often a process says that it is there, whatever it does. */
+export const aliveIntervalMs = 1000;
+
 /** A timer that is later than this was not late: its process stood still. */
 const pauseMs = silenceLimitMs / 2;
 

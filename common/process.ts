@@ -5,6 +5,7 @@ import { createLogger, type Logger } from './log.ts';
 import type { ProcessSlice } from './config.ts';
 import { exitCodes, StartError } from './errors.ts';
 import { dieWithParent } from './os/index.ts';
+import { aliveIntervalMs } from './own-pauses.ts';
 import { makeHello } from './wire/handshake.ts';
 import type {
   PeerLost,
@@ -118,6 +119,7 @@ export function runProcess<Slice extends ProcessSlice>(
         for (const news of earlyNews) hear(running, news);
         earlyNews = [];
         tell({ kind: 'ready', role, index, generation, info: running.info });
+        setInterval(() => tell({ kind: 'alive' }), aliveIntervalMs).unref();
         return;
       }
       case 'refused':

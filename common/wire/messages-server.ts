@@ -207,6 +207,11 @@ export interface Ready {
   readonly info: Readonly<Record<string, unknown>>;
 }
 
+/** Sent every second from ready on: the event loop turns. */
+export interface Alive {
+  readonly kind: 'alive';
+}
+
 /** Nothing is left to drain. */
 export interface Drained {
   readonly kind: 'drained';
@@ -228,4 +233,4 @@ export interface ReplacePeer {
   readonly reason: string;
 }
 
-export type ProcessToSupervisor = Hello | Ready | Drained | Fatal | ReplacePeer;
+export type ProcessToSupervisor = Hello | Ready | Alive | Drained | Fatal | ReplacePeer;

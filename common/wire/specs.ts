@@ -269,6 +269,7 @@ const supervisorToProcess: LinkSpec<m.SupervisorToProcess> = {
 const processToSupervisor: LinkSpec<m.ProcessToSupervisor> = {
   hello,
   ready: { fields: { ...peer, info: map }, columns: null },
+  alive: { fields: {}, columns: null },
   drained: { fields: {}, columns: null },
   fatal: { fields: { exitCode: integer, message: string }, columns: null },
   replacePeer: { fields: { ...peer, reason: string }, columns: null },

@@ -204,6 +204,11 @@ export const flags = {
 
   // Server
   shutdownTimeout: seconds('--shutdown-timeout', 30, 'what requests get to end after SIGTERM'),
+  livenessTimeout: seconds(
+    '--liveness-timeout',
+    30,
+    'a process that says nothing for so long, busy or idle, is replaced (the engine: the server ends); 0 = never',
+  ),
   frontendAddress: text(
     '--frontend-address',
     '<folder or tcp://host:port>',

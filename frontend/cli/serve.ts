@@ -113,6 +113,7 @@ function makePlan(
       { role: 'engine', index: 0 },
     ],
     shutdownTimeoutMs: Math.round(config.flags.shutdownTimeout * 1000),
+    livenessTimeoutMs: Math.round(config.flags.livenessTimeout * 1000),
     command: (role) => [entryPoint(role)],
     fds: (role) => (role === 'frontend' && listening ? [listening.fd] : []),
     slice: (id, generations) => ({

@@ -8,6 +8,8 @@ export interface Plan {
   readonly controlAddress: string;
   readonly processes: readonly { readonly role: ChildRole; readonly index: number }[];
   readonly shutdownTimeoutMs: number;
+  /** Silence after which a process stands still; 0 = never. */
+  readonly livenessTimeoutMs: number;
   /** Arguments of node that start the role. */
   command(role: ChildRole): readonly string[];
   /** Descriptors that the role inherits, as 4, 5, ... */

@@ -22,3 +22,10 @@ export class SignalPolicy {
 
 /** Exit code of a server that a signal stopped before its work was done. */
 export const signalExitCodes = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
+/** What the server does then, for its log. */
+export const actionWords = {
+  drain: 'draining',
+  interrupt: 'stopping',
+  kill: 'ending at once',
+} as const;

@@ -18,23 +18,15 @@ import {
 import { Children } from './children.ts';
 import { DeathCount, deathLimit } from './death-count.ts';
 import { Ending } from './ending.ts';
+import { Liveness } from './liveness.ts';
 import type { Outcome, Plan, SupervisorEvents } from './plan.ts';
-import { SignalPolicy, signalExitCodes, type StopSignal } from './signals.ts';
+import { isGroup, isReplaceable, needs } from './roles.ts';
+import { actionWords, SignalPolicy, signalExitCodes, type StopSignal } from './signals.ts';
 import { Waiter } from './waiter.ts';
 
-/** Processes that others can do without while they are replaced. */
-const isReplaceable = (role: ChildRole) => role !== 'engine';
-/** Processes that work as one: when one dies all are replaced, and that counts as one death. */
-const isGroup = (role: ChildRole) => role === 'worker';
-/** Links that a starting process needs: it gets its slice when these are ready. */
-const needs: Readonly<Record<ChildRole, readonly ChildRole[]>> = {
-  engine: ['detokenizer'],
-  detokenizer: [],
-  worker: ['engine'],
-  frontend: ['engine', 'detokenizer'],
-};
 /** A signal sent to all processes at once may reach a starting child before it reaches us. */
 const sharedSignalMs = 250;
+const watchMs = 1000;
 
 export class Supervisor {
   private readonly plan: Plan;
@@ -44,6 +36,8 @@ export class Supervisor {
   private readonly children: Children;
   private readonly ending: Ending;
   private readonly deaths = new DeathCount();
+  private readonly liveness: Liveness<Child>;
+  private readonly watching: NodeJS.Timeout;
   private readonly signals = new SignalPolicy();
   private readonly waiter = new Waiter();
   private state: 'starting' | 'serving' | 'draining' | 'ending' = 'starting';
@@ -61,6 +55,8 @@ export class Supervisor {
     this.link = link;
     this.children = new Children(plan, link);
     this.ending = new Ending(this.children, this.waiter);
+    this.liveness = new Liveness(plan.livenessTimeoutMs);
+    this.watching = setInterval(() => this.watch(), watchMs);
     this.outcome = new Promise((resolve) => (this.finish = resolve));
   }
 
@@ -100,9 +96,13 @@ export class Supervisor {
     switch (message.kind) {
       case 'hello':
         break;
+      case 'alive':
+        this.liveness.heard(child, performance.now());
+        return;
       case 'ready':
         child.info = message.info;
         child.state = 'ready';
+        this.liveness.heard(child, performance.now());
         this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} is ready`);
         this.becameReady(child);
         break;
@@ -176,13 +176,23 @@ export class Supervisor {
   /** A process has found that another does nothing any more: it is killed, and judged by that. */
   private replace({ role, index, generation, reason }: ReplacePeer): void {
     const lost = this.children.find({ role: role as ChildRole, index, generation });
-    if (lost === undefined || lost.state === 'gone') return;
-    this.log.error(`${lost.name} is given up: ${reason}`);
-    lost.fatal ??= { kind: 'fatal', exitCode: 1, message: reason };
-    lost.kill();
+    if (lost !== undefined && lost.state !== 'gone') this.giveUp(lost, reason);
+  }
+
+  /** The same where nobody waits for the other, who could find it. */
+  private watch(): void {
+    for (const { process, silentMs } of this.liveness.tick(performance.now()))
+      this.giveUp(process, `no sign of life for ${Math.round(silentMs)} ms`);
+  }
+
+  private giveUp(child: Child, reason: string): void {
+    this.log.error(`${child.name} is given up: ${reason}`);
+    child.fatal ??= { kind: 'fatal', exitCode: 1, message: reason };
+    child.kill();
   }
 
   private exited(child: Child, status: ExitStatus): void {
+    this.liveness.forget(child);
     this.waiter.wake();
     if (this.state === 'ending') return;
     if (child.successor !== null) {
@@ -251,16 +261,22 @@ export class Supervisor {
 
   private async end(exitCode: number, tellStreams = false): Promise<void> {
     if (this.state === 'ending') return;
-    this.state = 'ending';
+    this.beginToEnd();
     await this.ending.stopAll(tellStreams);
     this.finished(exitCode);
   }
 
   private async killAll(exitCode: number): Promise<void> {
-    this.state = 'ending';
+    this.beginToEnd();
     this.killedWith ??= exitCode;
     await this.ending.killAll();
     this.finished(exitCode);
+  }
+
+  /** From here on patience has other limits. */
+  private beginToEnd(): void {
+    this.state = 'ending';
+    clearInterval(this.watching);
   }
 
   private finished(exitCode: number): void {
@@ -273,9 +289,3 @@ export class Supervisor {
     return this.state === 'ending';
   }
 }
-
-const actionWords = {
-  drain: 'draining',
-  interrupt: 'stopping',
-  kill: 'ending at once',
-} as const;

@@ -1,9 +1,12 @@
 // SIGSTOP: a process that stands still is found, named and replaced, or ends the server; a server
 // that stands still as a whole goes on where it was.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { CompletionStream, get, metricBecomes, post, servesAgain } from './client.ts';
-import { descendants, limitMs, startServer } from './server.ts';
+import { descendants, limitMs, runServer, startServer } from './server.ts';
 
 t.setTimeout(10 * limitMs);
 
@@ -73,5 +76,48 @@ t.test('a server that was stopped as a whole goes on', async (t) => {
   await stream.ended;
   t.ok(stream.isDone);
   t.same(stream.tokenIds, whole.tokenIds);
+  t.notMatch(server.stderr, /given up|died/);
+});
+
+/** Seconds of silence: far below the default, and still more than a busy machine takes away. */
+const patience = ['--liveness-timeout', '5'];
+
+t.test('a stopped frontend is named and replaced, and its requests end', async (t) => {
+  const server = await startServer(t, patience);
+  const stream = await CompletionStream.open(server, long);
+  await stream.started();
+  const old = await server.child('frontend 0');
+  process.kill(old, 'SIGSTOP');
+  await stream.ended;
+  t.notOk(stream.isDone, 'no [DONE] after its end');
+  await servesAgain(t, server, short);
+  t.not(await server.child('frontend 0'), old);
+  t.match(server.stderr, /frontend 0 is given up: no sign of life for \d+ ms/);
+  t.equal(await metricBecomes(server, 'num_requests_running', 0), 0, 'the engine has let go');
+});
+
+t.test('a stopped engine is found where no frontend of ours would find it', async (t) => {
+  const folder = join(mkdtempSync(join(tmpdir(), 'vt-')), 'run');
+  t.teardown(() => rmSync(join(folder, '..'), { recursive: true, force: true }));
+  const server = runServer(t, ['--headless', '--frontend-address', folder, ...patience]);
+  await server.waitReady();
+  process.kill(await server.child('engine'), 'SIGSTOP');
+  t.same(await server.exited, { code: 1, signal: null });
+  const lastLine = server.stderr.trim().split('\n').at(-1);
+  t.match(lastLine, /server ended cause="no sign of life for \d+ ms" in=engine exitCode=1$/);
+});
+
+t.test('nobody is blamed for what a stopped supervisor did not hear', async (t) => {
+  const server = await startServer(t, patience);
+  const before = server.children();
+  for (const pids of [[server.pid], [server.pid, ...descendants(server.pid)]]) {
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    await sleep(12_000);
+    for (const pid of pids) process.kill(pid, 'SIGCONT');
+    // The watch has looked again since, and each process had the time to be killed.
+    await sleep(3000);
+    t.equal((await post(server, '/v1/completions', short)).status, 200);
+  }
+  t.same(server.children(), before);
   t.notMatch(server.stderr, /given up|died/);
 });

@@ -20,6 +20,7 @@ async function start(
   behaviours: Partial<Record<ChildRole, string>> = {},
   shutdownTimeoutMs = 30_000,
   numWorkers = 1,
+  livenessTimeoutMs = 0,
 ) {
   const notes = mkdtempSync(join(tmpdir(), 'vt-sup-'));
   const plan: Plan = {
@@ -30,6 +31,7 @@ async function start(
       ...Array.from({ length: numWorkers }, (_, index) => ({ role: 'worker', index }) as const),
     ],
     shutdownTimeoutMs,
+    livenessTimeoutMs,
     command: (role) => [entry, role],
     fds: () => [],
     slice: ({ role, generation }) => ({
@@ -222,4 +224,26 @@ t.test('Supervisor replaces a worker that the engine has given up', async (t) =>
   await note('engine-0.0.lost-worker.0');
   t.notOk(isAlive(await pid('worker-0.0')));
   await note('engine-0.0.ready-worker.1');
+});
+
+const patienceMs = 4000;
+
+for (const role of ['frontend', 'worker', 'detokenizer'] as const)
+  t.test(`Supervisor replaces a ${role} that stands still`, async (t) => {
+    const { ready, note, pid } = await start(t, {}, 30_000, 1, patienceMs);
+    await ready;
+    const old = await pid(`${role}-0.0`);
+    process.kill(old, 'SIGSTOP');
+    await note(`engine-0.0.lost-${role}.0`);
+    await note(`engine-0.0.ready-${role}.1`);
+    t.notOk(isAlive(old));
+  });
+
+t.test('Supervisor ends when the engine stands still, with the reason', async (t) => {
+  const { supervisor, ready, pid } = await start(t, {}, 30_000, 1, patienceMs);
+  await ready;
+  process.kill(await pid('engine-0.0'), 'SIGSTOP');
+  const { exitCode, cause } = await supervisor.outcome;
+  t.equal(exitCode, 1);
+  t.match(cause, { process: 'engine', message: /^no sign of life for \d+ ms$/ });
 });

@@ -1,0 +1,93 @@
+import t from 'tap';
+import { Liveness } from '../../../frontend/supervisor/liveness.ts';
+
+const limitMs = 30_000;
+
+/** Processes that speak every second until they stand still, watched every second. */
+class Watch {
+  readonly liveness: Liveness<{ name: string }>;
+  readonly found: string[] = [];
+  nowMs = 1_000_000;
+  private readonly speaking = new Map<string, { name: string }>();
+
+  constructor(names: readonly string[], limit = limitMs) {
+    this.liveness = new Liveness(limit);
+    for (const name of names) this.speaking.set(name, { name });
+    this.pass(1000);
+  }
+
+  standStill(name: string): void {
+    this.speaking.delete(name);
+  }
+
+  /** Seconds go by with everybody at work. */
+  pass(ms: number): void {
+    for (const end = this.nowMs + ms; this.nowMs < end; this.nowMs += 1000) {
+      for (const process of this.speaking.values()) this.liveness.heard(process, this.nowMs);
+      this.look();
+    }
+  }
+
+  look(): void {
+    for (const { process, silentMs } of this.liveness.tick(this.nowMs)) {
+      this.found.push(process.name);
+      if (silentMs <= limitMs) throw new Error(`found after ${silentMs} ms`);
+    }
+  }
+}
+
+t.test('Liveness finds the one that stands still, once, and not before its time', (t) => {
+  const watch = new Watch(['engine', 'frontend 0']);
+  watch.standStill('frontend 0');
+  watch.pass(limitMs);
+  t.same(watch.found, []);
+  watch.pass(2000);
+  t.same(watch.found, ['frontend 0']);
+  watch.pass(10 * limitMs);
+  t.same(watch.found, ['frontend 0']);
+  t.end();
+});
+
+t.test('Liveness blames nobody for what it was not there to hear', (t) => {
+  const watch = new Watch(['engine', 'frontend 0']);
+  watch.nowMs += 10 * limitMs;
+  watch.look();
+  t.same(watch.found, [], 'its own timer comes before their messages are read');
+  watch.pass(10_000);
+  t.same(watch.found, []);
+  watch.standStill('engine');
+  watch.nowMs += 10 * limitMs;
+  watch.pass(limitMs);
+  t.same(watch.found, [], 'the time to speak begins anew');
+  watch.pass(2000);
+  t.same(watch.found, ['engine']);
+  t.end();
+});
+
+t.test(
+  'Liveness forgives silence that ends in time, and all of it where it is switched off',
+  (t) => {
+    const watch = new Watch(['engine']);
+    const late = { name: 'late' };
+    for (let i = 0; i < 10; i++) {
+      watch.liveness.heard(late, watch.nowMs);
+      watch.pass(limitMs - 1000);
+    }
+    t.same(watch.found, []);
+    const off = new Watch(['engine'], 0);
+    off.standStill('engine');
+    off.pass(100 * limitMs);
+    t.same(off.found, []);
+    t.end();
+  },
+);
+
+t.test('Liveness forgets whoever has ended', (t) => {
+  const watch = new Watch([]);
+  const process = { name: 'worker 0' };
+  watch.liveness.heard(process, watch.nowMs);
+  watch.liveness.forget(process);
+  watch.pass(10 * limitMs);
+  t.same(watch.found, []);
+  t.end();
+});
