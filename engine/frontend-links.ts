@@ -30,6 +30,8 @@ export interface FrontendLinksOptions {
   readonly log: Logger;
   /** What every welcome says, but for whom it is. */
   readonly welcome: () => Omit<EngineWelcome, 'kind' | 'frontendId' | 'attachKey'>;
+  /** The counters so far, for one of our own that has just come. */
+  readonly status: () => EngineStatus;
   readonly joined: (frontendId: number, attachKey: string) => void;
   readonly left: (frontendId: number) => void;
   /** Throws RequestError. */
@@ -128,6 +130,8 @@ export class FrontendLinks implements RouterEvents {
     const frontend = known ?? this.join(peer, hello.role === 'frontend');
     const { frontendId, attachKey } = frontend;
     this.send(frontendId, { kind: 'welcome', frontendId, attachKey, ...this.options.welcome() });
+    // What /metrics says does not begin again with a frontend that was replaced.
+    if (frontend.isOurs) this.send(frontendId, this.options.status());
   }
 
   private join(peer: PeerId, isOurs: boolean): Frontend {

@@ -51,6 +51,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       limits: slice.limits,
       defaultSampling: slice.defaultSampling,
     }),
+    status: () => core!.status.status(nowUs() / 1000),
     joined: (frontendId, attachKey) =>
       detokenizer.send({ kind: 'frontendJoined', frontendId, attachKey }),
     left: (frontendId) => detokenizer.send({ kind: 'frontendLeft', frontendId }),

@@ -31,6 +31,11 @@ export class Encoder {
     return this.hf.token_to_id(token) ?? null;
   }
 
+  /** The token as tokenizer.json spells it; '' = the vocabulary has a gap there. */
+  tokenOf(id: number): string {
+    return this.hf.id_to_token(id) ?? '';
+  }
+
   /** Ids without a frame; '' = no breaker. */
   encode(text: string, breaker: string): number[] {
     this.breaker = breaker;

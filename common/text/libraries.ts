@@ -9,6 +9,7 @@ export interface HfTokenizer {
   pre_tokenizer: ((text: string, options: unknown) => string[]) | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
 }
 
 export interface JinjaEnvironment {

@@ -33,6 +33,8 @@ export interface TextService {
     options: ChatTemplateOptions,
   ): Promise<RenderedChat>;
   decode(tokenIds: Int32Array, options: DecodeOptions): Promise<string>;
+  /** The tokens as tokenizer.json spells them. */
+  tokenStrings(tokenIds: Int32Array): string[];
   /** Ends the worker threads; calls under way are rejected. */
   close(): Promise<void>;
 }
@@ -92,6 +94,10 @@ class ThreadedTextService implements TextService {
     if (tokenIds.length > this.maxDecodeIds)
       throw new RequestError('bad_request', `more than ${this.maxDecodeIds} token ids`, 'tokens');
     return (await this.run({ kind: 'decode', tokenIds, options })) as string;
+  }
+
+  tokenStrings(tokenIds: Int32Array): string[] {
+    return Array.from(tokenIds, (id) => this.tokenizer.tokenOf(id));
   }
 
   close(): Promise<void> {

@@ -58,6 +58,11 @@ export class Tokenizer {
     return added?.id ?? this.prepare().idOf(token);
   }
 
+  /** The token as tokenizer.json spells it, such as 'Ġupon'; '' for an id that it does not have. */
+  tokenOf(id: number): string {
+    return this.prepare().tokenOf(id);
+  }
+
   /**
    * Ids of a text. Throws RequestError: context_length_exceeded, before any work, when the text
    * cannot fit.
@@ -110,8 +115,8 @@ export class Tokenizer {
     if (text.length <= this.maxCharacters) return;
     throw new RequestError(
       'context_length_exceeded',
-      `This model's maximum context length is ${this.maxModelLen} tokens. However, your prompt has ` +
-        `${text.length} characters, more than that many tokens can hold.`,
+      `this model's maximum context length is ${this.maxModelLen} tokens; the prompt has ` +
+        `${text.length} characters, more than so many tokens can hold`,
       'input_text',
     );
   }

@@ -156,8 +156,7 @@ function checkTls(keyfile: string, certfile: string): void {
 }
 
 function checkRanks(flags: Flags, device: Config['device'], model: ModelConfig): void {
-  const { tensorParallelSize: numRanks, collectiveTimeout } = flags;
-  if (collectiveTimeout === 0) throw badFlag('--collective-timeout: 0 leaves ranks no time');
+  const { tensorParallelSize: numRanks } = flags;
   if (numRanks === 1) return;
   const name = `--tensor-parallel-size ${numRanks}`;
   if (device !== 'cpu') throw badFlag(`${name} is not built on ${device}; supported: cpu`);

@@ -7,6 +7,7 @@ import {
   onOff,
   optionalInteger,
   seconds,
+  someSeconds,
   text,
   texts,
   type Flag,
@@ -150,8 +151,8 @@ export const flags = {
     'give up equal tokens in any batch where that is faster (cuda)',
   ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
-  stepTimeout: seconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
-  collectiveTimeout: seconds(
+  stepTimeout: someSeconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
+  collectiveTimeout: someSeconds(
     '--collective-timeout',
     2,
     'a rank is lost if it stands still for so long while other ranks wait for it',

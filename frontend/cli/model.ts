@@ -69,6 +69,8 @@ export function readDefaultSampling(flags: Flags, modelPath: string): DefaultSam
   const file = join(folder, 'generation_config.json');
   // A model need not have one; a folder that is named must.
   const isRead = generationConfig !== 'vllm' && (folder !== modelPath || isFile(file));
+  if (folder !== modelPath && isRead && !isFile(file))
+    throw new StartError(exitCodes.badFlag, `--generation-config: ${file} does not exist`);
   const fromFile = isRead ? pickSampling(readJson(file), file, exitCodes.badModel) : {};
   for (const key of Object.keys(overrideGenerationConfig))
     if (!(key in samplingFields))

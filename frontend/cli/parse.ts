@@ -35,6 +35,7 @@ export function parseCommandLine(argv: readonly string[], version: string): Serv
 
   const args = argv.map(withDashes);
   refuseNotBuilt(args);
+  refuseModelFlag(args);
   if (args.length === 0) throw badFlag('no command given. vllm-ts serve [MODEL] starts a server');
   try {
     program.parse(args, { from: 'user' });
@@ -84,6 +85,14 @@ function withDashes(arg: string): string {
 function refuseNotBuilt(args: readonly string[]): void {
   const found = args.map((arg) => arg.split('=')[0]!).find((name) => notBuilt.has(name));
   if (found !== undefined) throw badFlag(`${found}: vllm-ts does not have this flag of vLLM yet`);
+}
+
+/** vLLM's older form. */
+function refuseModelFlag(args: readonly string[]): void {
+  const at = args.findIndex((arg) => arg === '--model' || arg.startsWith('--model='));
+  if (at < 0) return;
+  const model = args[at]!.split('=')[1] ?? args[at + 1] ?? 'MODEL';
+  throw badFlag(`--model: MODEL has no flag: vllm-ts serve ${model}`);
 }
 
 function badFlag(message: string): StartError {

@@ -82,8 +82,10 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The candidate with the smallest edit distance, if it is small; else null. */
+/** The only candidate that begins so, else the one with the smallest edit distance, if it is small. */
 export function nearest(text: string, candidates: readonly string[]): string | null {
+  const longer = candidates.filter((candidate) => candidate.startsWith(text.toLowerCase()));
+  if (longer.length === 1 && text !== '') return longer[0]!;
   let best: string | null = null;
   let bestDistance = Math.max(2, Math.ceil(text.length * 0.4)) + 1;
   for (const candidate of candidates) {

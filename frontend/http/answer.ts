@@ -16,7 +16,7 @@ export interface AnswerOptions {
   readonly id: string;
   /** Unix seconds. */
   readonly created: number;
-  /** The name under which the client asked for the model. */
+  /** The first served name, whichever the client asked for. */
   readonly model: string;
   readonly n: number;
   /** prompt_logprobs was asked for by name. */
@@ -38,7 +38,7 @@ export function answerOptions(
   return {
     id: `${prefix}-${request.id}`,
     created: Math.floor(Date.now() / 1000),
-    model: fields.model ?? config.servedModelNames[0]!,
+    model: config.servedModelNames[0]!,
     n: fields.n ?? 1,
     promptLogprobs: fields.prompt_logprobs !== undefined,
     asTokenIds: fields.return_tokens_as_token_ids ?? false,

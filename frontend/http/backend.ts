@@ -51,6 +51,8 @@ export interface TextServiceLike {
   /** Whether the chat template has a variable of this name. */
   templateUses(name: string): boolean;
   decode(tokenIds: Int32Array, options: { readonly skipSpecialTokens: boolean }): Promise<string>;
+  /** The tokens as the tokenizer spells them. */
+  tokenStrings(tokenIds: Int32Array): string[];
 }
 
 export interface HttpBackend {

@@ -9,6 +9,7 @@ import { requireOpenBackend, type HttpContext } from './context.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
+import { nameRequest } from './request-id.ts';
 import { observeRequest } from './request-observer.ts';
 import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { ChatRequest } from './schema/chat-schema.ts';
@@ -24,6 +25,7 @@ export async function chatCompletions(
   const open = new OpenRequest(context, reply);
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
+  nameRequest(request, reply, body.request_id);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
   const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
   reportIgnored(reply, [...ignored, ...ignoredInMessages, ...ignoredArgs], config.strictApi);

@@ -14,6 +14,7 @@ import { requireOpenBackend, type HttpContext } from './context.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { OpenRequest } from './open-request.ts';
+import { nameRequest } from './request-id.ts';
 import { observeRequest } from './request-observer.ts';
 import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
@@ -29,6 +30,7 @@ export async function completions(
   const open = new OpenRequest(context, reply);
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.completion, request.body);
+  nameRequest(request, reply, body.request_id);
   reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
   const echo = body.echo ?? false;

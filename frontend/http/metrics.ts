@@ -102,13 +102,16 @@ export class Metrics {
   }
 
   private histogram(name: string, buckets: number[]): Histogram {
-    return new Histogram({
+    const histogram = new Histogram({
       name: `vllm:${name}`,
       help: help[name] ?? name,
       labelNames: ['model_name', 'engine'],
       buckets,
       registers: [this.registry],
     });
+    // There from the start: a rate over the first request needs a value from before it.
+    histogram.zero(this.labels);
+    return histogram;
   }
 }
 

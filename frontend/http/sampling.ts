@@ -178,25 +178,33 @@ function checkVocabulary(fields: SamplingFields, vocabSize: number): void {
   }
 }
 
-/** A word at the start of the text and after a space; the latter only where it is as long. */
+/**
+ * A word as it is at the start of the text and as it is after a space. The latter is left out where
+ * it ends with the former, which bans it already. (vLLM leaves it out where it has another number
+ * of tokens too, and then the word goes unhindered after every space.)
+ */
 async function badWordIds(
   words: readonly string[],
   text: TextServiceLike,
   maxTokens: number,
 ): Promise<number[][]> {
   const runs: number[][] = [];
+  const encode = async (value: string) =>
+    Array.from(await text.encode(value, { addSpecialTokens: false }));
   for (const word of words) {
-    const encode = async (value: string) =>
-      Array.from(await text.encode(value, { addSpecialTokens: false }));
     const bare = await encode(word.trimStart());
-    if (bare.length === 0 || bare.length > maxTokens) {
-      throw bad('bad_words', `has a word that is not 1 to ${maxTokens} tokens long`);
-    }
-    runs.push(bare);
     const spaced = await encode(` ${word.trimStart()}`);
-    if (spaced[0] !== bare[0] && spaced.length === bare.length) runs.push(spaced);
+    for (const run of endsWith(spaced, bare) ? [bare] : [bare, spaced]) {
+      if (run.length === 0 || run.length > maxTokens)
+        throw bad('bad_words', `has a word that is not 1 to ${maxTokens} tokens long`);
+      runs.push(run);
+    }
   }
   return runs;
+}
+
+function endsWith(ids: readonly number[], end: readonly number[]): boolean {
+  return end.every((id, i) => ids[ids.length - end.length + i] === id);
 }
 
 function nullIfEmpty<T extends { readonly ids: readonly number[] }>(bias: T | undefined): T | null {

@@ -37,7 +37,7 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
     count: tokens.length,
     max_model_len: config.maxModelLen,
     tokens: Array.from(tokens),
-    token_strs: null,
+    token_strs: body.return_token_strs ? text.tokenStrings(tokens) : null,
   };
 }
 

@@ -1,6 +1,6 @@
 // kill -9 of each process: what clients see, and that the next request is served.
 import t from 'tap';
-import { CompletionStream, get, post, servesAgain } from './client.ts';
+import { CompletionStream, get, metricBecomes, post, servesAgain } from './client.ts';
 import { limitMs, startServer, type Server } from './server.ts';
 
 t.setTimeout(10 * limitMs);
@@ -57,6 +57,17 @@ t.test(
     t.equal(running, 0, 'its requests were aborted');
   },
 );
+
+t.test('a frontend that is replaced goes on with the counters of the engine', async (t) => {
+  const server = await startServer(t);
+  const firstTokens = 'time_to_first_token_seconds_count';
+  t.equal(await metricBecomes(server, firstTokens, 0), 0, 'there before the first request');
+  await servesAgain(t, server, short);
+  t.equal(await metricBecomes(server, firstTokens, 1), 1);
+  await kill(server, 'frontend 0');
+  await server.waitFor(() => server.stderr.includes('frontend 0 is ready again'));
+  t.equal(await metricBecomes(server, firstTokens, 1), 1, 'without another request');
+});
 
 t.test('kill -9 of the engine: streams are told, the server ends with the cause', async (t) => {
   const server = await startServer(t);

@@ -72,6 +72,19 @@ t.test('the cpu backend serves golden tokens, text and chat', async (t) => {
   else t.ok(row.text.startsWith(choices[0]!.message.content.slice(0, 20)));
 });
 
+t.test('a bad word is banned at the start and after a space', async (t) => {
+  const server = await startServer(t);
+  const say = async (prompt: string, fields: object = {}) => {
+    const body = { prompt, max_tokens: 8, temperature: 0, ...fields };
+    const answer = await post(server, '/v1/completions', body);
+    return (answer.body as { choices: readonly { text: string }[] }).choices[0]!.text;
+  };
+  // " little" is one token, "little" is two.
+  t.match(await say('Once upon a time, there was a'), /^ little/);
+  t.notMatch(await say('Once upon a time, there was a', { bad_words: ['little'] }), /little/);
+  t.notMatch(await say('Once upon a time, there was a ', { bad_words: ['little'] }), /^little/);
+});
+
 const models = process.env['VLLM_TS_TEST_MODELS'];
 const smollm2 = models === undefined ? null : join(models, 'smollm2-135m-instruct');
 const skip =

@@ -1,6 +1,7 @@
 // Building blocks of the request schemas. Each field has one message that states its whole rule, so
 // that an error reads "<field> <rule>" whatever was wrong with the value.
 import * as z from 'zod';
+import { requestIdPattern } from '../request-id.ts';
 
 export const boolean = () => z.boolean({ error: 'must be true or false' });
 
@@ -13,11 +14,10 @@ export function number(min: number, max: number, above = false) {
 
 /** An integer in [min, max]. */
 export function integer(min: number, max: number) {
-  const error =
-    max === maxInt32
-      ? `must be an integer that is ${min} or more`
-      : `must be an integer in [${min}, ${max}]`;
-  return z.int({ error }).min(min, { error }).max(max, { error });
+  const error = `must be an integer in [${min}, ${max}]`;
+  if (max !== maxInt32) return z.int({ error }).min(min, { error }).max(max, { error });
+  const open = `must be an integer that is ${min} or more`;
+  return z.int({ error: open }).min(min, { error: open }).max(max, { error });
 }
 
 export const maxInt32 = 2 ** 31 - 1;
@@ -36,6 +36,12 @@ export function text(maxBytes: number) {
     .string({ error })
     .min(1, { error })
     .refine((value) => Buffer.byteLength(value) <= maxBytes, { error });
+}
+
+/** What may be a request's id: it comes back in a header. */
+export function requestId() {
+  const error = 'must be 1 to 128 letters, digits or ._:-';
+  return z.string({ error }).regex(requestIdPattern, { error });
 }
 
 /** A list of token ids; whether they are in the vocabulary is checked when it is known. */

@@ -43,6 +43,7 @@ export const samplingFields = (limits: HttpLimits) => ({
   cache_salt: field.text(limits.cacheSaltBytes).optional(),
   return_token_ids: field.boolean().optional(),
   return_tokens_as_token_ids: field.boolean().optional(),
+  request_id: field.requestId().optional(),
 });
 
 export type SamplingFields = z.output<z.ZodObject<ReturnType<typeof samplingFields>>>;
@@ -86,4 +87,4 @@ export const unsupportedFields: Readonly<Record<string, Neutral>> = {
 };
 
 /** Documented as without effect. */
-export const acceptedFields: readonly string[] = ['user', 'request_id'];
+export const acceptedFields: readonly string[] = ['user'];

@@ -14,15 +14,13 @@ const makeTokenizeObject = (limits: HttpLimits) =>
     add_generation_prompt: field.boolean().optional(),
     continue_final_message: field.boolean().optional(),
     chat_template_kwargs: field.object().optional(),
+    return_token_strs: field.boolean().optional(),
   });
-
-const unless = (value: unknown) => (given: unknown) => given === value;
 
 export const makeTokenizeSchema = (limits: HttpLimits) =>
   ({
     object: makeTokenizeObject(limits),
     unsupported: {
-      return_token_strs: unless(false),
       tools: () => false,
       chat_template: () => false,
     },

@@ -81,6 +81,10 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--headless'], /--frontend-address/],
   [['--root-path', 'x'], /--root-path: x/],
   [['--chat-template', 'nowhere.jinja'], /neither a file nor a template/],
+  [
+    ['--generation-config', '/nowhere'],
+    /^--generation-config: \/nowhere\/generation_config.json does not exist$/,
+  ],
   [['--override-generation-config', '{"temprature": 1}'], /temprature is not one of/],
 ];
 for (const [argv, message] of bad)
@@ -138,7 +142,6 @@ t.test('makeConfig takes the numbers of ranks that the model divides by, on cpu'
   const refused = (argv: string[], message: RegExp, cuda?: CudaAnswer) =>
     t.throws(() => config(argv, {}, cuda), { exitCode: 64, message });
   refused(['-tp', '3'], /^--tensor-parallel-size 3: the model's 4 attention heads do not divide/);
-  refused(['--collective-timeout', '0'], /^--collective-timeout: 0 leaves ranks no time/);
   refused(['-tp', '2', '--device', 'reference'], /2 is not built on reference; supported: cpu/);
   t.end();
 });

@@ -72,6 +72,11 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--gpu-memory-utilization', '0'], /^--gpu-memory-utilization: '0' is not above 0/],
   [['--async-depth', '9'], /^--async-depth: 9 is outside 1 to 8/],
   [['--shutdown-timeout', '-1'], /^--shutdown-timeout: '-1' is not a number of seconds/],
+  [['--step-timeout', '0'], /^--step-timeout: this must be at least 0.001/],
+  [['--collective-timeout', '0.0'], /^--collective-timeout: this must be at least 0.001/],
+  [['--scheduling-policy', 'prio'], /Did you mean priority\?/],
+  [['--model', 'a'], /^--model: MODEL has no flag: vllm-ts serve a$/],
+  [['--model=a/b'], /^--model: MODEL has no flag: vllm-ts serve a\/b$/],
   [['--allowed-origins', '*'], /^--allowed-origins: this is not valid JSON/],
   [['--override-generation-config', '[]'], /^--override-generation-config: a JSON object/],
   [['-pp', '2'], /^-pp: vllm-ts does not have this flag of vLLM yet/],
@@ -101,5 +106,7 @@ t.test('flags are vLLM names: kebab case, each once', (t) => {
 t.test('nearest finds small slips and nothing else', (t) => {
   t.equal(nearest('--modle-len', ['--max-model-len', '--model-len']), '--model-len');
   t.equal(nearest('zzzzzz', ['serve', 'bench']), null);
+  t.equal(nearest('prio', ['fcfs', 'priority']), 'priority');
+  t.equal(nearest('flo', ['float16', 'float32', 'auto']), null, 'two begin so');
   t.end();
 });

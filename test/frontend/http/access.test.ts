@@ -134,6 +134,24 @@ t.test('X-Request-Id comes back, in the id as well; a bad one is replaced', asyn
   t.match((await fetch(`${url}/nothing`)).headers.get('x-request-id'), /^[0-9a-f]{32}$/);
 });
 
+t.test('request_id in the body names the request where no header does', async (t) => {
+  const { post } = await startServer(t);
+  const named = await post('/v1/completions', { ...good, request_id: 'mine.1' });
+  t.equal(named.headers.get('x-request-id'), 'mine.1');
+  t.match(await named.json(), { id: 'cmpl-mine.1' });
+  const messages = [{ role: 'user', content: 'a' }];
+  const body = { messages, stream: true, request_id: 'mine.2' };
+  const both = await post('/v1/chat/completions', body, { 'x-request-id': 'header' });
+  t.equal(both.headers.get('x-request-id'), 'header');
+  t.match(await both.text(), /"id":"chatcmpl-header"/);
+  const replaced = await post(
+    '/v1/completions',
+    { ...good, request_id: 'mine.3' },
+    { 'x-request-id': 'a b' },
+  );
+  t.match(await replaced.json(), { id: 'cmpl-mine.3' }, 'a bad header is no header');
+});
+
 t.test('fields without effect are named', async (t) => {
   const { post } = await startServer(t);
   const header = async (path: string, body: object) =>

@@ -46,6 +46,8 @@ const common: readonly Case[] = [
   ['stop_token_ids not a list', { stop_token_ids: 5 }, 'stop_token_ids'],
   ['stop_token_ids negative', { stop_token_ids: [-1] }, 'stop_token_ids'],
   ['stop_token_ids out of vocabulary', { stop_token_ids: [258] }, 'stop_token_ids'],
+  ['request_id', { request_id: 'a\r\nb' }, 'request_id'],
+  ['request_id that is no text', { request_id: 5 }, 'request_id'],
   ['bad_words with an empty word', { bad_words: [''] }, 'bad_words'],
   ['bad_words of spaces only', { bad_words: ['  '] }, 'bad_words'],
   ['bad_words of 65 tokens', { bad_words: [long(65)] }, 'bad_words'],
@@ -156,7 +158,7 @@ const tokenize: readonly Case[] = [
   ['nothing', { prompt: undefined }, 'prompt'],
   ['both', { messages: [{ role: 'user', content: 'a' }] }, 'prompt'],
   ['prompt a list', { prompt: ['a'] }, 'prompt'],
-  ['return_token_strs', { return_token_strs: true }, 'return_token_strs'],
+  ['return_token_strs', { prompt: 'a', return_token_strs: 1 }, 'return_token_strs'],
   ['model unknown', { model: 'other' }, 'model', 404],
 ];
 

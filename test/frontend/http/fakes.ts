@@ -66,6 +66,7 @@ export const fakeText: TextServiceLike = {
         )
         .join(''),
     ),
+  tokenStrings: (tokenIds) => Array.from(tokenIds, (id) => `<${id}>`),
 };
 
 /** One accepted request of the fake engine. */

@@ -147,7 +147,7 @@ t.test('max_tokens', async (t) => {
 });
 
 t.test('bad words are banned at the start and after a space', async (t) => {
-  // A space is one more byte here, so that only the bare word has the same length.
+  // A space is one more byte here: what comes after it is the bare word.
   t.same((await asked(t, { bad_words: [' ab', 'c'] })).sampling.badWords, [[97, 98], [99]]);
 });
 

@@ -41,6 +41,10 @@ t.test('tokenize and detokenize', async (t) => {
   t.match(await json(await post('/tokenize', { prompt: 'ab', add_special_tokens: false })), {
     tokens: [97, 98],
   });
+  t.match(await json(await post('/tokenize', { prompt: 'a', return_token_strs: true })), {
+    tokens: [256, 97],
+    token_strs: ['<256>', '<97>'],
+  });
   const messages = [{ role: 'user', content: 'hi' }];
   t.match(await json(await post('/tokenize', { messages })), { count: 19 });
   t.match(await json(await post('/tokenize', { messages, add_generation_prompt: false })), {
@@ -161,6 +165,8 @@ t.test('metrics', async (t) => {
   const success = (reason: string) =>
     `vllm:request_success_total{${labels},finished_reason="${reason}"}`;
   t.equal(before.get(success('stop')), 0, 'reasons are there from the start');
+  t.equal(before.get(`vllm:request_params_n_bucket{${labels},le="1"}`), 0, 'and so are buckets');
+  t.equal(before.get(`vllm:e2e_request_latency_seconds_count{${labels}}`), 0);
   client.status = {
     ...idleStatus,
     numRunning: 3,
