@@ -14,6 +14,7 @@ import {
 } from '../common/wire/messages.ts';
 import { receive } from '../common/wire/receive.ts';
 import { RouterLink, type AnyMessage, type PeerId } from '../common/wire/transport.ts';
+import { Acknowledger } from './acknowledger.ts';
 
 export interface EngineLinkEvents {
   frontendJoined(message: FrontendJoined): void;
@@ -30,6 +31,7 @@ export class EngineLink {
   private readonly generation: number;
   private readonly events: EngineLinkEvents;
   private link: RouterLink | null = null;
+  private readonly acknowledger = new Acknowledger((step) => this.acknowledge(step));
   private engine: { readonly peer: PeerId; readonly generation: number } | null = null;
 
   constructor(token: string, generation: number, events: EngineLinkEvents) {
@@ -59,6 +61,7 @@ export class EngineLink {
     if (!this.engine) return;
     const { generation } = this.engine;
     this.engine = null;
+    this.acknowledger.forget();
     this.events.lost(generation);
   }
 
@@ -67,7 +70,13 @@ export class EngineLink {
   }
 
   close(): void {
+    this.acknowledger.forget();
     this.link?.close();
+  }
+
+  private acknowledge(step: number): void {
+    const ack: Ack = { kind: 'ack', step };
+    if (this.engine) this.link?.send(this.engine.peer, ack);
   }
 
   private receive(peer: PeerId, message: AnyMessage): void {
@@ -90,8 +99,7 @@ export class EngineLink {
         // What an engine before this one has left in the socket is nobody's.
         if (received.generation !== this.engine.generation) return;
         this.events.tokenOutputs(received);
-        const ack: Ack = { kind: 'ack', step: received.step };
-        this.link!.send(peer, ack);
+        this.acknowledger.handled(received.step);
         return;
       }
     }

@@ -11,6 +11,8 @@ export class Acknowledgements {
   private owedSinceMs: number | null = null;
 
   sent(step: number, nowMs: number): void {
+    // Steps before it, a long prompt's, had nothing to acknowledge.
+    if (this.isAll) this.acknowledgedStep = step - 1;
     this.sentStep = step;
     if (!this.isAll) this.owedSinceMs ??= nowMs;
   }
@@ -38,7 +40,7 @@ export class Acknowledgements {
 
   /** Whether it is, or would be with `step` sent too. */
   isTooFarBehind(step = this.sentStep): boolean {
-    return step - this.acknowledgedStep > maxUnacknowledgedSteps;
+    return !this.isAll && step - this.acknowledgedStep > maxUnacknowledgedSteps;
   }
 
   /** Last step whose outputs were sent. */

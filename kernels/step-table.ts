@@ -7,7 +7,8 @@ import { stepInputColumns, type StepInputColumns } from '../common/wire/step.ts'
 const elementBytes = Object.values(stepInputColumns).map(
   (type) => columnTypes[type].BYTES_PER_ELEMENT,
 );
-export const numStepInputColumns = elementBytes.length;
+const columnNames = Object.keys(stepInputColumns) as (keyof StepInputColumns)[];
+export const numStepInputColumns = columnNames.length;
 
 /** Throws KernelError if a column does not lie within the body at an offset of its alignment. */
 export function checkStepTable(body: Uint8Array, table: Int32Array): void {
@@ -27,23 +28,29 @@ export function checkStepTable(body: Uint8Array, table: Int32Array): void {
   }
 }
 
-/** The columns of one received message as body and table; they are views of one frame. */
+/**
+ * The columns of one received message as body and table; they are views of one frame, but for those
+ * without elements, which may be anywhere.
+ */
 export function stepBody(columns: StepInputColumns): { body: Uint8Array; table: Int32Array } {
-  const views = Object.keys(stepInputColumns).map(
-    (name) => columns[name as keyof StepInputColumns],
-  );
-  const { buffer } = views[0]!;
+  const table = new Int32Array(numStepInputColumns * 2);
+  let buffer: ArrayBufferLike | null = null;
   let start = Infinity;
   let end = 0;
-  for (const view of views) {
-    if (view.buffer !== buffer) throw new KernelError('step columns are not views of one frame');
-    start = Math.min(start, view.byteOffset);
-    end = Math.max(end, view.byteOffset + view.byteLength);
+  for (const name of columnNames) {
+    const { length, buffer: itsBuffer, byteOffset, byteLength } = columns[name];
+    if (length === 0) continue;
+    buffer ??= itsBuffer;
+    if (itsBuffer !== buffer) throw new KernelError('step columns are not views of one frame');
+    start = Math.min(start, byteOffset);
+    end = Math.max(end, byteOffset + byteLength);
   }
-  const table = new Int32Array(views.length * 2);
-  views.forEach((view, i) => {
-    table[2 * i] = view.byteOffset - start;
-    table[2 * i + 1] = view.length;
+  if (buffer === null) return { body: new Uint8Array(0), table };
+  columnNames.forEach((name, i) => {
+    const { length, byteOffset } = columns[name];
+    if (length === 0) return;
+    table[2 * i] = byteOffset - start;
+    table[2 * i + 1] = length;
   });
   return { body: new Uint8Array(buffer, start, end - start), table };
 }

@@ -1,17 +1,13 @@
 // Moves steps between the engine's link and the backend: StepInput bodies go down as they came,
 // results go up, and while a step is in flight a heartbeat says where the device is.
 import { KernelError } from '../common/errors.ts';
-import { columnTypes } from '../common/wire/columns.ts';
-import { stepOutputColumns, type StepOutputColumns } from '../common/wire/step.ts';
+import { emptyColumns } from '../common/wire/columns.ts';
+import { stepOutputColumns } from '../common/wire/step.ts';
 import type { StepInput, WorkerToEngine } from '../common/wire/messages.ts';
 import type { Backend, StepResult } from '../kernels/backend.ts';
 import { stepBody } from '../kernels/step-table.ts';
 
 export const heartbeatMs = 500;
-
-const noColumns = Object.fromEntries(
-  Object.entries(stepOutputColumns).map(([name, type]) => [name, new columnTypes[type](0)]),
-) as unknown as StepOutputColumns;
 
 export interface StepLoopOptions {
   readonly backend: Backend;
@@ -58,7 +54,8 @@ export class StepLoop {
   private report(result: StepResult): void {
     this.numInFlight--;
     const { rank, generation } = this.options;
-    const status = rank === 0 ? result : { ...result, numTop: 0, columns: noColumns };
+    const status =
+      rank === 0 ? result : { ...result, numTop: 0, columns: emptyColumns(stepOutputColumns) };
     this.options.send({ kind: 'stepOutput', generation, rank, ...status });
   }
 

@@ -1,10 +1,10 @@
 // The columns of TokenOutputs and TextOutputs.
 import { checkLength, checkRange, checkStarts, sumOf } from './check-columns.ts';
-import { checkColumns, type Columns, type ColumnsOf } from './columns.ts';
+import { checkColumns, fillColumns, type Columns, type ColumnsOf } from './columns.ts';
 import { finishReasons, textOutputsColumns, tokenOutputsColumns } from './messages.ts';
 
 export function checkTokenOutputs(columns: Columns): ColumnsOf<typeof tokenOutputsColumns> {
-  const c = checkColumns(columns, tokenOutputsColumns);
+  const c = fillColumns(columns, tokenOutputsColumns);
   const n = c.requestId.length;
   checkLength(c, n, 'frontendId', 'finishReason', 'stopTokenId', 'numCachedTokens');
   checkStarts('tokenStart', c.tokenStart, n, c.tokenIds.length);

@@ -2,7 +2,7 @@
 // cut up, and rows against the table; what the rows mean is the scheduler's and the worker's.
 import { WireError } from '../errors.ts';
 import { checkLength, checkRange, sumOf } from './check-columns.ts';
-import { checkColumns, type Columns } from './columns.ts';
+import { fillColumns, type Columns } from './columns.ts';
 import {
   maxLogprobs,
   stepInputColumns,
@@ -11,16 +11,20 @@ import {
   type StepOutputColumns,
 } from './step.ts';
 
+/** [m] each. */
+const columnsOfNewRows = Object.keys(stepInputColumns).filter(
+  (name) => name.startsWith('new') && name !== 'newTokenIds',
+);
+
 /** numTokens is the header's; maxNumSeqs the number of rows of the receiver's table. */
 export function checkStepInput(
   columns: Columns,
   numTokens: number,
   maxNumSeqs = 2 ** 31,
 ): StepInputColumns {
-  const c = checkColumns(columns, stepInputColumns);
+  const c = fillColumns(columns, stepInputColumns);
   const m = c.newRow.length;
-  for (const name in stepInputColumns)
-    if (name.startsWith('new') && name !== 'newTokenIds') checkLength(c, m, name);
+  checkLength(c, m, ...columnsOfNewRows);
   checkRange('newRow', c.newRow, 0, maxNumSeqs);
   checkLength(c, sumOf('newNumTokens', c.newNumTokens), 'newTokenIds');
   checkLength(c, sumOf('newNumStopIds', c.newNumStopIds), 'stopIds');
@@ -50,7 +54,7 @@ export function checkStepOutput(
   numTop: number,
   n = columns['tokenId']?.length ?? 0,
 ): StepOutputColumns {
-  const c = checkColumns(columns, stepOutputColumns);
+  const c = fillColumns(columns, stepOutputColumns);
   if (!(numTop >= 0 && numTop <= maxLogprobs)) throw new WireError(`numTop is ${numTop}`);
   checkLength(c, n, 'tokenId', 'rowFlags');
   const r = c.logprobIndex.length;

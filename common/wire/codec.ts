@@ -1,6 +1,7 @@
 // A message is one frame (msgpack header) or two (header, then a body that holds its columns).
 // The header is a map with `kind` and the message's own fields; a message with columns also has
-// `columns`, the table of where each one lies in the body.
+// `columns`, the table of where each one lies in the body. Messages of every step, which only our own
+// processes see, leave out columns without elements: most of theirs have none most of the time.
 import { WireError } from '../errors.ts';
 import { packColumns, unpackColumns, type ColumnEntry, type Columns } from './columns.ts';
 import { decodeHeader, encodeHeader } from './msgpack.ts';
@@ -15,9 +16,16 @@ export type AnyMessage = WireMessage & Record<string, unknown>;
 
 export type Frames = Uint8Array[];
 
+const kindsOfEveryStep: ReadonlySet<string> = new Set(['stepInput', 'stepOutput', 'tokenOutputs']);
+
+/** Whether messages of this kind are sent without their empty columns; fillColumns restores them. */
+export function leavesOutEmpty(kind: string): boolean {
+  return kindsOfEveryStep.has(kind);
+}
+
 export function encodeMessage(message: WireMessage): Frames {
   if (!message.columns) return [encodeHeader(message)];
-  const { table, body } = packColumns(message.columns);
+  const { table, body } = packColumns(message.columns, leavesOutEmpty(message.kind));
   return [encodeHeader({ ...message, columns: table }), body];
 }
 

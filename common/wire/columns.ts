@@ -51,12 +51,19 @@ function typeOf(column: Column): ColumnType {
   return 'u64';
 }
 
-/** Lays columns out in a fresh body; the caller may reuse its arrays at once. */
-export function packColumns(columns: Columns): { table: ColumnEntry[]; body: Uint8Array } {
+/**
+ * Lays columns out in a fresh body; the caller may reuse its arrays at once. `leaveOutEmpty`: for a
+ * receiver that uses fillColumns.
+ */
+export function packColumns(
+  columns: Columns,
+  leaveOutEmpty = false,
+): { table: ColumnEntry[]; body: Uint8Array } {
   const table: ColumnEntry[] = [];
   let size = 0;
   for (const name in columns) {
     const column = columns[name]!;
+    if (leaveOutEmpty && column.length === 0) continue;
     table.push([name, typeOf(column), size, column.length]);
     size = align(size + column.byteLength);
   }
@@ -113,4 +120,29 @@ export function checkColumns<S extends ColumnSpec>(columns: Columns, spec: S): C
   for (const name in columns)
     if (!Object.hasOwn(spec, name)) throw new WireError(`unknown column ${name}`);
   return columns as ColumnsOf<S>;
+}
+
+/** checkColumns for a message that leaves out columns without elements: these become empty ones. */
+export function fillColumns<S extends ColumnSpec>(columns: Columns, spec: S): ColumnsOf<S> {
+  const all: Record<string, Column> = { ...emptyColumns(spec) };
+  for (const name in columns) {
+    if (!Object.hasOwn(spec, name)) throw new WireError(`unknown column ${name}`);
+    const column = columns[name]!;
+    if (typeOf(column) !== spec[name]) throw new WireError(`column ${name} is not ${spec[name]!}`);
+    all[name] = column;
+  }
+  return all as ColumnsOf<S>;
+}
+
+const emptyBySpec = new WeakMap<ColumnSpec, Columns>();
+
+/** A column without elements for each of a kind's; the same ones every time. */
+export function emptyColumns<S extends ColumnSpec>(spec: S): ColumnsOf<S> {
+  let empty = emptyBySpec.get(spec);
+  if (!empty) {
+    const entries = Object.entries(spec).map(([name, type]) => [name, new columnTypes[type](0)]);
+    empty = Object.fromEntries(entries) as Columns;
+    emptyBySpec.set(spec, empty);
+  }
+  return empty as ColumnsOf<S>;
 }

@@ -68,7 +68,7 @@ export const tokenOutputsColumns = {
 
 export interface TokenOutputs {
   readonly kind: 'tokenOutputs';
-  /** Acknowledged by number; the engine stops scheduling above 64 unacknowledged. */
+  /** Acknowledged by number; the engine stops scheduling 64 steps after the last one that is. */
   readonly step: number;
   readonly generation: number;
   readonly newRequests: readonly NewTextRequest[];

@@ -4,6 +4,7 @@
 // checkHello instead, which answers a mismatch of versions by name.
 import { WireError } from '../errors.ts';
 import type { AnyMessage } from './codec.ts';
+import type { Columns } from './columns.ts';
 import { checkFields, type Check } from './fields.ts';
 import type * as m from './messages.ts';
 import { specs } from './specs.ts';
@@ -23,7 +24,7 @@ export interface LinkMessages {
 
 interface AnySpec {
   readonly fields: Readonly<Record<string, Check>>;
-  readonly columns: ((columns: m.StepInput['columns'], message: AnyMessage) => void) | null;
+  readonly columns: ((columns: Columns, message: AnyMessage) => Columns) | null;
 }
 
 /** Throws WireError, naming kind and field or column. */
@@ -42,7 +43,8 @@ export function receive(link: keyof LinkMessages, message: AnyMessage): unknown 
       if (columns !== undefined) throw new WireError('it has columns');
     } else {
       if (columns === undefined) throw new WireError('its columns are missing');
-      spec.columns(columns as never, message);
+      const checked = spec.columns(columns, message);
+      if (checked !== columns) return { ...message, columns: checked };
     }
   } catch (error) {
     if (!(error instanceof WireError)) throw error;

@@ -12,9 +12,9 @@ const { u32, counter, integer, number, string, boolean, nullable, list, map, rec
 
 export interface Spec<T> {
   readonly fields: field.FieldChecks<T>;
-  /** Present exactly where the message has columns. */
+  /** Present exactly where the message has columns; gives them back, complete. */
   readonly columns: T extends { readonly columns: unknown }
-    ? (columns: Columns, message: Readonly<Record<string, unknown>>) => void
+    ? (columns: Columns, message: Readonly<Record<string, unknown>>) => Columns
     : null;
 }
 
@@ -65,9 +65,9 @@ const frontendToEngine: LinkSpec<m.FrontendToEngine> = {
       priority: integer,
       cacheSalt: nullable(string),
     },
-    columns: (columns) => void checkColumns(columns, m.addRequestColumns),
+    columns: (columns) => checkColumns(columns, m.addRequestColumns),
   },
-  abort: { fields: {}, columns: (columns) => void checkColumns(columns, m.abortColumns) },
+  abort: { fields: {}, columns: (columns) => checkColumns(columns, m.abortColumns) },
   utility: { fields: { callId: u32, method: string, args: map }, columns: null },
 };
 
@@ -146,7 +146,7 @@ const engineToDetokenizer: LinkSpec<m.EngineToDetokenizer> = {
       ),
       errors: rowErrors,
     },
-    columns: (columns) => void checkTokenOutputs(columns),
+    columns: (columns) => checkTokenOutputs(columns),
   },
 };
 
@@ -158,6 +158,7 @@ const detokenizerToEngine: LinkSpec<m.DetokenizerToEngine> = {
     columns: (columns) => {
       const c = checkColumns(columns, m.stopRequestColumns);
       checkLength(c, c.requestId.length, 'frontendId', 'numOutputTokens');
+      return c;
     },
   },
   ack: { fields: { step: counter }, columns: null },
@@ -171,6 +172,7 @@ const frontendToDetokenizer: LinkSpec<m.FrontendToDetokenizer> = {
     columns: (columns) => {
       const c = checkColumns(columns, m.creditColumns);
       checkLength(c, c.requestId.length, 'bytes');
+      return c;
     },
   },
   tokenize: { fields: { callId: u32, text: string, addSpecialTokens: boolean }, columns: null },
@@ -187,7 +189,7 @@ const frontendToDetokenizer: LinkSpec<m.FrontendToDetokenizer> = {
   },
   detokenize: {
     fields: { callId: u32, skipSpecialTokens: boolean },
-    columns: (columns) => void checkColumns(columns, m.detokenizeColumns),
+    columns: (columns) => checkColumns(columns, m.detokenizeColumns),
   },
 };
 
@@ -197,11 +199,11 @@ const detokenizerToFrontend: LinkSpec<m.DetokenizerToFrontend> = {
   attached: { fields: { frontendId: u32 }, columns: null },
   textOutputs: {
     fields: { step: counter, generation: u32, errors: rowErrors },
-    columns: (columns) => void checkTextOutputs(columns),
+    columns: (columns) => checkTextOutputs(columns),
   },
   textReply: {
     fields: { callId: u32, text: nullable(string), error: nullable(errorInfo) },
-    columns: (columns) => void checkColumns(columns, m.textReplyColumns),
+    columns: (columns) => checkColumns(columns, m.textReplyColumns),
   },
   peerLost,
 };
@@ -233,7 +235,7 @@ const workerToEngine: LinkSpec<m.WorkerToEngine> = {
       endUs: number,
       deviceIdleUs: number,
     },
-    columns: (columns, { numTop }) => void checkStepOutput(columns, numTop as number),
+    columns: (columns, { numTop }) => checkStepOutput(columns, numTop as number),
   },
   heartbeat: { fields: { rank: u32, step: integer, opIndex: integer }, columns: null },
   workerFailed: {
@@ -253,7 +255,7 @@ const engineToWorker: LinkSpec<m.EngineToWorker> = {
   refused,
   stepInput: {
     fields: { step: counter, generation: u32, numTokens: u32, connectorMeta: field.nothing },
-    columns: (columns, { numTokens }) => void checkStepInput(columns, numTokens as number),
+    columns: (columns, { numTokens }) => checkStepInput(columns, numTokens as number),
   },
 };
 

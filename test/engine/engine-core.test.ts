@@ -111,6 +111,16 @@ t.test('nothing is scheduled while the detokenizer is too far behind', (t) => {
   t.end();
 });
 
+t.test('steps without results count for nothing in how far behind the detokenizer is', (t) => {
+  const server = makeServer({ scheduler: { maxNumBatchedTokens: 4, maxNumSeqs: 4 } });
+  server.acknowledge = false;
+  const numSteps = maxUnacknowledgedSteps + 20;
+  server.add({ requestId: 1, prompt: prompt(4 * numSteps), sampling: { maxTokens: 30 } });
+  server.run(10_000);
+  t.equal(server.outcome(1)!.tokenIds.length, 30);
+  t.end();
+});
+
 t.test('the device counts as idle only while there is work', (t) => {
   const server = makeServer();
   const status = () => server.core.status.status(server.nowUs / 1000);

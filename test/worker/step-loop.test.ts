@@ -5,6 +5,7 @@ import t from 'tap';
 import { KernelError } from '../../common/errors.ts';
 import { decodeMessage, encodeMessage } from '../../common/wire/codec.ts';
 import type { StepInput, WorkerToEngine } from '../../common/wire/messages.ts';
+import { receive } from '../../common/wire/receive.ts';
 import { stepInputColumns, stepOutputColumns } from '../../common/wire/step.ts';
 import type { Backend, BackendInfo, StepResult } from '../../kernels/backend.ts';
 import { checkStepTable, stepBody } from '../../kernels/step-table.ts';
@@ -70,7 +71,7 @@ function stepInput(step: number, rows: readonly number[]): StepInput {
   });
   const head = { kind: 'stepInput', step, generation: 0, numTokens: rows.length } as const;
   const message = { ...head, connectorMeta: null, columns };
-  return decodeMessage(encodeMessage(message)) as unknown as StepInput;
+  return receive('engineToWorker', decodeMessage(encodeMessage(message))) as StepInput;
 }
 
 t.test('bodies reach the backend as they came, results the engine', (t) => {

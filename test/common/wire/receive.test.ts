@@ -1,7 +1,9 @@
 import t from 'tap';
 import { receive } from '../../../common/wire/receive.ts';
 import { checkStepInput, checkStepOutput } from '../../../common/wire/check-step.ts';
+import { decodeMessage, encodeMessage } from '../../../common/wire/codec.ts';
 import type { Column } from '../../../common/wire/columns.ts';
+import type { StepInput } from '../../../common/wire/messages.ts';
 import {
   stepInputColumns,
   stepOutputColumns,
@@ -98,6 +100,26 @@ t.test('every broken rule between the columns of TextOutputs is found', (t) => {
       { name: 'WireError' },
       name,
     );
+  t.end();
+});
+
+t.test('columns without elements of step messages are left out and come back empty', (t) => {
+  const c = stepInput({ stopIds: [], newNumStopIds: [0] });
+  const head = { kind: 'stepInput', step: 1, generation: 0, numTokens: 4, connectorMeta: null };
+  const decoded = decodeMessage(encodeMessage({ ...head, columns: c }));
+  t.notOk('stopIds' in decoded.columns!);
+  t.ok('stopIds' in c && 'row' in decoded.columns!);
+  const received = receive('engineToWorker', decoded) as StepInput;
+  t.same(received.columns, c, 'all of them are there, with their types');
+  const wrong = { ...decoded, columns: { ...decoded.columns, newTopK: new Float32Array(1) } };
+  t.throws(() => receive('engineToWorker', wrong), /newTopK is not i32/);
+  const more = { ...decoded, columns: { ...decoded.columns, more: new Int32Array(1) } };
+  t.throws(() => receive('engineToWorker', more), /unknown column more/);
+  const { row, ...lost } = decoded.columns!;
+  t.ok(row);
+  t.throws(() => receive('engineToWorker', { ...decoded, columns: lost }), /0 elements|not 0/);
+  const text = { kind: 'abort', columns: { requestId: new Uint32Array(0) } };
+  t.ok('requestId' in decodeMessage(encodeMessage(text)).columns!, 'public messages have them all');
   t.end();
 });
 
