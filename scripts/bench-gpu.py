@@ -25,6 +25,10 @@ SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048)
           (2048, 8192), (128256, 2048))
 
 
+# VtCudaPrefill of kernels/cuda/vt_cuda.h.
+PREFILL_KERNELS = {0: "mma", 1: "wgmma", 2: "overlap", 3: "turns"}
+
+
 def median_ms(run, count, repeats=9):
     for _ in range(3):
         run()
@@ -100,7 +104,7 @@ def large_linear_times(vt, _bandwidth):
         print(f"| {n} x {k} | " + " | ".join(cells) + " |", flush=True)
 
 
-def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2):
+def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2, prefill=0):
     blocks = batch * context // 16
     cache = torch.empty(blocks + 1, layers, 2, kv_heads, 16, dim, device="cuda",
                         dtype=torch.bfloat16).normal_()
@@ -108,17 +112,17 @@ def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2):
     ints = lambda *a, **k: torch.arange(*a, dtype=torch.int32, device="cuda", **k)
     qkv = torch.randn(batch * queries, (heads + 2 * kv_heads) * dim, device="cuda").bfloat16()
     out = torch.empty(batch * queries, heads * dim, device="cuda", dtype=torch.bfloat16)
-    tile = 64 // (heads // kv_heads)
+    tile = vt.lib.vt_cuda_prefill_rows(prefill) // (heads // kv_heads)
     works = batch * (math.ceil(context / 256) if queries == 1 else math.ceil(queries / tile))
     lists = vt.plan_attention(ints(0, batch * queries + 1, queries),
                               torch.full((batch,), context, dtype=torch.int32, device="cuda"),
-                              heads, kv_heads, works)
+                              heads, kv_heads, works, prefill=prefill)
     scratch = torch.empty(works * kv_heads, 16, dim + 2, device="cuda")
     counters = torch.zeros(batch * kv_heads, dtype=torch.int32, device="cuda")
     bounds = {"max_decode_work": works if queries == 1 else 0,
               "max_prefill_work": 0 if queries == 1 else works}
     calls = [lambda layer=layer: vt.attention(out, qkv, cache, tables, lists, scratch, counters,
-                                              layer, heads, dim**-0.5, **bounds)
+                                              layer, heads, dim**-0.5, prefill=prefill, **bounds)
              for layer in range(layers)]
     return graph_us(vt, calls, 4 if queries == 1 else 1)
 
@@ -134,12 +138,23 @@ def attention_times(vt, bandwidth):
         limit = batch * context * kv_heads * dim * 4 / bandwidth / 1e3
         print(f"| decode, batch {batch}, context {context}, {heads}/{kv_heads} x {dim} | "
               f"{limit:.1f} us | {us:.1f} us ({limit / us:.0%}) |", flush=True)
-    for batch, context, heads, kv_heads, dim in ((8, 2048, 32, 8, 128), (8, 2048, 32, 8, 64),
-                                                 (1, 8192, 32, 8, 128)):
-        us = attention_us(vt, batch, context, heads, kv_heads, dim, queries=context)
-        flops = 2 * batch * heads * dim * context * context
-        print(f"| prefill, {batch} x {context}, {heads}/{kv_heads} x {dim} | | "
-              f"{us:.0f} us ({flops / us / 1e6:.0f} TFLOP/s) |", flush=True)
+
+
+def prefill_times(vt, _bandwidth, kernels=tuple(PREFILL_KERNELS)):
+    print("\n| prefill attention, bf16, shuffled blocks of 16 | "
+          + " | ".join(PREFILL_KERNELS[kernel] for kernel in kernels) + " |")
+    print("| --- " * (len(kernels) + 1) + "|")
+    for batch, context, heads, kv_heads, dim in (
+            (8, 2048, 32, 8, 128), (8, 2048, 32, 8, 64), (8, 2048, 16, 8, 128),
+            (1, 8192, 32, 8, 128), (16, 512, 16, 8, 128)):
+        cells = []
+        for kernel in kernels:
+            us = attention_us(vt, batch, context, heads, kv_heads, dim, queries=context,
+                              prefill=kernel)
+            flops = 2 * batch * heads * dim * context * context
+            cells.append(f"{us:.0f} us ({flops / us / 1e6:.0f} TFLOP/s)")
+        print(f"| {batch} x {context}, {heads}/{kv_heads} x {dim} | " + " | ".join(cells) + " |",
+              flush=True)
 
 
 def sample_times(vt, bandwidth):
@@ -174,6 +189,7 @@ PARTS = {
     "large-linear": large_linear_times,
     "layer": lambda vt, bandwidth: layer_times(vt, bandwidth, graph_us),
     "attention": attention_times,
+    "prefill": prefill_times,
     "sample": sample_times,
 }
 

@@ -8,6 +8,7 @@ namespace vt {
 
 int attention_decode_by_shape(const VtCudaAttention& args, void* stream);
 int attention_prefill_by_shape(const VtCudaAttention& args, void* stream);
+int attention_wgmma_by_shape(const VtCudaAttention& args, void* stream);
 
 namespace {
 
@@ -47,12 +48,12 @@ __device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group)
   return seq_len > 0 && num_queries > 0 && num_queries * group <= 16;
 }
 
-/** `blocks`: of the decode kernel, at most. */
+/** `blocks`: of the decode kernel, at most. `prefill_rows`: of a prefill work. */
 __global__ void __launch_bounds__(kThreads)
-    plan_attention(const VtCudaPlanAttention args, int blocks) {
+    plan_attention(const VtCudaPlanAttention args, int blocks, int prefill_rows) {
   __shared__ int shared[kThreads / 32];
   const int group = args.num_heads / args.num_kv_heads;
-  const int tile_queries = 64 / group;
+  const int tile_queries = prefill_rows / group;
   AttentionWork* decode = reinterpret_cast<AttentionWork*>(args.decode_work);
   AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
   start_next();
@@ -123,6 +124,10 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 }  // namespace vt
 
+extern "C" int vt_cuda_prefill_rows(int32_t prefill) {
+  return prefill == VT_CUDA_PREFILL_MMA ? 64 : 128;
+}
+
 extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream) {
   using vt::fail;
   const VtCudaPlanAttention& a = *args;
@@ -132,8 +137,10 @@ extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* str
       a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0 && a.num_heads / a.num_kv_heads <= 16,
       "planAttention: %d heads over %d KV heads: at most 16 may share one", a.num_heads,
       a.num_kv_heads);
+  VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS,
+             "planAttention: prefill %d", a.prefill);
   return vt::launch("planAttention", vt::plan_attention, dim3(1), dim3(vt::kThreads), 0, a.flags,
-                    stream, a, 2 * vt::num_multiprocessors());
+                    stream, a, 2 * vt::num_multiprocessors(), vt_cuda_prefill_rows(a.prefill));
 }
 
 extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
@@ -153,7 +160,12 @@ extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
   VT_REQUIRE(a.qkv_stride % 8 == 0 && a.out_stride % 2 == 0 && a.scale > 0.0f,
              "attention: qkv_stride %d, out_stride %d, scale %g", a.qkv_stride, a.out_stride,
              static_cast<double>(a.scale));
+  VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS,
+             "attention: prefill %d", a.prefill);
+  VT_REQUIRE(a.prefill == VT_CUDA_PREFILL_MMA || vt::aligned16(a.out, a.out_stride),
+             "attention: prefill %d of output rows that are not 16-byte aligned", a.prefill);
   if (a.max_decode_work > 0 && vt::attention_decode_by_shape(a, stream) != 0) return -1;
-  if (a.max_prefill_work > 0) return vt::attention_prefill_by_shape(a, stream);
-  return 0;
+  if (a.max_prefill_work == 0) return 0;
+  return a.prefill == VT_CUDA_PREFILL_MMA ? vt::attention_prefill_by_shape(a, stream)
+                                          : vt::attention_wgmma_by_shape(a, stream);
 }

@@ -39,12 +39,6 @@ __host__ __device__ __forceinline__ int chunk_end(int p) {
   return p < 8192 ? (p / 256 + 1) * 256 : (p / 2048 + 1) * 2048;
 }
 
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 __device__ __forceinline__ float finite_maximum(float m) { return m == -INFINITY ? 0.0f : m; }
 
 /** 2^((old - m) c): what a sum made under maximum `old` is worth under m >= old. */

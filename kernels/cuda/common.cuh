@@ -127,6 +127,12 @@ __device__ __forceinline__ void store8(T* to, const float (&values)[8]) {
                  pack2<T>(values[4], values[5]), pack2<T>(values[6], values[7]));
 }
 
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // ---- matrix instructions. A fragment's place: lane / 4 is its row (A, C) or column (B), lane % 4
 // its pair of columns (A, C) or rows (B).
 

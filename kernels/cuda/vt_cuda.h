@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 4
+#define VT_CUDA_ABI 5
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -175,6 +175,14 @@ VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
  */
 VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
 
+/** Which kernel attends where a row has many queries. All give the same bits. */
+enum VtCudaPrefill {
+  VT_CUDA_PREFILL_MMA = 0,     /* mma.sync, 64 rows a work (queries times heads of a KV head) */
+  VT_CUDA_PREFILL_WGMMA = 1,   /* wgmma, 128 rows a work, one product at a time */
+  VT_CUDA_PREFILL_OVERLAP = 2, /* softmax beside the products */
+  VT_CUDA_PREFILL_TURNS = 3,   /* and two warpgroups that issue by turns */
+};
+
 /**
  * Paged causal attention, after the keys and values of this step are in the cache. Rows with
  * num_queries * (num_heads / num_kv_heads) <= 16 go through decode_work, others through
@@ -200,7 +208,8 @@ typedef struct {
   int32_t qkv_stride, out_stride; /* elements */
   int32_t window;                 /* 0 = all keys */
   float scale;
-  int32_t dtype; /* VT_CUDA_F16 or VT_CUDA_BF16 */
+  int32_t dtype;   /* VT_CUDA_F16 or VT_CUDA_BF16 */
+  int32_t prefill; /* VtCudaPrefill, as the lists were planned for; all but MMA: 16-byte out rows */
   int32_t flags;
 } VtCudaAttention;
 VT_CUDA_API int vt_cuda_attention(const VtCudaAttention* args, void* stream);
@@ -217,9 +226,12 @@ typedef struct {
   int32_t max_work;
   int32_t num_heads, num_kv_heads;
   int32_t window;
+  int32_t prefill; /* VtCudaPrefill */
   int32_t flags;
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
+/** Queries times heads of a KV head that one prefill work has at most. */
+VT_CUDA_API int vt_cuda_prefill_rows(int32_t prefill);
 
 /**
  * How a row of the row table samples: the columns of StepInput, one struct a row, in device memory.

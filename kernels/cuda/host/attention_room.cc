@@ -1,6 +1,8 @@
 #include "attention_room.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "launch_error.h"
 
@@ -15,7 +17,6 @@ constexpr std::size_t kScratchBytes = std::size_t{288} << 20;
 constexpr std::size_t kWorkBytes = 32;
 /// A work of these many rows (queries times heads of a KV head) or fewer is decode.
 constexpr int kDecodeRows = 16;
-constexpr int kPrefillRows = 64;
 
 std::int64_t work_scratch_bytes(const AttentionShape& shape) {
   return std::int64_t{4} * shape.num_kv_heads * kDecodeRows * (shape.head_dim + 2);
@@ -40,11 +41,24 @@ int max_decode_works(const AttentionShape& shape, int max_len) {
   return shape.window > 0 ? std::min(all, (shape.window + 63) / 256 + 2) : all;
 }
 
+/// Those beside the first are chosen by hand until they were measured: docs/kernels.md.
+int chosen_prefill() {
+  constexpr const char* kNames[] = {"mma", "wgmma", "overlap", "turns"};
+  const char* wanted = std::getenv("VLLM_TS_CUDA_PREFILL");
+  if (wanted == nullptr || *wanted == '\0') return VT_CUDA_PREFILL_MMA;
+  for (int i = 0; i < 4; i++)
+    if (std::strcmp(wanted, kNames[i]) == 0) return i;
+  VT_FAIL("VLLM_TS_CUDA_PREFILL is '%s': mma, wgmma, overlap or turns", wanted);
+}
+
 }  // namespace
 
 AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& rows,
                              int max_num_tokens, Ledger& ledger)
-    : shape_(shape), max_model_len_(rows.max_model_len) {
+    : shape_(shape),
+      max_model_len_(rows.max_model_len),
+      prefill_(chosen_prefill()),
+      tile_queries_(vt_cuda_prefill_rows(prefill_) / (shape.num_heads / shape.num_kv_heads)) {
   VT_CHECK(shape.num_heads / shape.num_kv_heads <= kDecodeRows,
            "attention: %d heads over %d KV heads: at most %d may share one on cuda",
            shape.num_heads, shape.num_kv_heads, kDecodeRows);
@@ -52,9 +66,8 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
   const std::int64_t of_all = of_row * std::min(rows.num_rows, max_num_tokens);
   const auto room = static_cast<std::int64_t>(kScratchBytes) / work_scratch_bytes(shape);
   max_decode_work_ = static_cast<int>(std::min(of_all, std::max(of_row, room)));
-  const int tile_queries = kPrefillRows / (shape.num_heads / shape.num_kv_heads);
   const std::int64_t prefill =
-      max_num_tokens / tile_queries + std::min(rows.num_rows, max_num_tokens);
+      max_num_tokens / tile_queries_ + std::min(rows.num_rows, max_num_tokens);
   decode_lists_ = DeviceBuffer(of_all * kWorkBytes, kOwner, ledger);
   prefill_lists_ = DeviceBuffer(prefill * kWorkBytes, kOwner, ledger);
   counts_ = DeviceBuffer(std::size_t{8} * rows.num_rows, kOwner, ledger);
@@ -66,7 +79,6 @@ void AttentionRoom::divide(const std::vector<BatchRow>& rows,
                            std::vector<AttentionGroup>& groups) const {
   groups.clear();
   const int heads = shape_.num_heads / shape_.num_kv_heads;
-  const int tile_queries = kPrefillRows / heads;
   AttentionGroup group{};
   for (int i = 0; i < static_cast<int>(rows.size()); i++) {
     const BatchRow& row = rows[i];
@@ -79,7 +91,7 @@ void AttentionRoom::divide(const std::vector<BatchRow>& rows,
     }
     group.num_rows++;
     group.decode_work += decode;
-    if (!decodes) group.prefill_work += (row.count + tile_queries - 1) / tile_queries;
+    if (!decodes) group.prefill_work += (row.count + tile_queries_ - 1) / tile_queries_;
   }
   if (group.num_rows > 0) groups.push_back(group);
 }
@@ -107,6 +119,7 @@ void AttentionRoom::plan(const AttentionGroup& group, const StepArrays& arrays, 
   args.num_heads = shape_.num_heads;
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
+  args.prefill = prefill_;
   args.flags = flags;
   VT_LAUNCH(vt_cuda_plan_attention(&args, stream));
 }
@@ -124,6 +137,7 @@ void AttentionRoom::describe(const AttentionGroup& group, VtCudaAttention& args)
   args.num_kv_heads = shape_.num_kv_heads;
   args.head_dim = shape_.head_dim;
   args.window = shape_.window;
+  args.prefill = prefill_;
 }
 
 }  // namespace vt

@@ -37,7 +37,7 @@ class Case:
                     num_kv_heads, b, block_size, head_dim).transpose(0, 1)
         self.q = [(rand(n, num_heads, head_dim) * 1.5).to(dtype) for n in seq_lens]
 
-    def run(self, vt: VtCuda, spans, early=False):
+    def run(self, vt: VtCuda, spans, early=False, prefill=0):
         """spans: (row, begin, end) of each row of one step. The output rows, in order."""
         qkv = torch.full((sum(e - b for _, b, e in spans),
                           (self.num_heads + 2 * self.num_kv_heads) * self.head_dim), float("nan"),
@@ -50,13 +50,14 @@ class Case:
                          dtype=self.dtype)
         ints = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
         lists = vt.plan_attention(ints(start), ints([e for _, _, e in spans]), self.num_heads,
-                                  self.num_kv_heads, 4096, self.window)
+                                  self.num_kv_heads, 4096, self.window, prefill=prefill)
         works = max(1, int(lists["work_counts"][0]))
         scratch = torch.full((works * self.num_kv_heads, 16, self.head_dim + 2), float("nan"),
                              device="cuda")
         counters = torch.zeros(len(spans) * self.num_kv_heads, dtype=torch.int32, device="cuda")
-        vt.attention(out, qkv, self.cache, self.tables[[r for r, _, _ in spans]].contiguous(), lists,
-                     scratch, counters, 1, self.num_heads, self.scale, self.window, early=early)
+        vt.attention(out, qkv, self.cache, self.tables[[r for r, _, _ in spans]].contiguous(),
+                     lists, scratch, counters, 1, self.num_heads, self.scale, self.window, early=early,
+                     prefill=prefill)
         torch.cuda.synchronize()
         assert (out[-1] == 7).all(), "wrote beyond the last token"
         assert (counters == 0).all(), "counters are not back at zero"

@@ -139,18 +139,20 @@ class VtCuda:
         return outputs
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
-                       lists=None):
+                       lists=None, prefill=0):
         device = query_start.device
         lists = lists or {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "work_counts": torch.zeros(2, dtype=torch.int32, device=device)}
         self.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=query_start,
                   seq_lens=seq_lens, num_seqs=len(seq_lens), max_work=max_work,
-                  num_heads=num_heads, num_kv_heads=num_kv_heads, window=window, **lists)
+                  num_heads=num_heads, num_kv_heads=num_kv_heads, window=window, prefill=prefill,
+                  **lists)
         return lists
 
     def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,
-                  scale, window=0, max_decode_work=1 << 20, max_prefill_work=1 << 20, early=False):
+                  scale, window=0, max_decode_work=1 << 20, max_prefill_work=1 << 20, early=False,
+                  prefill=0):
         _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
         self.call("vt_cuda_attention", "VtCudaAttention", out=out, qkv=qkv, kv_cache=cache,
                   block_tables=block_tables, scratch=scratch, counters=counters,
@@ -159,4 +161,5 @@ class VtCuda:
                   max_num_blocks=block_tables.shape[1], qkv_stride=qkv.stride(0),
                   out_stride=out.stride(0), window=window, scale=scale, dtype=DTYPES[out.dtype],
                   max_decode_work=max_decode_work, max_prefill_work=max_prefill_work,
+                  prefill=prefill,
                   flags=self.flags | (EARLY_READS if early else 0), **lists)

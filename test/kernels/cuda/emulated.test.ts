@@ -1,0 +1,64 @@
+// Kernels of kernels/cuda that no device is needed for: compiled for the CPU and run in emulated
+// blocks (emulated/), where copies and matrix products take place as early or as late as the program
+// allows, descriptors and swizzles are decoded by themselves, and a wait for nothing is a failure.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import t, { type Test } from 'tap';
+import { packageRoot } from '../../../common/package-root.ts';
+
+interface Compiler {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly version: string;
+}
+
+const folder = join(packageRoot, 'test/kernels/cuda/emulated');
+
+/** The program `check`.cc with these kernels, in a folder of the test's own. */
+async function build(t: Test, check: string, kernels: readonly string[]): Promise<string> {
+  const out = mkdtempSync(join(tmpdir(), 'vt-emulated-'));
+  t.teardown(() => rmSync(out, { recursive: true }));
+  const native = (await import(
+    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
+  )) as { findCompiler(): Compiler };
+  const { program, args, version } = native.findCompiler();
+  const isGcc = version.includes('Free Software Foundation');
+  const flags = [
+    ...['-std=c++17', '-O1', '-ffp-contract=off', '-w', `-I${packageRoot}`],
+    // Shared memory is thread_local here, and never initialised elsewhere.
+    ...(isGcc ? ['-fno-extern-tls-init'] : []),
+  ];
+  const compile = (source: string, ...more: string[]): string => {
+    const object = join(out, `${source.replaceAll('/', '-')}.o`);
+    const run = spawnSync(program, [...args, ...flags, ...more, '-c', source, '-o', object], {
+      encoding: 'utf8',
+    });
+    if (run.status !== 0) throw new Error(run.stderr);
+    return object;
+  };
+  const objects = [
+    ...['block', 'memory', 'matrix', check].map((name) => compile(join(folder, `${name}.cc`))),
+    ...kernels.map((name) =>
+      compile(
+        join(packageRoot, `kernels/cuda/${name}.cu`),
+        ...['-include', join(folder, 'device.h'), '-x', 'c++'],
+      ),
+    ),
+  ];
+  const binary = join(out, check);
+  const link = spawnSync(program, [...args, ...objects, '-o', binary], { encoding: 'utf8' });
+  if (link.status !== 0) throw new Error(link.stderr);
+  return binary;
+}
+
+const skip = process.platform === 'linux' ? false : 'fibers of ucontext.h';
+
+t.test('prefill attention with wgmma has the bits of mma.sync', { skip }, async (t) => {
+  const kernels = ['attention', 'attention_prefill', 'attention_wgmma'];
+  const run = spawnSync(await build(t, 'attention_check', kernels), [], { encoding: 'utf8' });
+  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 12);
+});

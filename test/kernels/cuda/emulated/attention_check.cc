@@ -1,0 +1,239 @@
+// Prefill attention in the emulated block: each wgmma kernel against float64, and bit for bit
+// against attention_prefill, under every timing of what is asynchronous. `attention_check [more]`.
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "device.h"
+
+emulated::Dim blockIdx, gridDim;
+
+namespace vt {
+
+int fail(const char* format, ...) {
+  va_list list;
+  va_start(list, format);
+  std::vfprintf(stderr, format, list);
+  va_end(list);
+  std::fprintf(stderr, "\n");
+  return -1;
+}
+
+int attention_decode_by_shape(const VtCudaAttention&, void*) { return fail("decode"); }
+
+}  // namespace vt
+
+namespace {
+
+using emulated::Element;
+
+struct Shape {
+  int heads, kv_heads, dim, block_size, window;
+  Element element;
+};
+
+/** Of a row: tokens already in the cache, and queries. */
+struct Row {
+  int context, queries;
+};
+
+class Case {
+ public:
+  Case(const Shape& shape, const std::vector<Row>& rows) : shape_(shape), rows_(rows) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    const auto number = [&](float scale) {
+      return emulated::from_float(shape.element, normal(random) * scale);
+    };
+    std::vector<int> order;
+    for (const Row& row : rows) most_blocks_ = std::max(most_blocks_, blocks_of(row));
+    most_blocks_++;
+    for (const Row& row : rows)
+      for (int b = 0; b < blocks_of(row); b++) order.push_back(static_cast<int>(order.size()) + 1);
+    std::shuffle(order.begin(), order.end(), random);
+    tables_.assign(rows.size() * most_blocks_, 0);
+    // What no row owns is NaN.
+    cache_.assign((order.size() + 1) * kLayers * 2 * plane(), 0xffff);
+    query_start_ = {0};
+    int at = 0;
+    for (std::size_t r = 0; r < rows.size(); r++) {
+      for (int b = 0; b < blocks_of(rows[r]); b++) tables_[r * most_blocks_ + b] = order[at++];
+      seq_lens_.push_back(rows[r].context + rows[r].queries);
+      query_start_.push_back(query_start_.back() + rows[r].queries);
+      for (int of_v = 0; of_v < 2; of_v++)
+        for (int head = 0; head < shape.kv_heads; head++)
+          for (int key = 0; key < seq_lens_[r]; key++)
+            for (int d = 0; d < shape.dim; d++) *key_at(r, of_v, head, key, d) = number(1);
+    }
+    const std::size_t stride = (shape.heads + 2 * shape.kv_heads) * shape.dim;
+    qkv_.assign(query_start_.back() * stride, 0xffff);
+    for (int t = 0; t < query_start_.back(); t++)
+      for (int i = 0; i < shape.heads * shape.dim; i++) qkv_[t * stride + i] = number(1.5f);
+  }
+
+  std::vector<std::uint16_t> run(int prefill) {
+    const int works = 64;
+    std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(2);
+    VtCudaPlanAttention plan = {};
+    plan.query_start = query_start_.data();
+    plan.seq_lens = seq_lens_.data();
+    plan.decode_work = aligned(decode);
+    plan.prefill_work = aligned(lists);
+    plan.work_counts = counts.data();
+    plan.num_seqs = static_cast<int>(rows_.size());
+    plan.max_work = works - 1;
+    plan.num_heads = shape_.heads;
+    plan.num_kv_heads = shape_.kv_heads;
+    plan.window = shape_.window;
+    plan.prefill = prefill;
+    const emulated::Timing wanted = emulated::timing;
+    emulated::timing = {};
+    if (vt_cuda_plan_attention(&plan, nullptr) != 0) std::exit(1);
+    emulated::timing = wanted;
+    std::vector<std::uint16_t> out((query_start_.back() + 1) * shape_.heads * shape_.dim, 0x1234);
+    VtCudaAttention args = {};
+    args.out = out.data();
+    args.qkv = qkv_.data();
+    args.kv_cache = cache_.data();
+    args.block_tables = tables_.data();
+    args.prefill_work = plan.prefill_work;
+    args.work_counts = counts.data();
+    args.max_prefill_work = works - 1;
+    args.num_layers = kLayers;
+    args.layer = 1;
+    args.num_heads = shape_.heads;
+    args.num_kv_heads = shape_.kv_heads;
+    args.head_dim = shape_.dim;
+    args.block_size = shape_.block_size;
+    args.max_num_blocks = most_blocks_;
+    args.qkv_stride = (shape_.heads + 2 * shape_.kv_heads) * shape_.dim;
+    args.out_stride = shape_.heads * shape_.dim;
+    args.window = shape_.window;
+    args.scale = 1 / std::sqrt(static_cast<float>(shape_.dim));
+    args.dtype = shape_.element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16;
+    args.prefill = prefill;
+    if (vt_cuda_attention(&args, nullptr) != 0) std::exit(1);
+    for (std::size_t i = out.size() - shape_.heads * shape_.dim; i < out.size(); i++)
+      if (out[i] != 0x1234) emulated::give_up("a write beyond the last token");
+    return out;
+  }
+
+  /** Of the last query of each row: |got - wanted| / |wanted|. */
+  double error(const std::vector<std::uint16_t>& got) {
+    double worst = 0;
+    for (std::size_t r = 0; r < rows_.size(); r++)
+      for (int query : {0, rows_[r].queries / 2, rows_[r].queries - 1})
+        worst = std::max(worst, error_of(got, static_cast<int>(r), query));
+    return worst;
+  }
+
+ private:
+  static constexpr int kLayers = 2;
+
+  int blocks_of(const Row& row) const {
+    return (row.context + row.queries + shape_.block_size - 1) / shape_.block_size;
+  }
+  std::size_t plane() const {
+    return static_cast<std::size_t>(shape_.kv_heads) * shape_.block_size * shape_.dim;
+  }
+  static std::int32_t* aligned(std::vector<std::int32_t>& list) {
+    return list.data() + (16 - reinterpret_cast<std::uintptr_t>(list.data()) % 16) % 16 / 4;
+  }
+  std::uint16_t* key_at(std::size_t row, int of_v, int head, int key, int d) {
+    const int block = tables_[row * most_blocks_ + key / shape_.block_size];
+    return &cache_[((block * kLayers + 1) * 2 + of_v) * plane() +
+                   (head * shape_.block_size + key % shape_.block_size) * shape_.dim + d];
+  }
+  double error_of(const std::vector<std::uint16_t>& got, int row, int query) {
+    const int stride = (shape_.heads + 2 * shape_.kv_heads) * shape_.dim;
+    const int position = rows_[row].context + query, token = query_start_[row] + query;
+    const int first = shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0;
+    double difference = 0, norm = 0;
+    for (int head = 0; head < shape_.heads; head++) {
+      const int kv_head = head / (shape_.heads / shape_.kv_heads);
+      std::vector<double> weights;
+      double most = -1e300, sum = 0;
+      for (int key = first; key <= position; key++) {
+        double score = 0;
+        for (int d = 0; d < shape_.dim; d++)
+          score += static_cast<double>(emulated::to_float(
+                       shape_.element, qkv_[token * stride + head * shape_.dim + d])) *
+                   emulated::to_float(shape_.element, *key_at(row, 0, kv_head, key, d));
+        weights.push_back(score / std::sqrt(static_cast<double>(shape_.dim)));
+        most = std::max(most, weights.back());
+      }
+      for (double& weight : weights) sum += weight = std::exp(weight - most);
+      for (int d = 0; d < shape_.dim; d++) {
+        double wanted = 0;
+        for (int key = first; key <= position; key++)
+          wanted += weights[key - first] / sum *
+                    emulated::to_float(shape_.element, *key_at(row, 1, kv_head, key, d));
+        const double x = emulated::to_float(
+            shape_.element, got[(token * shape_.heads + head) * shape_.dim + d]);
+        difference += (x - wanted) * (x - wanted);
+        norm += wanted * wanted;
+      }
+    }
+    const double error = std::sqrt(difference / norm);
+    return error == error ? error : 1e300;
+  }
+
+  Shape shape_;
+  std::vector<Row> rows_;
+  int most_blocks_ = 0;
+  std::vector<std::uint16_t> cache_, qkv_;
+  std::vector<std::int32_t> tables_, query_start_, seq_lens_;
+};
+
+int failed = 0;
+
+void check(const char* name, const Shape& shape, const std::vector<Row>& rows,
+           const std::vector<emulated::Timing>& timings) {
+  Case batch(shape, rows);
+  emulated::timing = {};
+  const std::vector<std::uint16_t> wanted = batch.run(VT_CUDA_PREFILL_MMA);
+  const double limit = shape.element == Element::f16 ? 8e-4 : 6e-3;
+  for (int prefill = VT_CUDA_PREFILL_WGMMA; prefill <= VT_CUDA_PREFILL_TURNS; prefill++) {
+    bool same = true;
+    double error = 0;
+    for (const emulated::Timing& timing : timings) {
+      emulated::timing = timing;
+      const std::vector<std::uint16_t> got = batch.run(prefill);
+      same &= got == wanted;
+      error = std::max(error, batch.error(got));
+    }
+    const bool good = same && error < limit;
+    failed += !good;
+    std::printf("%s %s, prefill %d: error %.1e, %s\n", good ? "ok " : "BAD", name, prefill, error,
+                same ? "the same bits" : "OTHER BITS");
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char**) {
+  const bool more = argc > 1;
+  const Element bf16 = Element::bf16, f16 = Element::f16;
+  const std::vector<emulated::Timing> early = {{false, false, 0}}, late = {{true, true, 0}};
+  const std::vector<emulated::Timing> some = {{true, true, 0}, {false, true, 1}};
+  const std::vector<emulated::Timing> all = {
+      {false, false, 0}, {true, true, 0}, {false, true, 1}, {true, false, 2}, {true, true, 3}};
+  vt::multiprocessors = 2;
+  check("4/2 x 64", {4, 2, 64, 16, 0, bf16}, {{0, 70}, {250, 9}}, some);
+  check("2/1 x 128, f16, beyond 256", {2, 1, 128, 16, 0, f16}, {{200, 130}}, some);
+  check("4/1 x 128, window 100, block 32", {4, 1, 128, 32, 100, bf16}, {{300, 40}}, late);
+  check("3/1 x 64, a group of 3", {3, 1, 64, 64, 0, f16}, {{60, 90}}, early);
+  if (more) {
+    check("4/2 x 64", {4, 2, 64, 16, 0, bf16}, {{0, 130}, {250, 9}, {0, 70}}, all);
+    check("2/1 x 128, f16", {2, 1, 128, 16, 0, f16}, {{200, 130}, {0, 17}}, all);
+    check("8/2 x 128, long", {8, 2, 128, 16, 0, bf16}, {{8100, 120}, {1000, 65}}, late);
+    check("16/1 x 64, window 700", {16, 1, 64, 16, 700, bf16}, {{1500, 33}, {0, 2}}, all);
+  }
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,230 @@
+// Stands in for kernels/cuda/common.cuh and wgmma_ptx.cuh, so that a kernel's source compiles for
+// the CPU and runs in the emulated block: include it before the .cu file.
+#pragma once
+#define VT_CUDA_COMMON_CUH_
+#define VT_CUDA_WGMMA_PTX_CUH_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "block.h"
+#include "kernels/cuda/error.h"
+#include "kernels/cuda/vt_cuda.h"
+#include "memory.h"
+
+#define __device__
+#define __host__
+#define __global__
+#define __shared__ thread_local
+#define __grid_constant__
+#define __forceinline__ inline
+#define __align__(n) __attribute__((aligned(n)))
+#define __launch_bounds__(...)
+
+extern emulated::Dim blockIdx, gridDim;
+#define threadIdx (emulated::Dim{static_cast<unsigned>(emulated::this_thread()), 0, 0})
+
+struct __half {
+  std::uint16_t bits;
+};
+struct __nv_bfloat16 {
+  std::uint16_t bits;
+};
+struct float2 {
+  float x, y;
+};
+struct float4 {
+  float x, y, z, w;
+};
+struct int4 {
+  int x, y, z, w;
+};
+struct uint2 {
+  std::uint32_t x, y;
+};
+struct uint4 {
+  std::uint32_t x, y, z, w;
+};
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct CUtensorMap {
+  emulated::TensorMap map;
+};
+
+using std::max;
+using std::min;
+
+template <typename T>
+T __ldcg(const T* from) {
+  return *from;
+}
+inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __frcp_rn(float a) { return 1.0f / a; }
+
+template <typename T>
+T from_lane(T value, int lane) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof(T));
+  word = emulated::meet_warp(word)[lane];
+  std::memcpy(&value, &word, sizeof(T));
+  return value;
+}
+inline int own_lane() { return emulated::this_thread() % 32; }
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return from_lane(value, lane);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return from_lane(value, own_lane() ^ mask);
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, int delta) {
+  return from_lane(value, own_lane() < delta ? own_lane() : own_lane() - delta);
+}
+inline bool __all_sync(unsigned, bool value) {
+  const std::uint64_t* values = emulated::meet_warp(value);
+  bool all = true;
+  for (int i = 0; i < 32; i++) all &= values[i] != 0;
+  return all;
+}
+inline void __syncwarp() { emulated::meet_warp(0); }
+inline void __syncthreads() { emulated::named_barrier(0, emulated::num_threads(), true); }
+
+namespace vt {
+
+namespace {
+/// The block's shared memory, as the kernels of this file declare it.
+thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
+}  // namespace
+
+inline bool aligned16(const void* pointer, std::int64_t stride) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
+}
+
+inline int multiprocessors = 3;
+inline int num_multiprocessors() { return multiprocessors; }
+
+/// Runs the blocks of a grid one after another.
+template <typename Kernel, typename... Args>
+int launch(const char*, Kernel kernel, dim3 grid, dim3 block, std::size_t shared_bytes, int, void*,
+           Args... args) {
+  if (shared_bytes > emulated::kSharedBytes) emulated::give_up("too much shared memory");
+  gridDim = {grid.x, grid.y, grid.z};
+  for (unsigned y = 0; y < grid.y; y++)
+    for (unsigned x = 0; x < grid.x; x++) {
+      blockIdx = {x, y, 0};
+      emulated::begin_block(shared, static_cast<std::uint32_t>(shared_bytes));
+      emulated::run_block(static_cast<int>(block.x), [&] { kernel(args...); });
+      emulated::end_block();
+    }
+  return 0;
+}
+
+template <typename T>
+constexpr emulated::Element element_of =
+    std::is_same_v<T, __half> ? emulated::Element::f16 : emulated::Element::bf16;
+
+template <typename T>
+T from_f32(float value) {
+  return {emulated::from_float(element_of<T>, value)};
+}
+template <typename T>
+float to_f32(T value) {
+  return emulated::to_float(element_of<T>, value.bits);
+}
+template <typename T>
+std::uint32_t pack2(float low, float high) {
+  return from_f32<T>(low).bits | static_cast<std::uint32_t>(from_f32<T>(high).bits) << 16;
+}
+template <typename T>
+float2 unpack2(std::uint32_t word) {
+  return {emulated::to_float(element_of<T>, static_cast<std::uint16_t>(word)),
+          emulated::to_float(element_of<T>, static_cast<std::uint16_t>(word >> 16))};
+}
+
+template <typename T>
+void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  emulated::mma_m16n8k16(element_of<T>, c, a, b0, b1);
+}
+inline void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
+  emulated::ldmatrix4(r, address, false);
+}
+inline void ldmatrix4_trans(std::uint32_t (&r)[4], std::uint32_t address) {
+  emulated::ldmatrix4(r, address, true);
+}
+
+inline float exp2_approx(float x) { return std::exp2(x); }
+inline std::uint32_t shared_address(const void* p) { return emulated::address_of(p); }
+inline void copy16_async(std::uint32_t to, const void* from, bool valid, std::uint64_t = 0) {
+  emulated::copy16(to, from, valid);
+}
+inline void commit_copies() { emulated::commit_copies(); }
+template <int kPending>
+void wait_copies() {
+  emulated::wait_copies(kPending);
+}
+inline void barrier_init(std::uint32_t barrier, int count) {
+  emulated::mbarrier_init(barrier, count);
+}
+inline void barrier_arrive(std::uint32_t barrier) { emulated::mbarrier_arrive(barrier, 0); }
+inline void barrier_expect(std::uint32_t barrier, int bytes) {
+  emulated::mbarrier_arrive(barrier, bytes);
+}
+inline void barrier_wait(std::uint32_t barrier, int parity) {
+  emulated::block_until([=] { return emulated::mbarrier_done(barrier, parity); });
+}
+inline bool barrier_ready(std::uint32_t barrier, int parity) {
+  return emulated::mbarrier_done(barrier, parity);
+}
+inline void fence_barrier_init() {}
+inline std::uint64_t evict_first_policy() { return 0; }
+inline std::uint64_t evict_last_policy() { return 0; }
+template <int kThreads>
+void sync_first() {
+  emulated::named_barrier(1, kThreads, true);
+}
+inline void start_next() {}
+inline void wait_for_previous() {}
+
+// ---- kernels/cuda/wgmma_ptx.cuh
+
+template <int kRegisters>
+void more_registers() {}
+template <int kRegisters>
+void fewer_registers() {}
+inline void fence_async_proxy() { emulated::fence_async_proxy(); }
+inline void wgmma_fence() { emulated::wgmma_fence(); }
+inline void wgmma_commit() { emulated::wgmma_commit(); }
+template <int kPending>
+void wgmma_wait() {
+  emulated::wgmma_wait(kPending);
+}
+template <int kTiles>
+void keep(float (&)[kTiles][4]) {}
+template <int kTiles>
+void keep(std::uint32_t (&)[kTiles][4]) {}
+template <typename T, int kTiles>
+void wgmma(float (&d)[kTiles][4], std::uint64_t a, std::uint64_t b, bool add) {
+  emulated::wgmma(element_of<T>, kTiles * 8, &d[0][0], nullptr, a, b, add, false);
+}
+template <typename T, int kTiles>
+void wgmma_rows_of_k(float (&d)[kTiles][4], const std::uint32_t (&a)[4], std::uint64_t b,
+                     bool add) {
+  emulated::wgmma(element_of<T>, kTiles * 8, &d[0][0], a, 0, b, add, true);
+}
+inline void sync_named(int id, int num_threads) { emulated::named_barrier(id, num_threads, true); }
+inline void arrive_named(int id, int num_threads) {
+  emulated::named_barrier(id, num_threads, false);
+}
+
+}  // namespace vt

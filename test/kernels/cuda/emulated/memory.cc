@@ -1,0 +1,163 @@
+#include "memory.h"
+
+#include <cstring>
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "block.h"
+
+namespace emulated {
+
+namespace {
+
+struct Copy {
+  std::uint32_t destination;
+  const void* source;
+  bool valid;
+};
+
+struct Box {
+  std::uint32_t destination;
+  TensorMap map;
+  int at[4];
+  std::uint32_t barrier;
+};
+
+/// A thread's copies.
+struct Copies {
+  std::vector<Copy> open;
+  std::deque<std::vector<Copy>> groups;
+  /// 16-byte pieces that it wrote and that no proxy fence of its own has followed.
+  std::vector<std::uint32_t> unfenced;
+};
+
+std::uint8_t* memory = nullptr;
+std::uint32_t memory_bytes = 0;
+std::map<int, Copies> copies;
+std::deque<Box> boxes;
+/// By 16-byte piece: written by an ordinary copy, and not fenced since.
+std::vector<bool> is_unfenced;
+
+std::size_t piece_of(std::uint32_t address) { return (address - kSharedBase) / 16; }
+
+void land(Copies& mine, const Copy& copy) {
+  std::uint8_t* to = at(copy.destination, 16);
+  if (copy.valid)
+    std::memcpy(to, copy.source, 16);
+  else
+    std::memset(to, 0, 16);
+  mine.unfenced.push_back(copy.destination);
+  is_unfenced[piece_of(copy.destination)] = true;
+}
+
+void land(const Box& box) {
+  std::uint32_t to = box.destination;
+  const TensorMap& map = box.map;
+  int i[4];
+  for (i[3] = 0; i[3] < map.box[3]; i[3]++)
+    for (i[2] = 0; i[2] < map.box[2]; i[2]++)
+      for (i[1] = 0; i[1] < map.box[1]; i[1]++)
+        for (i[0] = 0; i[0] < map.box[0]; i[0]++, to += 2) {
+          std::int64_t from = 0;
+          bool inside = true;
+          for (int d = 0; d < 4; d++) {
+            const std::int64_t x = box.at[d] + i[d];
+            inside &= x >= 0 && x < map.sizes[d];
+            from += x * (d == 0 ? 2 : map.strides[d - 1]);
+          }
+          // 128-byte swizzle: bits 4-6 of the address become their xor with bits 7-9.
+          std::uint8_t* place = at(to ^ ((to >> 7 & 7) << 4), 2);
+          if (inside)
+            std::memcpy(place, map.data + from, 2);
+          else
+            std::memset(place, 0, 2);
+        }
+  mbarrier_bytes(box.barrier, static_cast<int>(to - box.destination));
+}
+
+bool land_oldest_box() {
+  if (boxes.empty()) return false;
+  const Box box = boxes.front();
+  boxes.pop_front();
+  land(box);
+  return true;
+}
+
+}  // namespace
+
+void begin_block(std::uint8_t* shared, std::uint32_t bytes) {
+  memory = shared;
+  memory_bytes = bytes;
+  std::memset(shared, 0xff, bytes);
+  copies.clear();
+  boxes.clear();
+  is_unfenced.assign(bytes / 16 + 1, false);
+  do_late_work = land_oldest_box;
+}
+
+void end_block() {
+  for (auto& [thread, mine] : copies) {
+    mine.groups.push_back(mine.open);
+    for (const std::vector<Copy>& group : mine.groups)
+      if (!group.empty()) give_up("a thread ended before its copies");
+  }
+  if (!boxes.empty()) give_up("the block ended before its boxes");
+}
+
+std::uint32_t address_of(const void* pointer) {
+  return kSharedBase +
+         static_cast<std::uint32_t>(static_cast<const std::uint8_t*>(pointer) - memory);
+}
+
+std::uint8_t* at(std::uint32_t address, std::uint32_t bytes) {
+  if (address < kSharedBase || address + bytes > kSharedBase + memory_bytes)
+    give_up("shared address " + std::to_string(address) + " is outside the block's memory");
+  return memory + (address - kSharedBase);
+}
+
+void copy16(std::uint32_t destination, const void* source, bool valid) {
+  if (destination % 16 != 0 || reinterpret_cast<std::uintptr_t>(source) % 16 != 0)
+    give_up("a copy that is not 16-byte aligned");
+  Copies& mine = copies[this_thread()];
+  if (timing.late_copies)
+    mine.open.push_back({destination, source, valid});
+  else
+    land(mine, {destination, source, valid});
+}
+
+void commit_copies() {
+  Copies& mine = copies[this_thread()];
+  mine.groups.push_back(std::move(mine.open));
+  mine.open.clear();
+}
+
+void wait_copies(int pending) {
+  Copies& mine = copies[this_thread()];
+  while (static_cast<int>(mine.groups.size()) > pending) {
+    for (const Copy& copy : mine.groups.front()) land(mine, copy);
+    mine.groups.pop_front();
+  }
+}
+
+void fence_async_proxy() {
+  Copies& mine = copies[this_thread()];
+  for (const std::uint32_t address : mine.unfenced) is_unfenced[piece_of(address)] = false;
+  mine.unfenced.clear();
+}
+
+void check_fenced(std::uint32_t address) {
+  if (is_unfenced[piece_of(address)]) give_up("wgmma reads a copy without a proxy fence");
+}
+
+void copy_box(std::uint32_t destination, const TensorMap& map, const int (&at)[4],
+              std::uint32_t barrier) {
+  if (destination % 1024 != 0) give_up("a swizzled box that is not 1,024-byte aligned");
+  Box box = {destination, map, {at[0], at[1], at[2], at[3]}, barrier};
+  if (timing.late_copies)
+    boxes.push_back(box);
+  else
+    land(box);
+}
+
+}  // namespace emulated
