@@ -186,6 +186,8 @@ export interface HttpConfig {
   readonly forceIncludeUsage: boolean;
   readonly enableLogRequests: boolean;
   readonly enableDebugTimeline: boolean;
+  /** Labels of vllm:cache_config_info that come from flags. */
+  readonly cacheLabels: Readonly<Record<string, string>>;
   /** From generation_config.json (--generation-config, --override-generation-config). */
   readonly defaultSampling: DefaultSampling;
 }

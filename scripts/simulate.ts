@@ -10,6 +10,8 @@ import { defaultScheduler, VirtualServer, type Outcome } from './virtual-server.
 const [requestsArg = '10000', rateArg = '40', ...settings] = process.argv.slice(2);
 const numRequests = Number(requestsArg);
 const requestsPerSecond = Number(rateArg);
+if (!(numRequests >= 1 && requestsPerSecond > 0))
+  throw new Error('usage: simulate.js [requests] [requests a second] [key=value ...]');
 
 /** Time of a step: reading the weights, then each token. Of an 8B model on one large GPU, roughly. */
 const stepBaseUs = 5000;

@@ -20,7 +20,7 @@ export const defaultTextPoolLimits: TextPoolLimits = {
   maxQueuedSize: 32 * 1024 * 1024,
 };
 
-interface Job {
+interface OpenCall {
   readonly call: TextCall;
   readonly size: number;
   readonly resolve: (result: unknown) => void;
@@ -29,7 +29,7 @@ interface Job {
 
 interface Thread {
   readonly worker: Worker;
-  job: Job | null;
+  open: OpenCall | null;
   timer: NodeJS.Timeout | null;
 }
 
@@ -37,7 +37,7 @@ export class TextPool {
   private readonly options: TextServiceOptions;
   private readonly limits: TextPoolLimits;
   private readonly threads = new Set<Thread>();
-  private readonly queue: Job[] = [];
+  private readonly queue: OpenCall[] = [];
   private queuedSize = 0;
   private closed = false;
 
@@ -62,7 +62,7 @@ export class TextPool {
 
   async close(): Promise<void> {
     this.closed = true;
-    for (const job of this.queue.splice(0)) job.reject(closing());
+    for (const open of this.queue.splice(0)) open.reject(closing());
     const threads = [...this.threads];
     for (const thread of threads) this.drop(thread, closing());
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
@@ -71,25 +71,25 @@ export class TextPool {
   /** First come first served, except that a giant lets others pass rather than take the last thread. */
   private schedule(): void {
     for (let i = 0; i < this.queue.length; i++) {
-      const job = this.queue[i]!;
-      const isGiant = job.size > this.limits.giantSize;
+      const open = this.queue[i]!;
+      const isGiant = open.size > this.limits.giantSize;
       if (isGiant && this.numGiants >= Math.max(1, this.limits.numThreads - 1)) continue;
       const thread = this.freeThread();
       if (!thread) return;
       this.queue.splice(i--, 1);
-      this.queuedSize -= job.size;
-      this.start(thread, job);
+      this.queuedSize -= open.size;
+      this.start(thread, open);
     }
   }
 
   private get numGiants(): number {
     let count = 0;
-    for (const { job } of this.threads) if (job && job.size > this.limits.giantSize) count++;
+    for (const { open } of this.threads) if (open && open.size > this.limits.giantSize) count++;
     return count;
   }
 
   private freeThread(): Thread | null {
-    for (const thread of this.threads) if (thread.job === null) return thread;
+    for (const thread of this.threads) if (thread.open === null) return thread;
     return this.threads.size < this.limits.numThreads ? this.spawn() : null;
   }
 
@@ -98,7 +98,7 @@ export class TextPool {
     const worker = new Worker(new URL('./text-thread.js', import.meta.url), {
       workerData: this.options,
     });
-    const thread: Thread = { worker, job: null, timer: null };
+    const thread: Thread = { worker, open: null, timer: null };
     this.threads.add(thread);
     worker.on('message', (reply: WorkerReply) => this.finish(thread, reply));
     worker.on('error', (error) => this.drop(thread, error));
@@ -107,8 +107,8 @@ export class TextPool {
     return thread;
   }
 
-  private start(thread: Thread, job: Job): void {
-    thread.job = job;
+  private start(thread: Thread, open: OpenCall): void {
+    thread.open = open;
     thread.timer = setTimeout(() => {
       const error = new RequestError('bad_request', 'the text takes too long to tokenize');
       this.drop(thread, error);
@@ -116,15 +116,15 @@ export class TextPool {
     }, this.options.textLimits.callMs);
     // A call under way keeps the process alive, an idle thread does not.
     thread.worker.ref();
-    thread.worker.postMessage(job.call);
+    thread.worker.postMessage(open.call);
   }
 
   private finish(thread: Thread, reply: WorkerReply): void {
-    const job = this.release(thread);
+    const open = this.release(thread);
     thread.worker.unref();
-    if (reply.error) job?.reject(RequestError.from(reply.error));
-    else if (reply.failure !== undefined) job?.reject(new Error(reply.failure));
-    else job?.resolve(reply.result);
+    if (reply.error) open?.reject(RequestError.from(reply.error));
+    else if (reply.failure !== undefined) open?.reject(new Error(reply.failure));
+    else open?.resolve(reply.result);
     this.schedule();
   }
 
@@ -135,12 +135,12 @@ export class TextPool {
     if (!this.closed) this.schedule();
   }
 
-  private release(thread: Thread): Job | null {
-    const { job } = thread;
+  private release(thread: Thread): OpenCall | null {
+    const { open } = thread;
     if (thread.timer) clearTimeout(thread.timer);
-    thread.job = null;
+    thread.open = null;
     thread.timer = null;
-    return job;
+    return open;
   }
 }
 

@@ -166,6 +166,13 @@ function frontendSlice(context: SliceContext) {
       forceIncludeUsage: flags.enableForceIncludeUsage,
       enableLogRequests: flags.enableLogRequests,
       enableDebugTimeline: flags.enableDebugTimeline,
+      // Spelled as vLLM's are, which are Python's.
+      cacheLabels: {
+        cache_dtype: flags.kvCacheDtype,
+        enable_prefix_caching: flags.enablePrefixCaching ? 'True' : 'False',
+        gpu_memory_utilization: String(flags.gpuMemoryUtilization),
+        prefix_caching_hash_algo: 'sha256_cbor',
+      },
       defaultSampling: config.defaultSampling,
     },
   } satisfies Own<FrontendSlice>;

@@ -75,7 +75,14 @@ export function createApp(context: HttpContext): FastifyInstance {
       const handler = request.routeOptions.url ?? 'none';
       // 499, as proxies log it: the client left before the answer was complete.
       const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;
-      context.metrics.answered(request.method, handler, status, performance.now() - startMs);
+      context.metrics.http.answered({
+        method: request.method,
+        handler,
+        status,
+        ms: performance.now() - startMs,
+        requestBytes: Number(request.headers['content-length'] ?? 0),
+        responseBytes: Number(reply.raw.getHeader('content-length') ?? 0),
+      });
     });
     next();
   });

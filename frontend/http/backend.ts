@@ -37,7 +37,14 @@ export interface ChatMessage {
 
 /** Every method rejects with RequestError where the input is at fault (too long, bad template). */
 export interface TextServiceLike {
-  encode(text: string, options: { readonly addSpecialTokens: boolean }): Promise<Int32Array>;
+  encode(
+    text: string,
+    options: {
+      readonly addSpecialTokens: boolean;
+      /** Special tokens that are written out in the text become tokens; they stay text otherwise. */
+      readonly allowSpecial?: boolean | undefined;
+    },
+  ): Promise<Int32Array>;
   /** The rendered conversation, as text and as ids; special tokens in contents stay text. */
   applyChatTemplate(
     messages: readonly ChatMessage[],

@@ -79,7 +79,10 @@ async function encodePrompt(
 ): Promise<CompletionPrompt> {
   const tokenIds =
     typeof prompt === 'string'
-      ? await text.encode(prompt, { addSpecialTokens: body.add_special_tokens ?? true })
+      ? await text.encode(prompt, {
+          addSpecialTokens: body.add_special_tokens ?? true,
+          allowSpecial: body.allow_special_tokens,
+        })
       : Int32Array.from(prompt);
   if (tokenIds.length === 0) throw bad('prompt', 'has no tokens');
   const { vocabSize } = client.info;

@@ -1,6 +1,7 @@
 // The part of /metrics that the engine's latest Status knows. Absent until the engine is there.
 import { Counter, Gauge, type Metric, type Registry } from 'prom-client';
 import type { EngineStatus, EngineWelcome, HistogramCounts } from '../../common/wire/messages.ts';
+import type { HttpConfig } from '../../common/config.ts';
 import type { HttpBackend } from './backend.ts';
 
 type Labels = Readonly<Record<'model_name' | 'engine', string>>;
@@ -27,16 +28,23 @@ const counters: Readonly<Record<string, readonly [string, Read]>> = {
   corrupted_requests: ['Requests whose logits were not numbers.', (s) => s.numInvalidLogits],
 };
 
-/** What is said once, as labels; null = their names alone matter. */
+/** What is said once, as labels; of null = their names alone matter. */
 const infos: Readonly<
   Record<
     string,
-    readonly [string, (info: EngineWelcome | null) => Readonly<Record<string, string | number>>]
+    readonly [
+      string,
+      (info: EngineWelcome | null, config: HttpConfig) => Readonly<Record<string, string | number>>,
+    ]
   >
 > = {
   cache_config_info: [
     'The KV cache.',
-    (info) => ({ block_size: info?.blockSize ?? 0, num_gpu_blocks: info?.numBlocks ?? 0 }),
+    (info, { cacheLabels }) => ({
+      block_size: info?.blockSize ?? 0,
+      num_gpu_blocks: info?.numBlocks ?? 0,
+      ...cacheLabels,
+    }),
   ],
   device_info: ['What runs the model.', (info) => ({ device: info?.device ?? '' })],
 };
@@ -79,6 +87,7 @@ const histograms: Readonly<Record<string, readonly [string, string]>> = {
 export function addEngineMetrics(
   registry: Registry,
   labels: Labels,
+  config: HttpConfig,
   backend: () => HttpBackend | null,
 ): void {
   const labelNames = ['model_name', 'engine'];
@@ -132,12 +141,12 @@ export function addEngineMetrics(
     new Gauge({
       name: `vllm:${name}`,
       help: `${help} The value is always 1.`,
-      labelNames: ['engine', ...Object.keys(labelsOf(null))],
+      labelNames: ['engine', ...Object.keys(labelsOf(null, config))],
       registers,
       collect() {
         const info = backend()?.client.info;
         this.reset();
-        if (info !== undefined) this.set({ engine: labels.engine, ...labelsOf(info) }, 1);
+        if (info !== undefined) this.set({ engine: labels.engine, ...labelsOf(info, config) }, 1);
       },
     });
   }

@@ -6,6 +6,7 @@ import type { FinishReason } from '../../common/wire/messages.ts';
 import type { RequestOutput } from '../engine-client-types.ts';
 import type { HttpBackend } from './backend.ts';
 import { addEngineMetrics } from './engine-metrics.ts';
+import { HttpMetrics } from './http-metrics.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 
 const latencyBuckets = [
@@ -25,6 +26,7 @@ export function decadeBuckets(max: number): number[] {
 
 export class Metrics {
   readonly registry = new Registry();
+  readonly http: HttpMetrics;
   private readonly labels: Readonly<Record<'model_name' | 'engine', string>>;
   private readonly e2e: Histogram;
   private readonly promptTokens: Histogram;
@@ -34,13 +36,11 @@ export class Metrics {
   private readonly paramsN: Histogram;
   private readonly paramsMaxTokens: Histogram;
   private readonly success: Counter;
-  private readonly http: Counter;
-  private readonly httpSeconds: Histogram;
 
   constructor(config: HttpConfig, backend: () => HttpBackend | null) {
     this.labels = { model_name: config.servedModelNames[0]!, engine: '0' };
     addProcessMetrics(this.registry);
-    addEngineMetrics(this.registry, this.labels, backend);
+    addEngineMetrics(this.registry, this.labels, config, backend);
     const tokens = decadeBuckets(config.maxModelLen);
     this.e2e = this.histogram('e2e_request_latency_seconds', latencyBuckets);
     this.promptTokens = this.histogram('request_prompt_tokens', tokens);
@@ -58,19 +58,7 @@ export class Metrics {
     for (const finished_reason of ['stop', 'length', 'abort', 'error']) {
       this.success.inc({ ...this.labels, finished_reason }, 0);
     }
-    this.http = new Counter({
-      name: 'http_requests_total',
-      help: 'HTTP requests by method, status class and handler.',
-      labelNames: ['method', 'status', 'handler'],
-      registers: [this.registry],
-    });
-    this.httpSeconds = new Histogram({
-      name: 'http_request_duration_seconds',
-      help: 'Time from the request line to the last byte of the answer.',
-      labelNames: ['method', 'handler'],
-      buckets: [0.1, 0.5, 1],
-      registers: [this.registry],
-    });
+    this.http = new HttpMetrics(this.registry);
   }
 
   request(numPromptTokens: number, n: number, maxTokens: number | null): void {
@@ -94,11 +82,6 @@ export class Metrics {
 
   failed(finished_reason: 'abort' | 'error'): void {
     this.success.inc({ ...this.labels, finished_reason });
-  }
-
-  answered(method: string, handler: string, status: number, ms: number): void {
-    this.http.inc({ method, status: `${Math.floor(status / 100)}xx`, handler });
-    this.httpSeconds.observe({ method, handler }, ms / 1000);
   }
 
   private histogram(name: string, buckets: number[]): Histogram {

@@ -21,7 +21,8 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   let tokens: Int32Array;
   if (chat === null) {
     const addSpecialTokens = body.add_special_tokens ?? true;
-    tokens = await text.encode(body.prompt ?? '', { addSpecialTokens });
+    const allowSpecial = body.allow_special_tokens;
+    tokens = await text.encode(body.prompt ?? '', { addSpecialTokens, allowSpecial });
   } else {
     const continueFinalMessage = body.continue_final_message ?? false;
     const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;

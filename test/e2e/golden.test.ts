@@ -9,6 +9,8 @@ t.setTimeout(10 * limitMs);
 
 interface GoldenRow {
   readonly user: string;
+  /** What the chat template makes of it. */
+  readonly prompt: string;
   readonly prompt_ids: readonly number[];
   readonly greedy_ids: readonly number[];
   readonly text: string;
@@ -68,6 +70,13 @@ t.test('the cpu backend serves golden tokens, text and chat', async (t) => {
   });
   t.equal(status, 200);
   const { choices } = body as { choices: readonly { message: { content: string } }[] };
+  const completion = await post(server, '/v1/completions', {
+    prompt: row.prompt,
+    allow_special_tokens: true,
+    max_tokens: 1,
+    return_token_ids: true,
+  });
+  t.match(completion.body, { choices: [{ prompt_token_ids: row.prompt_ids }] }, 'asked for');
   if (row.gaps.every((gap) => gap >= nearTie)) t.equal(choices[0]!.message.content, row.text);
   else t.ok(row.text.startsWith(choices[0]!.message.content.slice(0, 20)));
 });

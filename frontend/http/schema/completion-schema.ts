@@ -41,6 +41,7 @@ const makeObject = (limits: HttpLimits) =>
     ...samplingFields(limits),
     prompt: prompts(limits.choices),
     add_special_tokens: field.boolean().optional(),
+    allow_special_tokens: field.boolean().optional(),
     max_tokens: field.integer(0, field.maxInt32).optional(),
     logprobs: field.integer(0, field.maxInt32).optional(),
   });

@@ -11,6 +11,7 @@ const makeTokenizeObject = (limits: HttpLimits) =>
     prompt: field.string().optional(),
     messages: messagesField(limits.messages).optional(),
     add_special_tokens: field.boolean().optional(),
+    allow_special_tokens: field.boolean().optional(),
     add_generation_prompt: field.boolean().optional(),
     continue_final_message: field.boolean().optional(),
     chat_template_kwargs: field.object().optional(),

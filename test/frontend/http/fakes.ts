@@ -44,12 +44,16 @@ export const baseConfig: HttpConfig = {
   forceIncludeUsage: false,
   enableLogRequests: false,
   enableDebugTimeline: false,
+  cacheLabels: { cache_dtype: 'auto' },
   defaultSampling: {},
 };
 
 export const fakeText: TextServiceLike = {
-  encode: (text, { addSpecialTokens }) =>
-    Promise.resolve(Int32Array.from([...(addSpecialTokens ? [256] : []), ...Buffer.from(text)])),
+  encode: (text, { addSpecialTokens, allowSpecial = false }) => {
+    const pieces = allowSpecial ? text.split('<s>') : [text];
+    const ids = pieces.flatMap((piece, i) => [...(i > 0 ? [256] : []), ...Buffer.from(piece)]);
+    return Promise.resolve(Int32Array.from([...(addSpecialTokens ? [256] : []), ...ids]));
+  },
   applyChatTemplate: (messages, { addGenerationPrompt, continueFinalMessage }) => {
     const text =
       messages.map(({ role, content }) => `${role}:${content}`).join('\n') +

@@ -146,6 +146,18 @@ t.test('max_tokens', async (t) => {
   t.equal(echo.sampling.maxTokens, 1, 'the engine makes one token, which is not shown');
 });
 
+t.test('special tokens in a prompt are tokens only where that is asked for', async (t) => {
+  const { client, post } = await startServer(t);
+  const prompt = { prompt: '<s>a', add_special_tokens: false };
+  await post('/v1/completions', prompt);
+  await post('/v1/completions', { ...prompt, allow_special_tokens: true });
+  const [plain, special] = client.submissions.map(({ request }) => [...request.promptTokenIds]);
+  t.same(plain, [60, 115, 62, 97]);
+  t.same(special, [256, 97]);
+  const tokenized = await post('/tokenize', { ...prompt, allow_special_tokens: true });
+  t.match(await tokenized.json(), { tokens: [256, 97] });
+});
+
 t.test('bad words are banned at the start and after a space', async (t) => {
   // A space is one more byte here: what comes after it is the bare word.
   t.same((await asked(t, { bad_words: [' ab', 'c'] })).sampling.badWords, [[97, 98], [99]]);

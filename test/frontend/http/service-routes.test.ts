@@ -187,10 +187,14 @@ t.test('metrics', async (t) => {
     },
   };
   const body = { prompt: 'ab', stream: true };
+  const two = { prompt: 'ab', n: 2 };
+  const failing = { prompt: 'ab' };
+  const sent = [body, two, failing].reduce((sum, it) => sum + JSON.stringify(it).length, 0);
   await (await post('/v1/completions', body)).text();
-  await (await post('/v1/completions', { prompt: 'ab', n: 2 })).text();
+  await (await post('/v1/completions', two)).text();
   client.script = (submission) => submission.fail(new RequestError('invalid_logits', 'NaN'));
-  await (await post('/v1/completions', { prompt: 'ab' })).text();
+  await (await post('/v1/completions', failing)).text();
+  await fetch(`${server.url}/health`);
   await server.server.idle();
   const after = await scrape(server);
   const expected: Readonly<Record<string, number>> = {
@@ -225,12 +229,19 @@ t.test('metrics', async (t) => {
     [`vllm:request_generation_tokens_sum{${labels}}`]: 15,
     [`vllm:request_params_n_sum{${labels}}`]: 4,
     [`vllm:request_params_max_tokens_sum{${labels}}`]: 48,
-    'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="100"}': 1,
+    'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="100",cache_dtype="auto"}': 1,
     'vllm:device_info{engine="0",device="cpu (avx2, 2 threads)"}': 1,
     'http_requests_total{method="POST",status="2xx",handler="/v1/completions"}': 2,
     'http_requests_total{method="POST",status="5xx",handler="/v1/completions"}': 1,
+    'http_request_size_bytes_sum{handler="/v1/completions"}': sent,
+    'http_request_size_bytes_count{handler="/v1/completions"}': 3,
+    http_request_duration_highr_seconds_count: 3,
   };
   for (const [name, value] of Object.entries(expected)) t.equal(after.get(name), value, name);
+  t.notOk(
+    [...after.keys()].some((key) => key.includes('"/health"')),
+    'probes do not count',
+  );
   const buckets = (name: string) =>
     [...after.keys()]
       .filter((key) => key.startsWith(`vllm:${name}_bucket{`))
