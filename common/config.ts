@@ -60,6 +60,8 @@ export interface SchedulerConfig {
   /** Steps that may be in flight, 1..8. */
   readonly asyncDepth: number;
   readonly blockSize: number;
+  /** Positions that attention looks back, its own included; 0 = all. */
+  readonly slidingWindow: number;
   readonly enablePrefixCaching: boolean;
   /** Fixes the root of the block hashes; null = random per boot. */
   readonly prefixCachingSeed: string | null;

@@ -99,13 +99,31 @@ function readDtype(config: JsonFields): ModelConfig['dtype'] {
   throw config.fail(name, `${text} is not supported; supported: ${Object.keys(dtypes).join(', ')}`);
 }
 
-/** A window that no position reaches is none. */
+/**
+ * Mistral's layers all have the window; Qwen3's from max_window_layers on, if it is switched on. A
+ * window that no position reaches is none.
+ */
 function readSlidingWindow(config: JsonFields, architecture: string, maxPositions: number): number {
-  const used = architecture === 'LlamaForCausalLM' ? false : architecture === 'MistralForCausalLM';
-  if (!config.boolean('use_sliding_window', used) || !config.has('sliding_window')) return 0;
+  const isMistral = architecture === 'MistralForCausalLM';
+  if (architecture === 'LlamaForCausalLM' || !config.has('sliding_window')) return 0;
+  if (!config.boolean('use_sliding_window', isMistral)) return 0;
   const window = config.integer('sliding_window', { min: 1, max: 2 ** 31 - 1 });
   if (window >= maxPositions) return 0;
-  throw config.fail('sliding_window', `${window} is not built yet: attention is full only`);
+  return isMistral || allLayersSlide(config) ? window : 0;
+}
+
+/** Of all layers or of none; layer_types, where it is given, says it layer by layer. */
+function allLayersSlide(config: JsonFields): boolean {
+  const types = config.raw('layer_types');
+  if (Array.isArray(types)) {
+    if (types.every((type) => type === 'full_attention')) return false;
+    if (types.every((type) => type === 'sliding_attention')) return true;
+    throw config.fail('layer_types', 'that differ are not built yet');
+  }
+  const first = config.integer('max_window_layers', { min: 0, max: 65_536 }, 28);
+  if (first === 0) return true;
+  if (first >= config.integer('num_hidden_layers', { min: 1, max: 1024 })) return false;
+  throw config.fail('max_window_layers', `${first} is not built yet: all layers or none`);
 }
 
 /**

@@ -1,6 +1,9 @@
 // Rebuilds the scheduler's invariants from scratch; tests call it after each step.
+import type { SchedulerConfig } from '../common/config.ts';
+import { firstReadPosition } from '../common/kv-window.ts';
 import { stepFlags } from '../common/wire/step.ts';
 import { hashWords } from './block-hash.ts';
+import { nullBlock } from './block-pool.ts';
 import type { Request } from './request.ts';
 import { compareRequests } from './request-queue.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -23,6 +26,7 @@ export function checkIntegrity(scheduler: Scheduler): void {
     usedRows.add(request.row);
     checkCounts(request, flags.get(request) ?? 0, config.blockSize);
     for (let i = 0; i < request.numBlocks; i++) references[request.blockTable[i]!]!++;
+    checkWindow(request, config);
   }
   for (const request of waiting) {
     if (request.numBlocks > 0 || request.row >= 0) throw new Error('a waiting request has blocks');
@@ -47,6 +51,16 @@ function placeholders({ steps }: Scheduler): Map<Request, number> {
       }
   }
   return counts;
+}
+
+/** Exactly the leading blocks that were given back are null, and none of them is read again. */
+function checkWindow(request: Request, { slidingWindow, blockSize }: SchedulerConfig): void {
+  const { numReleased, numBlocks, numComputedTokens, blockTable } = request;
+  const first = firstReadPosition(numComputedTokens, slidingWindow);
+  if (numReleased * blockSize > first) throw new Error(`block ${numReleased - 1} is still read`);
+  for (let i = 0; i < numBlocks; i++)
+    if ((blockTable[i] === nullBlock) !== i < numReleased)
+      throw new Error(`block ${i} of ${numReleased} given back is ${blockTable[i]}`);
 }
 
 function checkCounts(request: Request, numPlaceholders: number, blockSize: number): void {

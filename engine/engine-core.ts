@@ -256,7 +256,7 @@ export class EngineCore {
     this.scheduler.restart(ready.numBlocks);
     const { kv } = this.scheduler;
     for (const request of this.requests.all())
-      if (kv.blocksFor(request.maxNumTokens - 1) >= ready.numBlocks)
+      if (kv.maxHeld(request.maxNumTokens - 1) >= ready.numBlocks)
         this.ends.fail(request, { code: 'internal', message: 'the new worker has less KV cache' });
     this.workersReady = true;
     this.wake();

@@ -77,7 +77,7 @@ export class Intake {
   /** The last token is sampled but never computed, hence one less. */
   private checkFits(scheduler: Scheduler, maxNumTokens: number): void {
     const { kv } = scheduler;
-    const numBlocks = kv.blocksFor(maxNumTokens - 1);
+    const numBlocks = kv.maxHeld(maxNumTokens - 1);
     if (numBlocks < kv.pool.numBlocks) return;
     throw new RequestError(
       'context_length_exceeded',

@@ -67,6 +67,8 @@ export class Request {
 
   blockTable = new Int32Array(0);
   numBlocks = 0;
+  /** Leading entries of blockTable that are given back, because no step reads them any more. */
+  numReleased = 0;
   /** Blocks of blockTable that are in the prefix cache or need not enter it. */
   numRegistered = 0;
   /** [numHashed * hashWords] hashes of full blocks, made when first needed. */

@@ -60,6 +60,8 @@ export class Scheduler {
     this.kv = new KvCacheManager({
       numBlocks: options.numBlocks,
       blockSize: config.blockSize,
+      slidingWindow: config.slidingWindow,
+      maxNumBatchedTokens: config.maxNumBatchedTokens,
       maxInFlight: config.asyncDepth,
       enablePrefixCaching: config.enablePrefixCaching,
       prefixCachingSeed: config.prefixCachingSeed,
@@ -144,6 +146,7 @@ export class Scheduler {
       if (count <= 0) continue;
       const numTokens = request.numComputedTokens + count;
       const firstBlock = request.numBlocks;
+      this.kv.releaseUnread(request, request.lastStep);
       if (!this.makeRoom(request, this.kv.numMissing(request, numTokens))) continue;
       this.kv.allocate(request, numTokens);
       this.grant(record, step, request, count, firstBlock);
@@ -202,7 +205,7 @@ export class Scheduler {
   /** Whether all that is known of a waiting request fits now, after the cached blocks it would hit. */
   private fits(request: Request): boolean {
     const numCached = this.kv.findCached(request);
-    const numMissing = this.kv.blocksFor(request.numTokens) - numCached;
+    const numMissing = this.kv.maxHeld(request.numTokens) - numCached;
     // Room for running requests to grow, or the newcomer would be preempted at once.
     const watermark = this.running.length === 0 ? 0 : Math.ceil(this.kv.pool.numBlocks / 100);
     return this.kv.pool.numFree - this.kv.numFoundFree >= numMissing + watermark;

@@ -64,10 +64,14 @@ export class StepInputWriter {
     }
   }
 
-  /** Block table entries from `firstBlock` on. */
+  /** Block table entries from `firstBlock` on, as far as they are read. */
   newBlocks(request: Request, firstBlock: number): void {
     const c = this.columns;
-    for (let index = firstBlock; index < request.numBlocks; index++) {
+    for (
+      let index = Math.max(firstBlock, request.numReleased);
+      index < request.numBlocks;
+      index++
+    ) {
       c.blockRow.push(request.row);
       c.blockIndex.push(index);
       c.blockId.push(request.blockTable[index]!);

@@ -14,6 +14,8 @@ export interface FakeModelOptions {
   readonly vocabSize: number;
   /** false: tokens depend on seed and position only; far cheaper for long histories. */
   readonly readHistory: boolean;
+  /** Positions of history that a token depends on; 0 = all. */
+  readonly slidingWindow: number;
   /** Histories (by hash) whose logits are NaN. */
   readonly isNan?: (hash: number) => boolean;
 }
@@ -194,11 +196,16 @@ export class FakeModel {
       this.kv[this.slot(this.executedBlocks, index, position)] = row.tokens[position]! + 1;
   }
 
-  /** Hash of the first `length` tokens as the KV cache has them. */
+  /** Hash of the first `length` tokens, or the window's last of them, as the KV cache has them. */
   private history(index: number, row: Row, length: number): number {
+    const { slidingWindow, readHistory } = this.options;
     let hash = mix(row.seed, length);
-    if (this.options.readHistory)
-      for (let position = 0; position < length; position++)
+    if (readHistory)
+      for (
+        let position = slidingWindow > 0 ? Math.max(0, length - slidingWindow) : 0;
+        position < length;
+        position++
+      )
         hash = mix(hash, this.kv[this.slot(this.executedBlocks, index, position)]!);
     return hash >>> 1;
   }

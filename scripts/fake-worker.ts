@@ -53,6 +53,7 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
     blockSize,
     vocabSize,
     readHistory: false,
+    slidingWindow: 0,
   });
   const signal = new Int32Array(new SharedArrayBuffer(4));
   const stepMs = numberFrom('VLLM_TS_FAKE_STEP_US', 3000) / 1000;

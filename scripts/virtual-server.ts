@@ -29,6 +29,7 @@ export const defaultScheduler: SchedulerConfig = {
   schedulingPolicy: 'fcfs',
   asyncDepth: 2,
   blockSize: 16,
+  slidingWindow: 0,
   enablePrefixCaching: true,
   prefixCachingSeed: '0',
   maxQueuedRequests: 0,
@@ -287,11 +288,12 @@ export class VirtualServer {
   }
 
   private makeModel(): FakeModel {
-    const { maxNumSeqs, maxModelLen, blockSize } = this.slice.scheduler;
+    const { maxNumSeqs, maxModelLen, blockSize, slidingWindow } = this.slice.scheduler;
     return new FakeModel({
       maxNumSeqs,
       maxModelLen,
       blockSize,
+      slidingWindow,
       numBlocks: this.numBlocks,
       vocabSize: this.slice.model.vocabSize,
       readHistory: this.options.readHistory ?? true,

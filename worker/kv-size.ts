@@ -1,16 +1,24 @@
 // How many KV blocks fit: what the operator said, else a share of memory that leaves the machine
 // usable, never more than every row at full length could fill.
 import { exitCodes, StartError } from '../common/errors.ts';
+import { maxBlocksHeld } from '../common/kv-window.ts';
 
 const maxDefaultBytes = 4 * 1024 ** 3;
 const availableShare = 0.4;
 
-export interface KvSizeRequest {
+/** What decides how many blocks one request of full length holds at most. */
+export interface RequestSize {
+  readonly blockSize: number;
+  readonly maxModelLen: number;
+  /** 0 = full attention. */
+  readonly slidingWindow: number;
+  readonly maxNumBatchedTokens: number;
+}
+
+export interface KvSizeRequest extends RequestSize {
   /** Bytes of one block over all layers. */
   readonly blockBytes: number;
-  readonly blockSize: number;
   readonly maxNumSeqs: number;
-  readonly maxModelLen: number;
   /** --kv-cache-memory-bytes, null = decided here. */
   readonly kvCacheMemoryBytes: number | null;
   /** Memory that this process could still take, within its cgroup. */
@@ -19,8 +27,8 @@ export interface KvSizeRequest {
 
 /** Blocks of the pool, the null block included. Throws StartError if not one request fits. */
 export function numKvBlocks(request: KvSizeRequest): number {
-  const { blockBytes, blockSize, maxNumSeqs, maxModelLen, kvCacheMemoryBytes } = request;
-  const blocksPerRequest = Math.ceil(maxModelLen / blockSize);
+  const { blockBytes, maxNumSeqs, maxModelLen, kvCacheMemoryBytes } = request;
+  const blocksPerRequest = blocksOf(request);
   const share = Math.floor(request.availableBytes * availableShare);
   const bytes = kvCacheMemoryBytes ?? Math.min(maxDefaultBytes, share);
   const useful = maxNumSeqs * blocksPerRequest + 1;
@@ -36,12 +44,10 @@ export function numKvBlocks(request: KvSizeRequest): number {
 }
 
 /** That the backend's blocks hold one request of full length; block 0 is nobody's. */
-export function checkKvBlocks(
-  numBlocks: number,
-  { maxModelLen, blockSize }: Pick<KvSizeRequest, 'maxModelLen' | 'blockSize'>,
-): void {
+export function checkKvBlocks(numBlocks: number, request: RequestSize): void {
+  const { maxModelLen, blockSize } = request;
   const numTokens = (numBlocks - 1) * blockSize;
-  if (numTokens < maxModelLen)
+  if (numBlocks - 1 < blocksOf(request))
     throw new StartError(
       exitCodes.badFlag,
       `the KV cache holds ${numTokens} tokens, less than one request of ${maxModelLen}: lower ` +
@@ -49,3 +55,6 @@ export function checkKvBlocks(
         '--kv-cache-memory-bytes',
     );
 }
+
+const blocksOf = (request: RequestSize) =>
+  maxBlocksHeld(request.maxModelLen, request.slidingWindow, request);

@@ -51,7 +51,7 @@ export async function loadModel(
     debugSync: slice.debugSync,
   });
   notes.forEach(note);
-  checkKvBlocks(numBlocks, slice);
+  checkKvBlocks(numBlocks, { ...slice, slidingWindow: model.slidingWindow });
   return {
     device,
     dtype: format.actDtype,
@@ -93,6 +93,8 @@ function chooseKvSize(
     blockSize: slice.blockSize,
     maxNumSeqs: slice.maxNumSeqs,
     maxModelLen: slice.maxModelLen,
+    slidingWindow: slice.model.slidingWindow,
+    maxNumBatchedTokens: slice.maxNumBatchedTokens,
     kvCacheMemoryBytes,
     // Ranks on one host share it.
     availableBytes: Math.floor(process.availableMemory() / slice.numRanks),

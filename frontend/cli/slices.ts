@@ -60,6 +60,7 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
       schedulingPolicy: flags.schedulingPolicy,
       asyncDepth: flags.asyncDepth,
       blockSize: flags.blockSize,
+      slidingWindow: model.slidingWindow,
       enablePrefixCaching: flags.enablePrefixCaching,
       prefixCachingSeed: flags.prefixCachingSeed,
       maxQueuedRequests: flags.maxQueuedRequests,

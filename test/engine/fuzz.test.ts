@@ -3,6 +3,7 @@
 // same tokens. Sampled tokens are a hash of the history that the block tables lead to.
 import t, { type Test } from 'tap';
 import type { SchedulerConfig } from '../../common/config.ts';
+import { maxBlocksHeld } from '../../common/kv-window.ts';
 import type { FinishReason } from '../../common/wire/messages.ts';
 import { checkIntegrity } from '../../engine/check-integrity.ts';
 import {
@@ -38,7 +39,16 @@ interface Result {
 
 const maxModelLen = 160;
 /** What the pressed runs met, so that a change that makes them tame is seen. */
-const met = { preemptions: 0, hits: 0, errors: 0, aborts: 0, kills: 0, nans: 0, followUps: 0 };
+const met = {
+  released: 0,
+  preemptions: 0,
+  hits: 0,
+  errors: 0,
+  aborts: 0,
+  kills: 0,
+  nans: 0,
+  followUps: 0,
+};
 
 function makeScenario(random: Random): Scenario {
   const policy = random.pick(['fcfs', 'priority'] as const);
@@ -91,7 +101,10 @@ function play(
     scheduler: { ...options.scheduler, schedulingPolicy: scenario.policy, maxModelLen },
   });
   const stopped = new Map<number, FinishReason>();
-  server.onRun = () => checkIntegrity(server.core.scheduler);
+  server.onRun = () => {
+    checkIntegrity(server.core.scheduler);
+    for (const { numReleased } of server.core.scheduler.running) met.released += +(numReleased > 0);
+  };
   const plans = new Map<number, PlannedRequest>();
   for (const request of scenario.requests) {
     for (let i = 0; i < (request.n ?? 1); i++) plans.set(request.requestId + i, request);
@@ -199,14 +212,17 @@ t.test('depth 1 and depth k give the same tokens', (t) => {
   for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
     const random = new Random(seed);
     const scenario = makeScenario(random);
+    const slidingWindow = random.chance(0.4) ? random.int(1, 90) : 0;
     const plain = play(
       scenario,
-      { scheduler: { asyncDepth: 1, enablePrefixCaching: false } },
+      { scheduler: { asyncDepth: 1, enablePrefixCaching: false, slidingWindow } },
       false,
     );
     const blockSize = random.pick([1, 4, 16]);
-    const minBlocks = Math.ceil(maxModelLen / blockSize) + 1;
     const maxNumSeqs = random.int(1, 12);
+    const maxNumBatchedTokens = maxNumSeqs + random.int(0, 60);
+    const sizes = { blockSize, maxNumBatchedTokens };
+    const minBlocks = 1 + maxBlocksHeld(maxModelLen, slidingWindow, sizes);
     const options: VirtualServerOptions = {
       numBlocks: minBlocks + random.int(0, Math.ceil(minBlocks * 1.5)),
       stepUs: () => random.int(100, 5000),
@@ -214,7 +230,8 @@ t.test('depth 1 and depth k give the same tokens', (t) => {
         asyncDepth: random.int(1, 8),
         blockSize,
         maxNumSeqs,
-        maxNumBatchedTokens: maxNumSeqs + random.int(0, 60),
+        maxNumBatchedTokens,
+        slidingWindow,
         enablePrefixCaching: random.chance(0.7),
       },
     };

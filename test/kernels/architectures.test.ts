@@ -9,7 +9,7 @@ import type { GoldenRow } from './golden.ts';
 import { StepDriver } from './step-driver.ts';
 
 const backends = { reference: () => new ReferenceBackend(), cpu: () => new CpuBackend() };
-const cases = ['llama3-sharded', 'mistral', 'qwen3'].flatMap((name) =>
+const cases = ['llama3-sharded', 'mistral', 'mistral-window', 'qwen3'].flatMap((name) =>
   Object.entries(backends).map(([backend, create]) => ({ name, backend, create })),
 );
 

@@ -8,6 +8,8 @@ const request: KvSizeRequest = {
   blockSize: 16,
   maxNumSeqs: 1000,
   maxModelLen: 160,
+  slidingWindow: 0,
+  maxNumBatchedTokens: 2048,
   kvCacheMemoryBytes: null,
   availableBytes: 64 * 2 ** 30,
 };
@@ -18,6 +20,8 @@ t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can 
   t.equal(numKvBlocks({ ...request, maxNumSeqs: 20 }), 201, 'and the null block');
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 6 * 2 ** 30 }), 6144);
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 }), 11);
+  const window = { ...request, maxNumSeqs: 20, maxModelLen: 4096, maxNumBatchedTokens: 32 };
+  t.equal(numKvBlocks({ ...window, slidingWindow: 65 }), 1 + 20 * (Math.ceil(159 / 16) + 1));
   t.end();
 });
 

@@ -5,6 +5,12 @@ import { readModelConfig } from '../../common/model-config.ts';
 
 const demo = JSON.parse(readFileSync('models/demo/config.json', 'utf8')) as Record<string, unknown>;
 
+const qwen3Window = {
+  architectures: ['Qwen3ForCausalLM'],
+  use_sliding_window: true,
+  sliding_window: 64,
+};
+
 function read(t: Test, changes: Record<string, unknown>, generation?: unknown) {
   const files: Record<string, string> = { 'config.json': JSON.stringify({ ...demo, ...changes }) };
   if (generation !== undefined) files['generation_config.json'] = JSON.stringify(generation);
@@ -54,6 +60,14 @@ t.test('fields that may be missing or have an older name', (t) => {
   const mistral = { architectures: ['MistralForCausalLM'] };
   t.equal(read(t, { ...mistral, sliding_window: null }).slidingWindow, 0);
   t.equal(read(t, { ...mistral, sliding_window: 2048 }).slidingWindow, 0, 'no position reaches it');
+  t.equal(read(t, { ...mistral, sliding_window: 1024 }).slidingWindow, 1024);
+  t.equal(read(t, { sliding_window: 64 }).slidingWindow, 0, 'Llama has none');
+  t.equal(read(t, { ...qwen3Window, max_window_layers: 0 }).slidingWindow, 64);
+  t.equal(read(t, { ...qwen3Window, max_window_layers: 28 }).slidingWindow, 0, 'no layer has it');
+  t.equal(read(t, { ...qwen3Window, use_sliding_window: false }).slidingWindow, 0);
+  const types = (...names: string[]) => ({ layer_types: names.map((name) => `${name}_attention`) });
+  t.equal(read(t, { ...qwen3Window, ...types('full', 'full') }).slidingWindow, 0);
+  t.equal(read(t, { ...qwen3Window, ...types('sliding', 'sliding') }).slidingWindow, 64);
   t.strictSame(read(t, { eos_token_id: [5, 6] }, { eos_token_id: 7 }).eosTokenIds, [7, 5, 6]);
   t.end();
 });
@@ -87,12 +101,16 @@ const bad: [Record<string, unknown>, RegExp][] = [
   [{ eos_token_id: 9000 }, /eos_token_id 9000 is outside the vocabulary/],
   [{ eos_token_id: [1, -1] }, /eos_token_id must be integers/],
   [
-    { architectures: ['MistralForCausalLM'], sliding_window: 1024 },
-    /sliding_window 1024 is not built yet/,
+    { architectures: ['MistralForCausalLM'], sliding_window: 0 },
+    /sliding_window must be an integer/,
   ],
   [
-    { architectures: ['Qwen3ForCausalLM'], use_sliding_window: true, sliding_window: 64 },
-    /sliding_window 64 is not built yet/,
+    { ...qwen3Window, max_window_layers: 1 },
+    /max_window_layers 1 is not built yet: all layers or none/,
+  ],
+  [
+    { ...qwen3Window, layer_types: ['sliding_attention', 'full_attention'] },
+    /layer_types that differ/,
   ],
 ];
 

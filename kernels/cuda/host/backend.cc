@@ -133,7 +133,7 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   prepare_linears(*backend);
   clock.mark("linears");
 
-  const std::int64_t most = most_blocks(load) * block_bytes(program, load.block_size);
+  const std::int64_t most = most_blocks(program, load) * block_bytes(program, load.block_size);
   backend->kv = std::make_unique<KvCache>(
       static_cast<std::size_t>(std::min<std::int64_t>(most, memory.total)));
   backend->executor = std::make_unique<Executor>(

@@ -10,8 +10,14 @@ namespace {
 
 constexpr double kGiB = 1 << 30;
 
-std::int64_t blocks_per_row(const VtCudaLoad& load) {
-  return (load.max_model_len + load.block_size - 1) / load.block_size;
+/// Blocks that a row holds at most: with a sliding window not much more than the window and the
+/// tokens of one step (common/kv-window.ts).
+std::int64_t blocks_per_row(const Program& program, const VtCudaLoad& load) {
+  const std::int64_t size = load.block_size, all = (load.max_model_len + size - 1) / size;
+  const int window = program.kv_groups.empty() ? 0 : program.kv_groups[0].window;
+  if (window == 0) return all;
+  const std::int64_t span = std::int64_t{window} - 1 + 63 + program.max_num_tokens;
+  return std::min(all, (span + size - 1) / size + 1);
 }
 
 /// Bytes for the KV cache: those asked for, or what the share of the whole card leaves beside all
@@ -48,19 +54,19 @@ std::int64_t block_bytes(const Program& program, int block_size) {
          dtype_bytes(group.dtype);
 }
 
-std::int64_t most_blocks(const VtCudaLoad& load) {
+std::int64_t most_blocks(const Program& program, const VtCudaLoad& load) {
   // Slots are 32-bit numbers.
-  return std::min(load.max_num_seqs * blocks_per_row(load) + 1,
+  return std::min(load.max_num_seqs * blocks_per_row(program, load) + 1,
                   (std::int64_t{1} << 31) / load.block_size - 1);
 }
 
 int num_kv_blocks(const Program& program, const VtCudaLoad& load, const DeviceMemory& memory) {
   const std::int64_t block = block_bytes(program, load.block_size);
-  const std::int64_t most = most_blocks(load);
+  const std::int64_t most = most_blocks(program, load);
   if (block == 0) return static_cast<int>(most);
   const std::int64_t bytes = bytes_for_blocks(load, memory);
   const std::int64_t blocks = std::min(bytes / block, most);
-  const std::int64_t needed = blocks_per_row(load) + 1;
+  const std::int64_t needed = blocks_per_row(program, load) + 1;
   VT_CHECK(blocks >= needed,
            "--max-model-len %d needs %.2f GiB of KV cache, there are %.2f: the largest that fits "
            "is %lld; lower --max-model-len, or raise --gpu-memory-utilization or "

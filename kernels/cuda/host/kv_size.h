@@ -18,7 +18,7 @@ struct DeviceMemory {
 /// Bytes of one block over all layers; 0 without a KV cache.
 std::int64_t block_bytes(const Program& program, int block_size);
 /// Blocks that max_num_seqs rows of max_model_len can fill, and the null block.
-std::int64_t most_blocks(const VtCudaLoad& load);
+std::int64_t most_blocks(const Program& program, const VtCudaLoad& load);
 /// Blocks of the pool, the null block included. Throws KernelError with the largest length that
 /// fits, and the flags, if one request of max_model_len does not.
 int num_kv_blocks(const Program& program, const VtCudaLoad& load, const DeviceMemory& memory);
