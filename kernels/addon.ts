@@ -76,7 +76,7 @@ export interface NativeCudaLoad extends NativeLoad {
 
 export interface NativeBackendObject {
   submit(step: number, numTokens: number, body: Uint8Array, table: Int32Array): void;
-  position(): { step: number; opIndex: number };
+  position(): { step: number; opIndex: number; shownBytes: number };
   /** For tests, between steps: the first bytes of a buffer of the program. */
   readBuffer(index: number, numBytes: number): ArrayBuffer;
   writeBuffer(index: number, data: Uint8Array): void;

@@ -93,7 +93,13 @@ export abstract class NativeBackend<N extends NativeBackendObject> implements Ba
   }
 
   position(): BackendPosition {
-    return this.native.position();
+    const { step, opIndex } = this.native.position();
+    return { step, opIndex };
+  }
+
+  /** What this rank has shown each other rank so far; 0 where there is one. */
+  shownBytes(): number {
+    return this.native.position().shownBytes;
   }
 
   /** For tests, between steps: buffer `index` of the program, or new content for its beginning. */

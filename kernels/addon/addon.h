@@ -25,7 +25,7 @@ auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   } catch (const Napi::Error&) {
     throw;
   } catch (const KernelError& error) {
-    throw make_kernel_error(env, error.what(), error.op, -1);
+    throw make_kernel_error(env, error.what(), error.op, -1, error.rank);
   } catch (const std::exception& error) {
     throw make_kernel_error(env, error.what(), "", -1);
   }

@@ -162,6 +162,7 @@ Napi::Value BackendObject::position(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("step", step);
   result.Set("opIndex", op_index);
+  result.Set("shownBytes", static_cast<double>(backend_ ? backend_->shown_bytes() : 0));
   return result;
 }
 

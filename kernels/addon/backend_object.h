@@ -45,6 +45,8 @@ class NativeBackend {
                       std::size_t body_bytes, const std::int32_t* table,
                       std::size_t table_words) = 0;
   virtual void position(double* step, std::int32_t* op_index) const = 0;
+  /// What this rank has shown each other rank, where there are several.
+  virtual std::int64_t shown_bytes() const { return 0; }
   /// For tests, between steps: copies the first bytes of a buffer of the program.
   virtual void read_buffer(int index, void* data, std::size_t bytes) = 0;
   virtual void write_buffer(int index, const void* data, std::size_t bytes) = 0;

@@ -89,6 +89,8 @@ class NativeCpuBackend : public NativeBackend {
     *op_index = backend_->executor().op_index();
   }
 
+  std::int64_t shown_bytes() const override { return backend_->executor().shown_bytes(); }
+
   void read_buffer(int index, void* data, std::size_t bytes) override {
     const char* source = checked_buffer(index, bytes);
     std::copy(source, source + bytes, static_cast<char*>(data));

@@ -47,7 +47,8 @@ void CpuBackend::submit(double step, std::int64_t num_tokens, const char* body,
            static_cast<std::int64_t>(body_bytes), table, static_cast<std::int64_t>(table_words));
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    VT_CHECK(!failed_, "the backend has failed and takes no more steps");
+    // Who submits may not have heard of the failure yet, and takes this one for it.
+    if (failure_) throw KernelError(*failure_);
     VT_CHECK(num_in_flight_ < max_in_flight_, "more than %d steps in flight", max_in_flight_);
     num_in_flight_++;
     queue_.push_back(std::move(submitted));
@@ -72,7 +73,11 @@ void CpuBackend::work() {
       std::lock_guard<std::mutex> lock(mutex_);
       num_in_flight_--;
       if (failed) {
-        failed_ = true;
+        failure_ = std::make_unique<KernelError>(
+            __FILE__, __LINE__,
+            "the backend has failed and takes no more steps: " + report->message);
+        failure_->op = report->op;
+        failure_->rank = report->rank;
         queue_.clear();
       }
     }

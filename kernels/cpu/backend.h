@@ -71,7 +71,9 @@ class CpuBackend {
   std::deque<Submitted> queue_;
   /// Steps submitted and not yet reported.
   int num_in_flight_ = 0;
-  bool failed_ = false, stopping_ = false;
+  /// What a step failed of; none is taken after it.
+  std::unique_ptr<KernelError> failure_;
+  bool stopping_ = false;
   std::atomic<double> current_step_{-1};
   std::thread thread_;
 };

@@ -15,7 +15,8 @@ struct Place {
   int op_index;
   /// For messages: "allReduce".
   const char* op;
-  /// Hash of every token that the rank has sampled so far.
+  /// Hash of every token that the rank has read and sampled so far, those of this step's batch
+  /// included.
   std::uint32_t checksum;
 };
 

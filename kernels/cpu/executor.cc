@@ -23,6 +23,14 @@ void check_options(const ExecutorOptions& o) {
   VT_CHECK(o.max_model_len >= 1 && o.max_model_len <= 1 << 26, "%d tokens a row", o.max_model_len);
 }
 
+/// Ranks that read different tokens, or elsewhere, know it at the step's first meeting.
+std::uint32_t with_inputs(std::uint32_t checksum, const TokenInputs& tokens) {
+  for (const std::vector<std::int32_t>* column : {&tokens.ids, &tokens.positions})
+    for (const std::int32_t word : *column)
+      checksum = (checksum ^ static_cast<std::uint32_t>(word)) * 0x01000193;
+  return checksum;
+}
+
 const ExecutorOptions& checked(const ExecutorOptions& options) {
   check_options(options);
   return options;
@@ -105,6 +113,7 @@ void Executor::execute(const StepView& step, std::int64_t num_tokens, StepOutput
   rows_.apply(step);
   builder_.build(step, num_tokens, state_.batch);
   state_.tokens.build(state_.batch, rows_);
+  if (ranks_) state_.checksum = with_inputs(state_.checksum, state_.tokens);
   state_.results.resize(state_.batch.logit_rows.size());
   state_.choices.resize(state_.batch.logit_rows.size());
   if (has_attention_) {

@@ -37,6 +37,8 @@ class Executor {
 
   /// Op that runs now; read from any thread.
   int op_index() const { return op_index_.load(std::memory_order_relaxed); }
+  /// What this rank has shown each other rank. Any thread.
+  std::int64_t shown_bytes() const { return state_.shown_bytes.load(std::memory_order_relaxed); }
   MemoryUse memory() const;
   /// For tests, between steps: the program's buffers, [rows][columns].
   float* buffer(int index) const;

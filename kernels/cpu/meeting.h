@@ -14,9 +14,11 @@ inline int num_ranks(const StepState& step) {
 inline bool meet(const OpCall& call, const BoundOp& op, const float* data, std::int64_t count) {
   StepState& step = call.step;
   if (step.ranks == nullptr) return true;
-  if (call.thread == 0)
+  if (call.thread == 0) {
     step.ranks->meet({step.step, op.index, op_spec(op.id).name, step.checksum}, data,
                      static_cast<std::size_t>(count));
+    step.shown_bytes += count * static_cast<std::int64_t>(sizeof(float));
+  }
   step.pool->barrier();
   return !step.ranks->failed();
 }

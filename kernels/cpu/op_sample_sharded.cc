@@ -1,8 +1,8 @@
 // sampleSharded: rows of logits of which every rank has some columns. In up to three rounds the
 // ranks tell each other the candidates of each row, what is needed for its logprobs, and all logits
 // of the rows that need them; a round that no row needs is left out, by all. Each thread takes
-// whole rows. What a rank tells lies in `out`, first of the one round, then of the next, row by row,
-// no longer than a row's parameters make it.
+// whole rows. What a rank tells lies in `out`, of the one round, then of the next, row by row, no
+// longer than a row's parameters make it.
 #include <algorithm>
 #include <cstring>
 

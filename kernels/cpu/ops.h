@@ -3,6 +3,7 @@
 // indices by the batch; nothing here checks or throws.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "../host/program.h"
@@ -40,8 +41,10 @@ struct StepState {
   /// null where one rank runs the whole model
   Communicator* ranks;
   double step = 0;
-  /// Of all tokens sampled before this step.
+  /// Of all tokens sampled before this step, and of those that it reads.
   std::uint32_t checksum = 0;
+  /// What this rank has shown each other one.
+  std::atomic<std::int64_t> shown_bytes{0};
   Batch batch;
   TokenInputs tokens;
   const RowTable* rows;

@@ -18,8 +18,8 @@ std::string why_odd(const Arrival& arrival, const Place& place) {
   char reason[200];
   if (arrival.position == pack_position(place.step, place.op_index))
     std::snprintf(reason, sizeof reason,
-                  "disagrees with the others at %s (op %d of step %.0f): it has sampled other "
-                  "tokens before",
+                  "disagrees with the others at %s (op %d of step %.0f): the tokens that it has "
+                  "read or sampled are others",
                   place.op, place.op_index, place.step);
   else
     std::snprintf(reason, sizeof reason, "is in op %d of step %lld where the others are elsewhere",

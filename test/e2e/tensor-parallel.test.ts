@@ -63,12 +63,23 @@ for (const numRanks of [2, 4])
     t.notMatch(server.stderr, / (WARN|ERROR|FATAL) /, 'an orderly end');
   });
 
+/** What a rank tells the others differs with each: a candidate, several, logprobs, all logits. */
+const kinds = [
+  {},
+  { top_k: 20, top_p: 0.9 },
+  { top_p: 0.9, presence_penalty: 0.5 },
+  { min_p: 0.05, logprobs: 3 },
+  { repetition_penalty: 1.1, logprobs: 0 },
+  { logit_bias: { 5: 2, 8000: -3 } },
+];
+
 t.test('the same tokens after prefix hits, preemption, in chunks and ahead', async (t) => {
   const bodies = golden.slice(0, 8).map((row, i) => ({
     prompt: [...golden[0]!.prompt_ids, ...row.prompt_ids],
     max_tokens: 120,
     ignore_eos: true,
-    temperature: i % 2 === 0 ? 0 : 0.8,
+    temperature: i % 4 === 0 ? 0 : 0.8,
+    ...kinds[i % kinds.length],
     seed: i,
   }));
   for (const numRanks of [2, 4]) {
@@ -153,10 +164,29 @@ t.test('a rank that stands still is named, with step and op', async (t) => {
   t.match(server.stderr, /worker 2 is given up: .*rank 2 did not come to/);
 });
 
-t.test('a rank that disagrees is named', async (t) => {
-  const hook = fileURLToPath(new URL('disagreeing-rank.js', import.meta.url));
+/** A server whose processes load a module of this folder first. */
+function serveWith(t: Test, module: string, numRanks: number): Server {
+  const hook = fileURLToPath(new URL(module, import.meta.url));
   const env = ['env', `NODE_OPTIONS=--import=${hook}`];
-  const server = runCommand(t, [...env, ...serveCommand, '--port', '0', ...flags(2)]);
+  return runCommand(t, [...env, ...serveCommand, '--port', '0', ...flags(numRanks)]);
+}
+
+t.test('a rank that reads a wrong token is named by the others, at that step', async (t) => {
+  const server = serveWith(t, 'wrong-token-rank.js', 4);
+  await server.waitReady();
+  let answer = await post(server, '/v1/completions', short);
+  for (let i = 0; answer.status === 200 && i < 20; i++)
+    answer = await post(server, '/v1/completions', short);
+  t.equal(answer.status, 500);
+  t.match(
+    JSON.stringify(answer.body),
+    /worker 1 was lost: .*rank 1 disagrees with the others at the step's first op \(op 0 of step \d+\): the tokens that it has read or sampled are others/,
+  );
+  await servesAgain(t, server);
+});
+
+t.test('a rank that disagrees is named', async (t) => {
+  const server = serveWith(t, 'disagreeing-rank.js', 2);
   await server.waitReady();
   const stream = await CompletionStream.open(server, long);
   await stream.ended;

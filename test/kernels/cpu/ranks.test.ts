@@ -2,16 +2,16 @@
 // the batch, and ranks that are late, silent or of another mind are found and named.
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-
+import { stepInputColumns } from '../../../common/wire/step.ts';
 import type { StepResult } from '../../../kernels/backend.ts';
 import { CpuBackend } from '../../../kernels/cpu-backend.ts';
-import type { Op, Program } from '../../../kernels/program.ts';
+import type { Op } from '../../../kernels/program.ts';
 import { demoFolder } from '../demo-backend.ts';
 import { compareGreedy, readGolden } from '../golden.ts';
 import { loadRanks, meetingPath, rankGroup, type RankOptions } from '../rank-group.ts';
 import { StepDriver, type TestRow, type TestSampling } from '../step-driver.ts';
-import { arg, makePart, makeProgram, randomValues } from './one-op.ts';
-import { defaultLoad, Harness } from './harness.ts';
+import { arg, makeProgram } from './one-op.ts';
+import { defaultLoad } from './harness.ts';
 
 t.setTimeout(600_000);
 const golden = readGolden('test/fixtures/demo/golden.json');
@@ -89,10 +89,20 @@ t.test('greedy tokens of SmolLM2 are golden over three ranks', { skip }, async (
   t.ok(isExcused, `${numEqual} tokens`);
 });
 
-const sampled: TestSampling = { temperature: 0.8, topP: 0.9, seed: 7n, logprobs: 3 };
+/** What a rank tells the others differs with each: all logits, several candidates, one. */
+const kinds: TestSampling[] = [
+  { temperature: 0.8, topP: 0.9, seed: 7n, logprobs: 3 },
+  { temperature: 0.9, topK: 40, topP: 0.95, seed: 8n, logprobs: 0 },
+  { temperature: 1, seed: 9n, frequencyPenalty: 0.2 },
+  { temperature: 0, repetitionPenalty: 1.2, logprobs: 20 },
+  { temperature: 1.2, minP: 0.02, seed: 10n },
+];
 
 t.test('same tokens whatever batch, chunks, threads, shared prefix and preemption', async (t) => {
-  for (const numRanks of [2, 4]) {
+  for (const [numRanks, sampled] of [
+    [2, kinds[0]!],
+    [4, kinds[1]!],
+  ] as const) {
     const long = [...prompt, ...golden[1]!.prompt_ids, ...golden[2]!.prompt_ids];
     const alone = await start(t, numRanks);
     const expected = await generate(alone.driver, alone.driver.add(0, long, sampled), 40);
@@ -102,7 +112,7 @@ t.test('same tokens whatever batch, chunks, threads, shared prefix and preemptio
     t.same(chunked, expected, `${numRanks} ranks: chunks of 7, three threads`);
 
     const first = driver.add(2, long, sampled);
-    const others = golden.slice(3, 8).map((row, i) => driver.add(3 + i, row.prompt_ids, sampled));
+    const others = golden.slice(3, 8).map((row, i) => driver.add(3 + i, row.prompt_ids, kinds[i]));
     const all = [first, ...others];
     for (let i = 0; i < 20; i++)
       await driver.run(all.map((row) => ({ row, count: row.tokens.length - row.numComputed })));
@@ -135,131 +145,8 @@ t.test('steps may be sent ahead', async (t) => {
   );
 });
 
-/** Ops over ranks in this process: x of each rank in buffer 1; buffers 0 and 2 of each rank. */
-async function runCollective(
-  ops: readonly Op[],
-  n: number,
-  inputs: readonly Float32Array[],
-  more: { bias?: Float32Array; residual?: Float32Array; norm?: Float32Array } = {},
-): Promise<[Float32Array, Float32Array][]> {
-  const path = meetingPath();
-  const { bias, residual, norm } = more;
-  const numRows = inputs[0]!.length / n;
-  const weights = [bias, norm].flatMap((values) => (values ? [{ shape: [n], values }] : []));
-  const buffers = [{ columns: n }, { columns: n }, { columns: n }];
-  const program: Program = makeProgram({ ops, buffers, weights, rows: [] }, numRows);
-  const harnesses = await Promise.all(
-    inputs.map((_, rank) =>
-      Harness.load({
-        ...defaultLoad,
-        numThreads: 1 + rank,
-        program,
-        weights: weights.map((weight) => [makePart(weight)]),
-        ...rankGroup(path, rank, inputs.length),
-      }),
-    ),
-  );
-  try {
-    const tokens = Array.from({ length: numRows }, (_, i) => i);
-    await Promise.all(
-      harnesses.map((harness, rank) => {
-        harness.backend.writeBuffer(1, inputs[rank]!);
-        if (residual) harness.backend.writeBuffer(2, residual);
-        const rows = tokens.map((row) => ({ row, tokens: [1], blocks: [1 + row] }));
-        return harness.step(
-          rows,
-          tokens.map((row) => ({ row, start: 0, count: 1, flags: 0 })),
-        );
-      }),
-    );
-    const read = ({ backend }: Harness, index: number) =>
-      new Float32Array(backend.readBuffer(index));
-    return harnesses.map((harness) => [read(harness, 0), read(harness, 2)]);
-  } finally {
-    await Promise.all(harnesses.map((harness) => harness.close()));
-  }
-}
-
-t.test('allReduce adds in rank order in f32, then bias and residual, on every rank', async (t) => {
-  const [numRows, n] = [5, 300];
-  for (const numRanks of [2, 3, 4]) {
-    // Of different sizes, so that the order of additions shows.
-    const inputs = Array.from({ length: numRanks }, (_, rank) =>
-      randomValues(numRows * n, rank).map((x) => x * 10 ** (3 - 2 * rank)),
-    );
-    const bias = randomValues(n, 90);
-    const residual = randomValues(numRows * n, 91);
-    const sum = (extra: readonly ((i: number) => number)[]) =>
-      Float32Array.from({ length: numRows * n }, (_, i) => {
-        let value = inputs[0]![i]!;
-        for (const input of inputs.slice(1)) value = Math.fround(value + input[i]!);
-        for (const add of extra) value = Math.fround(value + add(i));
-        return value;
-      });
-    const args = { out: arg.buffer(0), x: arg.buffer(1) };
-    const plain = await runCollective([{ op: 'allReduce', args, attrs: {} }], n, inputs);
-    for (const [out] of plain) t.same(out, sum([]));
-    const more = { ...args, bias: arg.weight(0), residual: arg.buffer(2) };
-    const full = await runCollective([{ op: 'allReduce', args: more, attrs: {} }], n, inputs, {
-      bias,
-      residual,
-    });
-    for (const [out] of full) t.same(out, sum([(i) => bias[i % n]!, (i) => residual[i]!]));
-  }
-});
-
-t.test('allReduceResidualNorm has the bits of allReduce, then rmsNorm', async (t) => {
-  const n = 300;
-  // Fewer rows than threads, and more.
-  for (const numRows of [1, 5]) {
-    const inputs = [0, 1, 2].map((rank) => randomValues(numRows * n, rank));
-    const [bias, residual, weight] = [90, 91, 92].map((seed) => randomValues(n * numRows, seed));
-    const more = { bias: bias!.subarray(0, n), residual: residual!, norm: weight!.subarray(0, n) };
-    const one = await runCollective(
-      [
-        {
-          op: 'allReduceResidualNorm',
-          args: {
-            out: arg.buffer(0),
-            sum: arg.buffer(2),
-            x: arg.buffer(1),
-            weight: arg.weight(1),
-            bias: arg.weight(0),
-            residual: arg.buffer(2),
-          },
-          attrs: { eps: 1e-5 },
-        },
-      ],
-      n,
-      inputs,
-      more,
-    );
-    const two = await runCollective(
-      [
-        {
-          op: 'allReduce',
-          args: {
-            out: arg.buffer(2),
-            x: arg.buffer(1),
-            bias: arg.weight(0),
-            residual: arg.buffer(2),
-          },
-          attrs: {},
-        },
-        {
-          op: 'rmsNorm',
-          args: { out: arg.buffer(0), x: arg.buffer(2), weight: arg.weight(1) },
-          attrs: { eps: 1e-5 },
-        },
-      ],
-      n,
-      inputs,
-      more,
-    );
-    t.same(one, two);
-    t.ok(one.every((buffers) => buffers.every((buffer) => buffer.some((x) => x !== 0))));
-  }
-});
+/** Columns of a step that does nothing. */
+const emptyStep = new Int32Array(2 * Object.keys(stepInputColumns).length);
 
 /** The errors of all ranks, in rank order. */
 function errorsOf(backend: { ranks: readonly { onError: ((error: Error) => void) | null }[] }) {
@@ -304,6 +191,30 @@ t.test('a rank that samples other tokens is named at the next step', async (t) =
       void driver.run([{ row: rows[i]!, count: 1 }]).catch(() => undefined);
     for (const error of await errors)
       t.match(error, { rank: odd, message: /disagrees with the others at .* of step 1/ });
+  }
+});
+
+t.test('a rank that reads another token is named at that step', async (t) => {
+  for (const [numRanks, odd] of [
+    [2, 1],
+    [4, 2],
+  ] as const) {
+    const { backend } = await start(t, numRanks);
+    const drivers = backend.ranks.map((rank) => new StepDriver(rank, 16, 256));
+    const errors = errorsOf(backend);
+    drivers.forEach((driver, rank) => {
+      const tokens = prompt.map((id, i) => (rank === odd && i === 3 ? id + 1 : id));
+      void driver
+        .run([{ row: driver.add(0, tokens), count: prompt.length }])
+        .catch(() => undefined);
+    });
+    for (const error of await errors)
+      t.match(error, { rank: odd, message: /disagrees with the others at .* \(op 0 of step 0\)/ });
+    // Who has not heard of it yet is told the same.
+    t.throws(() => backend.ranks[0]!.submit(1, 0, new Uint8Array(0), emptyStep), {
+      rank: odd,
+      message: /has failed .*: rank \d disagrees with the others/,
+    });
   }
 });
 
