@@ -4,7 +4,13 @@
 import { Dealer } from 'zeromq';
 import { WireError } from '../errors.ts';
 import { decodeMessage, encodeMessage, type AnyMessage, type WireMessage } from './codec.ts';
-import { checkAddress, SendQueue, socketOptions, type CurveKeys } from './socket.ts';
+import {
+  checkAddress,
+  repeatInterrupted,
+  SendQueue,
+  socketOptions,
+  type CurveKeys,
+} from './socket.ts';
 
 const reconnectMs = 100;
 
@@ -52,6 +58,14 @@ export class DealerLink {
   }
 
   private connect(): void {
+    const socket = repeatInterrupted(() => this.open());
+    this.connection = { socket, queue: new SendQueue(socket) };
+    this.send(this.hello);
+    void this.receive(socket);
+  }
+
+  /** A socket that is watched and connects; one that could not be made is closed. */
+  private open(): Dealer {
     const { curve } = this;
     const socket = new Dealer({
       ...socketOptions(this.address),
@@ -61,18 +75,21 @@ export class DealerLink {
         curveSecretKey: curve.secretKey,
       }),
     });
-    let established = false;
-    socket.events.on('handshake', () => (established = true));
-    socket.events.on('disconnect', () => {
-      if (this.connection?.socket !== socket) return;
-      this.disconnect();
-      this.retry = setTimeout(() => this.connect(), reconnectMs);
-      if (established) this.events.disconnected?.();
-    });
-    socket.connect(this.address);
-    this.connection = { socket, queue: new SendQueue(socket) };
-    this.send(this.hello);
-    void this.receive(socket);
+    try {
+      let established = false;
+      socket.events.on('handshake', () => (established = true));
+      socket.events.on('disconnect', () => {
+        if (this.connection?.socket !== socket) return;
+        this.disconnect();
+        this.retry = setTimeout(() => this.connect(), reconnectMs);
+        if (established) this.events.disconnected?.();
+      });
+      socket.connect(this.address);
+      return socket;
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
   }
 
   private disconnect(): void {

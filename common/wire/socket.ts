@@ -32,6 +32,17 @@ export function socketOptions(address: string) {
   };
 }
 
+/** zeromq repeats most calls that a signal has interrupted, but neither connect nor `events`. */
+export function repeatInterrupted<T>(call: () => T): T {
+  for (;;) {
+    try {
+      return call();
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EINTR')) throw error;
+    }
+  }
+}
+
 type WireFrame = Uint8Array | string;
 
 /** Sends messages one after another; any number may be pushed at once. */

@@ -271,3 +271,25 @@ t.test('RouterLink hands on nothing before bind has returned', async (t) => {
     (router as RouterLink | null)?.close();
   }
 });
+
+t.test('a link that a signal interrupts while it connects connects all the same', async (t) => {
+  const where = address(t);
+  const { lines, until } = await recorder(t, where);
+  const interrupted = Object.assign(new Error('Interrupted system call'), { code: 'EINTR' });
+  const connect = Reflect.get(Dealer.prototype, 'connect');
+  const replace = (value: (this: Dealer, to: string) => void) =>
+    Object.defineProperty(Dealer.prototype, 'connect', { value, configurable: true });
+  let left = 3;
+  replace(function (to) {
+    if (left-- > 0) throw interrupted;
+    connect.call(this, to);
+  });
+  t.teardown(() => replace(connect));
+  dealer(t, where);
+  await until('0 hello');
+  t.same(lines, ['0 hello'], 'the sockets of the tries before are gone');
+  replace(() => {
+    throw Object.assign(new Error('no'), { code: 'EMFILE' });
+  });
+  t.throws(() => dealer(t, where), { code: 'EMFILE' }, 'nothing else is repeated');
+});
