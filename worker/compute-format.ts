@@ -35,10 +35,10 @@ function hostFormat({ device, dtype, kvCacheDtype, model }: FormatSlice): Comput
   const kvDtype = kvCacheDtype === 'auto' ? 'f32' : kvCacheDtype;
   if (device === 'cpu' && actDtype !== 'f32')
     throw badFlag(
-      `--dtype ${actDtype} is not built on cpu: activations are f32 there, weights keep their own dtype`,
+      `--dtype ${flagNames[actDtype]} is not built on cpu: activations are float32 there, weights keep their own dtype`,
     );
   if (device === 'cpu' && kvDtype === 'f16')
-    throw badFlag('--kv-cache-dtype f16 is not built on cpu; supported: f32, bf16');
+    throw badFlag('--kv-cache-dtype float16 is not built on cpu; supported: float32, bfloat16');
   const weightDtype = model.dtype;
   return { actDtype, weightDtype, kvDtype, interleave: 0, residualInPlace: true, notes: [] };
 }

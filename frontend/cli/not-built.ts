@@ -7,7 +7,7 @@ export const notBuilt: ReadonlySet<string> = new Set(
   --reasoning-parser --api-server-count --kv-transfer-config --kv-events-config
   --kv-offloading-size --kv-offloading-backend --enforce-eager --compilation-config -O
   --distributed-executor-backend --nnodes --node-rank --master-addr --master-port
-  --enable-chunked-prefill --no-enable-chunked-prefill --async-scheduling --no-async-scheduling
+  --no-enable-chunked-prefill
   --prefix-caching-hash-algo --long-prefill-token-threshold --logprobs-mode --tokenizer-mode
   --trust-remote-code --revision --download-dir --hf-overrides --task --runner --config
   --allow-credentials --allowed-methods --allowed-headers --response-role --swap-space
@@ -18,3 +18,11 @@ export const notBuilt: ReadonlySet<string> = new Set(
     /\s+/,
   ),
 );
+
+/** Flags of vLLM that ask for what is so anyway, or is said otherwise here. */
+export const needless: ReadonlyMap<string, string> = new Map([
+  ['--enable-chunked-prefill', 'long prompts always come in chunks, leave it out'],
+  ['--async-scheduling', 'the engine always runs ahead, leave it out (--async-depth says how far)'],
+  ['--no-async-scheduling', 'here it is --async-depth 1'],
+  ['--model', 'MODEL has no flag: vllm-ts serve MODEL'],
+]);

@@ -4,7 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import type { Flag } from './flag.ts';
 import { flags, type Flags } from './flags.ts';
-import { notBuilt } from './not-built.ts';
+import { needless, notBuilt } from './not-built.ts';
 import { nearest } from './values.ts';
 
 export interface ServeCommand {
@@ -35,7 +35,6 @@ export function parseCommandLine(argv: readonly string[], version: string): Serv
 
   const args = argv.map(withDashes);
   refuseNotBuilt(args);
-  refuseModelFlag(args);
   if (args.length === 0) throw badFlag('no command given. vllm-ts serve [MODEL] starts a server');
   try {
     program.parse(args, { from: 'user' });
@@ -83,16 +82,11 @@ function withDashes(arg: string): string {
 }
 
 function refuseNotBuilt(args: readonly string[]): void {
-  const found = args.map((arg) => arg.split('=')[0]!).find((name) => notBuilt.has(name));
-  if (found !== undefined) throw badFlag(`${found}: vllm-ts does not have this flag of vLLM yet`);
-}
-
-/** vLLM's older form. */
-function refuseModelFlag(args: readonly string[]): void {
-  const at = args.findIndex((arg) => arg === '--model' || arg.startsWith('--model='));
-  if (at < 0) return;
-  const model = args[at]!.split('=')[1] ?? args[at + 1] ?? 'MODEL';
-  throw badFlag(`--model: MODEL has no flag: vllm-ts serve ${model}`);
+  for (const name of args.map((arg) => arg.split('=')[0]!)) {
+    const why = needless.get(name);
+    if (why !== undefined) throw badFlag(`${name}: ${why}`);
+    if (notBuilt.has(name)) throw badFlag(`${name}: vllm-ts does not have this flag of vLLM yet`);
+  }
 }
 
 function badFlag(message: string): StartError {

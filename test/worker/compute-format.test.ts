@@ -45,8 +45,8 @@ const refused: readonly [Partial<Slice>, Partial<ModelConfig>, number, RegExp][]
   [{}, { numHeads: 64, numKvHeads: 2 }, 65, /num_attention_heads more than 16/],
   [{}, { intermediateSize: 1000 }, 65, /intermediate_size 1000, no multiple of 16/],
   [{}, { hiddenSize: 32_768 }, 65, /hidden_size above 16384/],
-  [{ device: 'cpu', dtype: 'bf16' }, {}, 64, /--dtype bf16 is not built on cpu/],
-  [{ device: 'cpu', kvCacheDtype: 'f16' }, {}, 64, /--kv-cache-dtype f16 is not built on cpu/],
+  [{ device: 'cpu', dtype: 'bf16' }, {}, 64, /--dtype bfloat16 is not built on cpu/],
+  [{ device: 'cpu', kvCacheDtype: 'f16' }, {}, 64, /--kv-cache-dtype float16 is not built on cpu/],
 ];
 for (const [options, model, exitCode, message] of refused)
   t.test(`refused: ${JSON.stringify({ ...options, ...model })}`, (t) => {
