@@ -1,3 +1,4 @@
+// What vLLM has on its command line and this server has not, or has without a flag.
 /** Flags of vLLM that are not built here yet: refused by name. */
 export const notBuilt: ReadonlySet<string> = new Set(
   `--pipeline-parallel-size -pp --data-parallel-size -dp

@@ -1,18 +1,10 @@
-// EngineCore's dealings with frontends, detokenizer and workers, on virtual time.
+// EngineCore's dealings with frontends and their requests, on virtual time.
 import t from 'tap';
 import type { EngineToFrontend, Rejected } from '../../common/wire/messages.ts';
-import { silenceLimitMs } from '../../common/own-pauses.ts';
-import { checkIntegrity } from '../../engine/check-integrity.ts';
 import { maxUnacknowledgedSteps } from '../../engine/acknowledgements.ts';
-import { VirtualServer, type VirtualServerOptions } from '../../scripts/virtual-server.ts';
+import type { VirtualServer } from '../../scripts/virtual-server.ts';
+import { makeServer, pass, prompt } from './virtual.ts';
 
-function makeServer(options: VirtualServerOptions = {}): VirtualServer {
-  const server = new VirtualServer({ eosTokenIds: [], ...options });
-  server.onRun = () => checkIntegrity(server.core.scheduler);
-  return server;
-}
-
-const prompt = (length: number, first = 3) => Array.from({ length }, (_, i) => first + (i % 90));
 const last = (server: VirtualServer) => server.toFrontend.at(-1)!.message;
 const rejectedWith = (message: EngineToFrontend) => (message as Rejected).error;
 
@@ -144,62 +136,6 @@ t.test('the device counts as idle only while there is work', (t) => {
   t.end();
 });
 
-t.test('a lost detokenizer ends all requests; new ones wait for the next', (t) => {
-  const server = makeServer();
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  for (let i = 0; i < 9; i++) server.step();
-  server.core.detokenizerGone(0, 0);
-  t.match(last(server), { kind: 'peerLost', role: 'detokenizer' });
-  t.equal(server.core.requests.size, 0);
-  server.add({ requestId: 2, prompt: prompt(5) });
-  t.match(rejectedWith(last(server)), { code: 'detokenizer_lost' });
-  server.run(1000);
-  server.core.detokenizerJoined();
-  server.add({ requestId: 3, prompt: prompt(5), sampling: { maxTokens: 4 } });
-  server.run(1000);
-  t.match(server.outcome(3), { finishReason: 'length' });
-  t.end();
-});
-
-t.test('a lost worker ends what was scheduled and keeps what was not', (t) => {
-  const server = makeServer({ scheduler: { maxNumSeqs: 2 } });
-  for (let i = 0; i < 4; i++)
-    server.add({ requestId: i, prompt: prompt(40), sampling: { maxTokens: 30 } });
-  for (let i = 0; i < 9; i++) server.step();
-  server.killWorker();
-  server.run(1000);
-  for (const id of [0, 1])
-    t.match(server.outcome(id), { finishReason: 'error', error: { code: 'worker_lost' } });
-  t.equal(server.core.requests.size, 2);
-  server.add({ requestId: 9, prompt: prompt(40), sampling: { maxTokens: 30 } });
-  server.replaceWorker();
-  server.run(5000);
-  for (const id of [2, 3, 9]) t.match(server.outcome(id), { finishReason: 'length' });
-  t.equal(server.outcome(2)!.numCachedTokens, 0, 'the prefix cache went with the worker');
-  t.end();
-});
-
-t.test('a worker that takes the place of another ends what that one had', (t) => {
-  const server = makeServer();
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  for (let i = 0; i < 5; i++) server.step();
-  server.replaceWorker();
-  server.add({ requestId: 2, prompt: prompt(5), sampling: { maxTokens: 4 } });
-  server.run(1000);
-  t.match(server.outcome(1), { finishReason: 'error', error: { code: 'worker_lost' } });
-  t.match(server.outcome(2), { finishReason: 'length' });
-  t.notOk(server.core.workerJoined(0, 0), 'an older one comes too late');
-  t.end();
-});
-
-/** Time goes by, and the engine's clock ticks. */
-function pass(server: VirtualServer, ms: number): void {
-  for (let passed = 0; passed < ms; passed += 100) {
-    server.nowUs += 100_000;
-    server.core.tick();
-  }
-}
-
 t.test('a request that comes and ends between two ticks is told in the next', (t) => {
   const server = makeServer();
   server.core.tick();
@@ -211,103 +147,6 @@ t.test('a request that comes and ends between two ticks is told in the next', (t
   t.match(statuses(), [{ message: { numRunning: 0, numWaiting: 0, generationTokens: 2 } }]);
   pass(server, 1000);
   t.equal(statuses().length, 1, 'once');
-  t.end();
-});
-
-t.test('who was stopped itself does not blame others for their silence', (t) => {
-  const server = makeServer({ acknowledge: false });
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  for (let i = 0; i < 8; i++) server.step();
-  server.core.tick();
-  server.nowUs += 60_000_000;
-  server.core.tick();
-  t.same(server.replaced, []);
-  t.same(server.detokenizerFaults, []);
-  pass(server, silenceLimitMs + 100);
-  t.equal(server.replaced.length, 1, 'but for what comes after');
-  t.end();
-});
-
-t.test('a detokenizer that does not acknowledge is given up', (t) => {
-  const server = makeServer({ acknowledge: false });
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 3 } });
-  server.run(100);
-  pass(server, silenceLimitMs - 100);
-  t.same(server.detokenizerFaults, []);
-  pass(server, 200);
-  t.match(server.detokenizerFaults, [/^no sign of life for 5\d\d\d ms$/]);
-  server.core.detokenizerGone(0, 0);
-  server.core.detokenizerJoined();
-  pass(server, 2 * silenceLimitMs);
-  t.equal(server.detokenizerFaults.length, 1, 'the new one owes nothing');
-  t.end();
-});
-
-t.test('a detokenizer that has acknowledged all may be silent', (t) => {
-  const server = makeServer();
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 3 } });
-  server.run(100);
-  pass(server, 3 * silenceLimitMs);
-  t.same(server.detokenizerFaults, []);
-  t.end();
-});
-
-t.test('a silent worker is replaced, one that is idle is not', (t) => {
-  const server = makeServer();
-  pass(server, 10_000);
-  t.same(server.replaced, []);
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  server.step();
-  server.core.tick();
-  t.same(server.replaced, [], 'it had nothing to say before');
-  pass(server, silenceLimitMs);
-  t.same(server.replaced, []);
-  pass(server, 100);
-  t.match(server.replaced, [{ rank: 0, generation: 0, reason: /no sign of life/ }]);
-  t.end();
-});
-
-t.test('a worker that beats but does not move is hung after stepTimeoutMs', (t) => {
-  const server = makeServer();
-  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  server.step();
-  const beat = (opIndex: number) => {
-    server.nowUs += 1_000_000;
-    server.core.workerMessage(0, { kind: 'heartbeat', rank: 0, step: 1, opIndex });
-    server.core.tick();
-  };
-  for (let i = 0; i < 100; i++) beat(i);
-  t.same(server.replaced, [], 'slow is not hung');
-  for (let i = 0; i < 62; i++) beat(99);
-  t.match(server.replaced[0], { reason: /hung in op 99 of step 1/ });
-  t.equal(server.replaced.length, 1);
-  t.end();
-});
-
-t.test('a worker that reports a failure, or answers nonsense, is replaced', (t) => {
-  const failed = makeServer();
-  failed.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  failed.step();
-  const message = 'an op failed';
-  failed.core.workerMessage(0, {
-    kind: 'workerFailed',
-    rank: 0,
-    step: 1,
-    op: 'linear',
-    blamedRank: null,
-    message,
-  });
-  t.match(failed.replaced, [{ reason: /an op failed/ }]);
-  const wrong = makeServer();
-  wrong.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 900 } });
-  wrong.step();
-  const { columns } = wrong.model.execute();
-  wrong.core.workerMessage(0, {
-    ...{ kind: 'stepOutput', step: 7, generation: 0, rank: 0 },
-    ...{ numTop: 0, hash: 0, startUs: 0, endUs: 0, deviceIdleUs: 0, columns },
-  } as never);
-  wrong.step();
-  t.match(wrong.replaced, [{ reason: /step 7 instead of 1/ }]);
   t.end();
 });
 
