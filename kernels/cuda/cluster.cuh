@@ -35,6 +35,13 @@ int launch_clusters(const char* op, void (*kernel)(Params...), int cluster_size,
   return 0;
 }
 
+/** The block's one object of this type. */
+template <typename T>
+__device__ __forceinline__ T& block_shared() {
+  __shared__ T object;
+  return object;
+}
+
 __device__ __forceinline__ int cluster_rank() {
   uint32_t rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -74,6 +81,13 @@ __device__ __forceinline__ uint32_t address_in(uint32_t address, int rank) {
 
 __device__ __forceinline__ void store_in_cluster(uint32_t address, unsigned long long value) {
   asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+
+/** `value` to where block `rank` of the cluster has what this block has at `mine`. */
+__device__ __forceinline__ void store_shared_of(int rank, float* mine, float value) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address_in(shared_address(mine), rank)),
+               "f"(value)
+               : "memory");
 }
 
 __device__ __forceinline__ uint32_t load_in_cluster_u32(uint32_t address) {

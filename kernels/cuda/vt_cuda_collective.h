@@ -1,0 +1,100 @@
+// The C ABI of collectives: what ranks that run one program on several GPUs of one host exchange.
+// As vt_cuda.h: plain C, every launcher checks, queues work on `stream`, and returns 0 or -1.
+//
+// All ranks launch the same collectives with the same sizes in the same order. Each has an epoch,
+// which counts them: *first_epoch of the step plus `ordinal` of the launch. The sum of parts is
+// added in rank order in f32, whichever way the parts travel: every rank has the same bits.
+#ifndef VT_CUDA_COLLECTIVE_H_
+#define VT_CUDA_COLLECTIVE_H_
+
+#include <stdint.h>
+
+#include "vt_cuda.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VT_CUDA_MAX_RANKS 8
+
+/**
+ * Why a rank gave up, in host memory that the device writes; zero while all is well. `state` is
+ * written last. `waiting_op`: op index + 1 of a collective that has waited for a while, else 0.
+ */
+typedef struct {
+  uint32_t state; /* 1: gave up */
+  int32_t missing_rank;
+  int32_t op_index;
+  int32_t waiting_op;
+  uint64_t epoch;
+} VtCudaGroupReport;
+
+/** The ranks as one of them sees them. Pointers to peers' memory are this process's own. */
+typedef struct {
+  void* boards[VT_CUDA_MAX_RANKS]; /* vt_cuda_board_bytes each, zero at first */
+  void* arenas[VT_CUDA_MAX_RANKS]; /* where operands lie, at the same offset on every rank */
+  const uint64_t* first_epoch;     /* device; constant while the step runs; from 1 on */
+  VtCudaGroupReport* report;       /* mapped host memory */
+  uint64_t timeout_ns;             /* a rank that is waited for so long is given up */
+  int64_t slot_bytes;              /* of a rank's part in an inbox; a multiple of 64 */
+  int32_t rank, num_ranks;
+  int32_t max_blocks; /* of a grid that waits; the least number of multiprocessors of all ranks */
+  int32_t unused;
+} VtCudaGroup;
+
+/** Bytes of a rank's board; a multiple of 2 MiB, so that it can be shared by itself. */
+VT_CUDA_API uint64_t vt_cuda_board_bytes(int32_t num_ranks, int64_t slot_bytes);
+
+/** How parts travel: `way`. Never changes the result. */
+enum VtCudaWay {
+  VT_CUDA_WAY_BY_SIZE = 0,
+  /** Every rank writes its part into the inboxes of all others, flags in the data. */
+  VT_CUDA_WAY_ONE_SHOT = 1,
+  /** A rank reads the parts of its rows from all others, and writes their sums to all. */
+  VT_CUDA_WAY_TWO_SHOT = 2,
+};
+
+/**
+ * out = round(x of rank 0 + x of rank 1 + ... (+ bias) (+ residual)); with norm_out,
+ * norm_out = vt_cuda_rms_norm(out, norm_weight, eps) too, with its bits. Operands lie in the
+ * arena, except for weights. residual may be out.
+ */
+typedef struct {
+  const VtCudaGroup* group; /* copied */
+  void* out;                /* [num_rows][columns] dtype */
+  const float* x;           /* [num_rows][columns] */
+  const void* bias;         /* [columns] dtype, or null */
+  const void* residual;     /* [num_rows][columns] dtype, or null */
+  void* norm_out;           /* [num_rows][columns] dtype, or null */
+  const void* norm_weight;  /* [columns] dtype */
+  const void* prefetch;     /* weights that the next kernel reads, for the L2 cache; or null */
+  int64_t prefetch_bytes;
+  int32_t num_rows, columns; /* columns: a multiple of 16, at most 16384 */
+  int32_t out_stride, x_stride, residual_stride, norm_stride;
+  int32_t ordinal;  /* collectives of the step before this one */
+  int32_t op_index; /* for the report */
+  int32_t way;      /* VtCudaWay */
+  float eps;
+  int32_t dtype;
+  int32_t flags;
+} VtCudaAllReduce;
+VT_CUDA_API int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream);
+
+/** out = the columns of x of rank 0, then those of rank 1, ..; those beyond out are dropped. */
+typedef struct {
+  const VtCudaGroup* group;
+  float* out;     /* [num_rows][out_columns] */
+  const float* x; /* [num_rows][x_columns], in the arena */
+  int32_t num_rows, out_columns, x_columns;
+  int32_t out_stride, x_stride;
+  int32_t ordinal, op_index;
+  int32_t way; /* VtCudaWay; two-shot: read from where they were made */
+  int32_t flags;
+} VtCudaAllGather;
+VT_CUDA_API int vt_cuda_all_gather(const VtCudaAllGather* args, void* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // VT_CUDA_COLLECTIVE_H_

@@ -1,0 +1,146 @@
+// kernels/cuda/common.cuh for a CPU: what the bodies of collectives use of CUDA, over fibers.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "error.h"
+#include "fibers.h"
+#include "vt_cuda.h"
+
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __global__
+#define __grid_constant__
+#define __launch_bounds__(threads)
+
+struct float4 {
+  float x, y, z, w;
+};
+struct uint4 {
+  uint32_t x, y, z, w;
+};
+struct dim3 {
+  explicit dim3(int count) : x(count) {}
+  int x;
+};
+struct __half {
+  uint16_t bits;
+};
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+
+namespace emulation {
+struct Index {
+  enum class Of { thread, block, block_size, grid } of;
+  struct X {
+    const Of of;
+    operator unsigned() const {
+      const Fiber& fiber = *machine->current;
+      switch (of) {
+        case Of::thread:
+          return static_cast<unsigned>(fiber.thread);
+        case Of::block:
+          return static_cast<unsigned>(fiber.block->index);
+        case Of::block_size:
+          return static_cast<unsigned>(fiber.kernel->block_size);
+        default:
+          return static_cast<unsigned>(fiber.kernel->grid);
+      }
+    }
+  };
+};
+}  // namespace emulation
+
+namespace {
+struct Dimension {
+  emulation::Index::X x;
+};
+const Dimension threadIdx{{emulation::Index::Of::thread}}, blockIdx{{emulation::Index::Of::block}};
+const Dimension blockDim{{emulation::Index::Of::block_size}}, gridDim{{emulation::Index::Of::grid}};
+}  // namespace
+
+inline void __syncthreads() {
+  emulation::machine->meet(emulation::machine->current->block->threads);
+}
+inline int __syncthreads_or(int value) {
+  return emulation::machine->meet(emulation::machine->current->block->threads, value != 0) ? 1 : 0;
+}
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  emulation::Fiber& fiber = *emulation::machine->current;
+  emulation::Block& block = *fiber.block;
+  block.lanes[fiber.thread] = value;
+  emulation::machine->meet(block.warps[fiber.thread / 32]);
+  const float other = block.lanes[fiber.thread ^ mask];
+  emulation::machine->meet(block.warps[fiber.thread / 32]);
+  return other;
+}
+inline uint32_t atomicCAS(uint32_t* at, uint32_t expected, uint32_t value) {
+  const uint32_t old = *at;
+  if (old == expected) *at = value;
+  return old;
+}
+inline uint32_t __float_as_uint(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float __uint_as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float __frcp_rn(float a) { return 1.0f / a; }
+
+namespace vt {
+
+inline float widen(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+inline uint16_t round_bf16(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  if (value != value) return 0x7fff;
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/// Both 16-bit dtypes are bfloat16 here.
+template <typename T>
+inline void load8(const T* from, float (&values)[8]) {
+  for (int e = 0; e < 8; e++) values[e] = widen(from[e].bits);
+}
+template <typename T>
+inline void store8(T* to, const float (&values)[8]) {
+  for (int e = 0; e < 8; e++) to[e].bits = round_bf16(values[e]);
+}
+
+inline bool aligned16(const void* pointer, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
+}
+
+/// A stream is the number of its device, plus one.
+inline int device_of(void* stream) {
+  return static_cast<int>(reinterpret_cast<intptr_t>(stream)) - 1;
+}
+
+template <typename Params>
+int launch(const char*, void (*kernel)(Params), dim3 grid, dim3 block, size_t, int, void* stream,
+           const Params& params) {
+  emulation::machine->launch(device_of(stream), grid.x, block.x, 1,
+                             [kernel, params] { kernel(params); });
+  return 0;
+}
+
+inline void start_next() { emulation::machine->allow_next(); }
+inline void wait_for_previous() {
+  const emulation::Kernel* before = emulation::machine->current->kernel->before;
+  while (before != nullptr && !before->has_ended()) emulation::machine->yield();
+}
+
+}  // namespace vt

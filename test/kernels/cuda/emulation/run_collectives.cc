@@ -1,0 +1,305 @@
+// Collectives of kernels/cuda over fibers: random calls one after another on 2 to 8 ranks, each
+// result against the sum in rank order, bit for bit. As soon as a call is over its x and its
+// residual are scribbled over, so that a rank that reads late is found out.
+//   run_collectives SEED NUM_CALLS   one line, exit code 0 if all is right
+//   run_collectives SEED fault       one rank stops in the middle
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "elementwise.cuh"
+#include "group.cuh"
+
+namespace vt {
+int fail(const char* format, ...) {
+  va_list list;
+  va_start(list, format);
+  vfprintf(stderr, format, list);
+  va_end(list);
+  fprintf(stderr, "\n");
+  return -1;
+}
+}  // namespace vt
+
+namespace {
+
+using emulation::machine;
+using vt::round_bf16;
+using vt::widen;
+
+constexpr int64_t kArenaBytes = 1 << 20;
+constexpr int64_t kSlotBytes = 96 * 1024;
+
+struct Rank {
+  std::vector<char> board, arena;
+  VtCudaGroup group = {};
+  VtCudaGroupReport report = {};
+};
+
+struct Call {
+  bool gathers;
+  int rows, columns, way;
+  bool bias, residual, in_place, norm;
+  int out_columns;
+};
+
+/// Where operands lie in the arena.
+constexpr int64_t kX = 0, kOut = 512 << 10, kResidual = 640 << 10, kNorm = 768 << 10;
+
+float part(int seed, int rank, int i) {
+  uint32_t h = static_cast<uint32_t>(seed * 31 + rank * 7 + i) * 2654435761u;
+  h ^= h >> 13;
+  return static_cast<float>(static_cast<int32_t>(h * 2246822519u)) * 0x1p-31f;
+}
+uint16_t half_part(int seed, int i) { return round_bf16(part(seed, 100, i)); }
+
+class Run {
+ public:
+  Run(uint64_t seed, int num_ranks)
+      : machine_(num_ranks, seed), ranks_(num_ranks), bias_(16384), weight_(16384) {
+    machine = &machine_;
+    // Close to where tags come back, or stale words are cleared.
+    const uint64_t starts[] = {1, (uint64_t{1} << 28) - 9, (uint64_t{1} << 31) - 9,
+                               (uint64_t{1} << 32) - 9};
+    first_epoch_ = starts[seed % 4];
+    for (int i = 0; i < 16384; i++) bias_[i] = half_part(77, i), weight_[i] = half_part(78, i);
+    for (int r = 0; r < num_ranks; r++) {
+      ranks_[r].board.resize(vt_cuda_board_bytes(num_ranks, kSlotBytes));
+      ranks_[r].arena.resize(kArenaBytes);
+    }
+    if (first_epoch_ > 1) leave_stale_words();
+    for (int r = 0; r < num_ranks; r++) {
+      VtCudaGroup& group = ranks_[r].group;
+      for (int p = 0; p < num_ranks; p++) {
+        group.boards[p] = ranks_[p].board.data();
+        group.arenas[p] = ranks_[p].arena.data();
+      }
+      group.first_epoch = &first_epoch_;
+      group.report = &ranks_[r].report;
+      group.timeout_ns = 20'000'000;
+      group.slot_bytes = kSlotBytes;
+      group.rank = r;
+      group.num_ranks = num_ranks;
+      group.max_blocks = 8;
+    }
+  }
+
+  /// Queues a call on rank r, with kernels around it that write its operands and look at results.
+  void queue(const Call& call, int index, int r) {
+    Rank& rank = ranks_[r];
+    char* arena = rank.arena.data();
+    auto* stream = reinterpret_cast<void*>(static_cast<intptr_t>(r) + 1);
+    plain(r, [=, this] {
+      auto* x = reinterpret_cast<float*>(arena + kX);
+      for (int i = 0; i < call.rows * call.columns; i++) x[i] = part(index, r, i);
+      auto* residual = reinterpret_cast<uint16_t*>(arena + (call.in_place ? kOut : kResidual));
+      if (!call.gathers && call.residual)
+        for (int i = 0; i < call.rows * call.columns; i++) residual[i] = half_part(index, i);
+    });
+    if (call.gathers) {
+      VtCudaAllGather args = {};
+      args.group = &rank.group;
+      args.out = reinterpret_cast<float*>(arena + kOut);
+      args.x = reinterpret_cast<float*>(arena + kX);
+      args.num_rows = call.rows;
+      args.x_columns = args.x_stride = call.columns;
+      args.out_columns = args.out_stride = call.out_columns;
+      args.ordinal = args.op_index = index;
+      args.way = call.way;
+      if (vt_cuda_all_gather(&args, stream) != 0) exit(2);
+    } else {
+      VtCudaAllReduce args = {};
+      args.group = &rank.group;
+      args.out = arena + kOut;
+      args.x = reinterpret_cast<float*>(arena + kX);
+      args.bias = call.bias ? bias_.data() : nullptr;
+      args.residual = !call.residual ? nullptr : call.in_place ? arena + kOut : arena + kResidual;
+      args.norm_out = call.norm ? arena + kNorm : nullptr;
+      args.norm_weight = weight_.data();
+      args.eps = 1e-5f;
+      args.prefetch = weight_.data();
+      args.prefetch_bytes = 16384 * 2;
+      args.num_rows = call.rows;
+      args.columns = args.x_stride = args.out_stride = call.columns;
+      args.residual_stride = args.norm_stride = call.columns;
+      args.ordinal = args.op_index = index;
+      args.way = call.way;
+      args.dtype = VT_CUDA_BF16;
+      if (vt_cuda_all_reduce(&args, stream) != 0) exit(2);
+    }
+    plain(r, [=, this] {
+      if (!stops_) check(call, index, r);
+      const auto scribble = [](char* from, int64_t bytes) {
+        for (int64_t i = 0; i < bytes; i++) from[i] = static_cast<char>(0xee);
+      };
+      scribble(arena + kX, int64_t{4} * call.rows * call.columns);
+      scribble(arena + kResidual, int64_t{2} * call.rows * call.columns);
+      scribble(arena + kOut, call.gathers ? int64_t{4} * call.rows * call.out_columns
+                                          : int64_t{2} * call.rows * call.columns);
+      scribble(arena + kNorm, int64_t{2} * call.rows * call.columns);
+    });
+  }
+
+  void run() { machine_.run(); }
+  void expect_stop() { stops_ = true; }
+  int num_wrong() const { return num_wrong_; }
+  uint32_t draw(uint32_t bound) { return machine_.draw(bound); }
+  const VtCudaGroupReport& report(int r) const { return ranks_[r].report; }
+  uint64_t first_epoch() const { return first_epoch_; }
+  uint64_t now_ns() const { return machine_.now_ns; }
+  int num_ranks() const { return static_cast<int>(ranks_.size()); }
+
+ private:
+  /// Of 2^31 epochs ago: with the tags of calls 15 and 16. Those of 9 and 10 are to clear them.
+  void leave_stale_words() {
+    for (Rank& rank : ranks_) {
+      char* inbox = rank.board.data() + vt::kInboxOffset;
+      for (const uint64_t epoch : {first_epoch_ + 15, first_epoch_ + 16})
+        for (int64_t i = 0; i < num_ranks() * kSlotBytes; i += 8) {
+          const uint64_t word = vt::word_of(vt::tag_of(epoch), 3.0f);
+          std::memcpy(inbox + (epoch & 1) * num_ranks() * kSlotBytes + i, &word, 8);
+        }
+    }
+  }
+
+  void plain(int r, std::function<void()> body) {
+    machine_.launch(r, 1, 1, 1, [body] {
+      vt::wait_for_previous();
+      body();
+    });
+  }
+
+  void wrong(const Call& call, int index, int r, const char* what, int i) {
+    if (num_wrong_++ == 0)
+      printf("call %d on rank %d of %d: %s %d differs (%s of %d x %d, way %d)\n", index, r,
+             num_ranks(), what, i, call.gathers ? "gather" : "reduce", call.rows, call.columns,
+             call.way);
+  }
+
+  void check(const Call& call, int index, int r) {
+    const char* arena = ranks_[r].arena.data();
+    if (call.gathers) {
+      const auto* out = reinterpret_cast<const float*>(arena + kOut);
+      for (int i = 0; i < call.rows * call.out_columns; i++) {
+        const int row = i / call.out_columns, column = i % call.out_columns;
+        const float wanted = part(index, column / call.columns,
+                                  row * call.columns + column % call.columns);
+        if (out[i] != wanted) return wrong(call, index, r, "column", i);
+      }
+      return;
+    }
+    const auto* out = reinterpret_cast<const uint16_t*>(arena + kOut);
+    const auto* norm = reinterpret_cast<const uint16_t*>(arena + kNorm);
+    for (int row = 0; row < call.rows; row++) {
+      for (int c = 0; c < call.columns; c++) {
+        const int i = row * call.columns + c;
+        float sum = part(index, 0, i);
+        for (int p = 1; p < num_ranks(); p++) sum += part(index, p, i);
+        if (call.bias) sum += widen(bias_[c]);
+        if (call.residual) sum += widen(half_part(index, i));
+        if (out[i] != round_bf16(sum)) return wrong(call, index, r, "sum", i);
+      }
+      if (!call.norm) continue;
+      const float scale = scale_of(out + row * call.columns, call.columns);
+      for (int c = 0; c < call.columns; c++) {
+        const int i = row * call.columns + c;
+        if (norm[i] != round_bf16(widen(out[i]) * scale * widen(weight_[c])))
+          return wrong(call, index, r, "norm", i);
+      }
+    }
+  }
+
+  /// rmsNorm's tree, as elementwise.cuh words it.
+  static float scale_of(const uint16_t* row, int columns) {
+    const int threads = vt::norm_threads(columns);
+    std::vector<float> sums(threads);
+    for (int piece = 0; piece < columns / 8; piece++)
+      for (int e = 0; e < 8; e++) {
+        const float value = widen(row[piece * 8 + e]);
+        sums[piece % threads] += value * value;
+      }
+    float total = 0;
+    for (int warp = 0; warp < threads; warp += 32) {
+      for (int d = 16; d > 0; d /= 2)
+        for (int lane = 0; lane < d; lane++) sums[warp + lane] += sums[warp + lane + d];
+      total += sums[warp];
+    }
+    return vt::norm_scale(total, columns, 1e-5f);
+  }
+
+  emulation::Machine machine_;
+  std::vector<Rank> ranks_;
+  std::vector<uint16_t> bias_, weight_;
+  uint64_t first_epoch_ = 1;
+  int num_wrong_ = 0;
+  bool stops_ = false;
+};
+
+Call draw_call(Run& run) {
+  Call call = {};
+  call.gathers = run.draw(4) == 0;
+  call.way = 1 + static_cast<int>(run.draw(2));
+  call.rows = 1 + static_cast<int>(run.draw(call.way == 1 ? 3 : 9));
+  // A tree of 128 threads, with and without idle ones; of 256 and two turns; of 512.
+  const int widths[] = {16, 144, 1024, 1024, 2064, 4096, 8192};
+  call.columns = widths[run.draw(run.draw(4) == 0 ? 7 : 4)];
+  if (call.columns > 1024) call.rows = 1;
+  call.bias = run.draw(3) == 0;
+  call.residual = run.draw(3) != 0;
+  call.in_place = call.residual && run.draw(2) == 0;
+  call.norm = run.draw(3) != 0;
+  if (call.gathers) {
+    call.columns = 4 * (1 + static_cast<int>(run.draw(40)));
+    call.out_columns = run.num_ranks() * call.columns - static_cast<int>(run.draw(3));
+  }
+  return call;
+}
+
+int run_calls(uint64_t seed, int num_calls) {
+  Run run(seed, 2 + static_cast<int>(seed % 5 == 4 ? 6 : seed % 3));
+  for (int i = 0; i < num_calls; i++) {
+    const Call call = draw_call(run);
+    for (int r = 0; r < run.num_ranks(); r++) run.queue(call, i, r);
+  }
+  run.run();
+  for (int r = 0; r < run.num_ranks(); r++)
+    if (run.report(r).state != 0) printf("rank %d gave up\n", r);
+  for (int r = 0; r < run.num_ranks(); r++)
+    if (run.report(r).state != 0) return 1;
+  printf("%d calls on %d ranks: %d wrong\n", num_calls, run.num_ranks(), run.num_wrong());
+  return run.num_wrong() == 0 ? 0 : 1;
+}
+
+/// The last rank makes 3 of 8 calls: the others blame it for the fourth, and end all the same.
+int run_fault(uint64_t seed) {
+  constexpr int kBefore = 3, kCalls = 8;
+  Run run(seed, 2 + static_cast<int>(seed % 3));
+  run.expect_stop();
+  const int missing = run.num_ranks() - 1;
+  for (int i = 0; i < kCalls; i++) {
+    const Call call = draw_call(run);
+    for (int r = 0; r < run.num_ranks(); r++)
+      if (r != missing || i < kBefore) run.queue(call, i, r);
+  }
+  run.run();
+  for (int r = 0; r < missing; r++) {
+    const VtCudaGroupReport& report = run.report(r);
+    if (report.state != 1 || report.missing_rank != missing || report.op_index != kBefore ||
+        report.epoch != run.first_epoch() + kBefore) {
+      printf("rank %d: state %u, rank %d in op %d\n", r, report.state, report.missing_rank,
+             report.op_index);
+      return 1;
+    }
+  }
+  printf("rank %d of %d was missed in call %d\n", missing, run.num_ranks(), kBefore);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 64;
+  const uint64_t seed = strtoull(argv[1], nullptr, 10);
+  return std::string(argv[2]) == "fault" ? run_fault(seed) : run_calls(seed, atoi(argv[2]));
+}
