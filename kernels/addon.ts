@@ -32,6 +32,16 @@ export type NativeReport = (
   table: Int32Array,
 ) => void;
 
+/** The rectangle of a tensor that a part is made up as. */
+export interface NativeMadeUpPart {
+  /** A hash of its name: u32. */
+  readonly tensor: number;
+  readonly firstRow: number;
+  readonly firstColumn: number;
+  readonly tensorRows: number;
+  readonly tensorColumns: number;
+}
+
 /** What every backend's load() takes: a Program as flat numbers, weights, and the load's sizes. */
 export interface NativeLoad {
   readonly flat: FlatProgram;
@@ -40,7 +50,9 @@ export interface NativeLoad {
     readonly numRows: number;
     readonly numColumns: number;
     readonly rowBytes?: number;
+    /** Empty where the backend makes the part up. */
     readonly data: Uint8Array;
+    readonly madeUp?: NativeMadeUpPart;
   }[])[];
   readonly vocabSize: number;
   readonly arenaBytes: number;
@@ -68,6 +80,7 @@ export interface NativeCudaLoad extends NativeLoad {
   readonly kvCacheMemoryBytes: number;
   readonly memoryUtilization: number;
   readonly fastMath: boolean;
+  readonly group?: RankGroup;
   /** Where libvt_cuda.so may lie. */
   readonly folders: readonly string[];
   /** Folders that may hold cuBLASLt, ':' between. */

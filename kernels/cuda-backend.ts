@@ -30,6 +30,7 @@ export class CudaBackend extends NativeBackend<NativeCudaBackend> {
       kvCacheMemoryBytes: wantedBytes ?? 0,
       memoryUtilization: load.memoryUtilization,
       fastMath: load.fastMath,
+      ...(load.group && { group: load.group }),
       folders: cudaFolders(),
       libraryPath: process.env[cudaLibsEnv] ?? '',
     });

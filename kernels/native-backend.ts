@@ -1,5 +1,6 @@
 // What the native backends (cpu, cuda) share: a load's program as flat numbers with its weights, a
 // step's output as columns, and the calls that go straight down to the addon.
+import { crc32 } from 'node:zlib';
 import { KernelError } from '../common/errors.ts';
 import { columnTypes, type Column } from '../common/wire/columns.ts';
 import { stepOutputColumns, type StepOutputColumns } from '../common/wire/step.ts';
@@ -13,7 +14,7 @@ import type {
   StepResult,
   WeightPart,
 } from './backend.ts';
-import { dtypeBytes, dtypes, flattenProgram } from './program.ts';
+import { dtypeBytes, dtypes, flattenProgram, type Dtype, type WeightSource } from './program.ts';
 
 /** [name, constructor] of each output column, in the order of the native table. */
 const outputColumns = Object.entries(stepOutputColumns).map(
@@ -34,10 +35,26 @@ function constantPart(values: Float32Array): WeightPart {
   return { dtype: 'f32', numRows: 1, numColumns: values.length, data };
 }
 
+const noBytes = new Uint8Array(0);
+
+/** What a backend that makes up weights needs to know: the same numbers in whatever part of a tensor. */
+function madeUpPart(dtype: Dtype, source: WeightSource): NativeLoad['weights'][number][number] {
+  const { tensor, tensorShape, rowStart, numRows, columnStart, numColumns } = source;
+  const madeUp = {
+    tensor: crc32(tensor),
+    firstRow: rowStart,
+    firstColumn: columnStart,
+    tensorRows: tensorShape[0]!,
+    tensorColumns: tensorShape[1] ?? 1,
+  };
+  return { dtype: dtypes.indexOf(dtype), numRows, numColumns, data: noBytes, madeUp };
+}
+
 function nativeParts({ program, weights, dummySeed }: BackendLoad): NativeLoad['weights'] {
   return program.weights.map((spec, i) => {
-    const given = dummySeed === null ? weights[i] : [];
-    const parts = spec.constant ? [constantPart(spec.constant)] : given;
+    if (dummySeed !== null && !spec.constant)
+      return spec.sources.map((source) => madeUpPart(spec.dtype, source));
+    const parts = spec.constant ? [constantPart(spec.constant)] : weights[i];
     if (!parts) throw new KernelError(`weight ${spec.name} is missing`);
     return parts.map((part) => ({ ...part, dtype: dtypes.indexOf(part.dtype) }));
   });

@@ -55,7 +55,8 @@ class NativeCudaBackend : public NativeBackend {
       VtCudaStepOutput output{};
       double failed_step = -1;
       const char* failed_op = nullptr;
-      const int status = library_.wait(backend_, &output, &failed_step, &failed_op);
+      std::int32_t failed_rank = -1;
+      const int status = library_.wait(backend_, &output, &failed_step, &failed_op, &failed_rank);
       if (status > 0) return;
       auto report = std::make_unique<BackendReport>();
       if (status < 0) {
@@ -63,6 +64,7 @@ class NativeCudaBackend : public NativeBackend {
         report->step = failed_step;
         report->message = library_.error();
         if (failed_op != nullptr) report->op = failed_op;
+        report->rank = failed_rank;
         sink(std::move(report));
         return;
       }
@@ -99,12 +101,10 @@ class CudaLoader : public BackendLoader {
     for (const auto& parts : read_parts(load)) {
       num_parts_.push_back(static_cast<std::int32_t>(parts.size()));
       for (const LoadPart& part : parts) {
-        const std::int64_t packed = part.num_columns * dtype_bytes(static_cast<Dtype>(part.dtype));
-        // Only sharding cuts columns, and several ranks are refused on cuda; VtCudaWeightPart has
-        // no stride, so that a part that came here would be read wrongly without this check.
-        VT_CHECK(part.row_bytes == packed,
-                 "ranges of a weight's columns are not implemented on cuda");
-        parts_.push_back({part.dtype, part.num_rows, part.num_columns, part.data, part.num_bytes});
+        const MadeUpPart& of = part.made_up;
+        parts_.push_back({part.dtype, part.num_rows, part.num_columns, part.row_bytes, part.data,
+                          part.num_bytes, of.tensor, of.first_row, of.first_column, of.tensor_rows,
+                          of.tensor_columns});
       }
     }
     const FlatProgram flat = read_flat_program(load);
@@ -134,6 +134,12 @@ class CudaLoader : public BackendLoader {
     load_.kv_cache_memory_bytes = field<Napi::Number>(load, "kvCacheMemoryBytes").Int64Value();
     load_.memory_utilization = number_field(load, "memoryUtilization");
     load_.library_path = library_path_.c_str();
+    if (!load.Get("group").IsObject()) return;
+    const auto group = field<Napi::Object>(load, "group");
+    meeting_path_ = field<Napi::String>(group, "path").Utf8Value();
+    ranks_ = {int_field(group, "rank"), int_field(group, "numRanks"), meeting_path_.c_str(),
+              int_field(group, "timeoutMs")};
+    load_.ranks = &ranks_;
   }
 
   std::unique_ptr<NativeBackend> load() override {
@@ -161,6 +167,8 @@ class CudaLoader : public BackendLoader {
   /// Of all weights, in order, and how many each has.
   std::vector<VtCudaWeightPart> parts_;
   std::vector<std::int32_t> num_parts_;
+  std::string meeting_path_;
+  VtCudaRanks ranks_{};
   VtCudaLoad load_{};
   VtCudaLoaded loaded_{};
 };

@@ -6,6 +6,14 @@ namespace vt {
 
 namespace {
 
+MadeUpPart read_made_up(const Napi::Object& source) {
+  const auto number = [&](const char* name) {
+    return static_cast<std::int64_t>(number_field(source, name));
+  };
+  return {static_cast<std::uint32_t>(number("tensor")), number("firstRow"), number("firstColumn"),
+          number("tensorRows"), number("tensorColumns")};
+}
+
 LoadPart read_part(const Napi::Object& part) {
   const auto data = field<Napi::Uint8Array>(part, "data");
   const int dtype = int_field(part, "dtype");
@@ -15,7 +23,9 @@ LoadPart read_part(const Napi::Object& part) {
   const double packed_bytes = num_columns * dtype_bytes(static_cast<Dtype>(dtype));
   const double row_bytes =
       part.Get("rowBytes").IsNumber() ? number_field(part, "rowBytes") : packed_bytes;
-  const double bytes = num_rows == 0 ? 0 : (num_rows - 1) * row_bytes + packed_bytes;
+  const bool is_made_up = part.Get("madeUp").IsObject();
+  const double bytes =
+      num_rows == 0 || is_made_up ? 0 : (num_rows - 1) * row_bytes + packed_bytes;
   VT_CHECK(num_rows >= 0 && num_columns >= 0 && row_bytes >= packed_bytes &&
                bytes == static_cast<double>(data.ByteLength()),
            "a weight part has %zu bytes, expected %.0f", data.ByteLength(), bytes);
@@ -23,8 +33,9 @@ LoadPart read_part(const Napi::Object& part) {
           static_cast<std::int64_t>(num_rows),
           static_cast<std::int64_t>(num_columns),
           static_cast<std::int64_t>(row_bytes),
-          reinterpret_cast<const char*>(data.Data()),
-          data.ByteLength()};
+          is_made_up ? nullptr : reinterpret_cast<const char*>(data.Data()),
+          data.ByteLength(),
+          is_made_up ? read_made_up(field<Napi::Object>(part, "madeUp")) : MadeUpPart{}};
 }
 
 }  // namespace

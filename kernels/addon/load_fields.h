@@ -22,7 +22,15 @@ bool bool_field(const Napi::Object& object, const char* name);
 /// Views of the load's arrays.
 FlatProgram read_flat_program(const Napi::Object& load);
 
-/// Rows of a checkpoint tensor, or a range of their columns: a view of its bytes.
+/// What a backend that makes up weights is told of a part.
+struct MadeUpPart {
+  /// A hash of its name.
+  std::uint32_t tensor;
+  std::int64_t first_row, first_column, tensor_rows, tensor_columns;
+};
+
+/// Rows of a checkpoint tensor, or a range of their columns: a view of its bytes; without data, one
+/// that the backend makes up.
 struct LoadPart {
   int dtype;
   std::int64_t num_rows, num_columns;
@@ -30,6 +38,7 @@ struct LoadPart {
   std::int64_t row_bytes;
   const char* data;
   std::size_t num_bytes;
+  MadeUpPart made_up;
 };
 
 /// Parts of each weight; none of any weight where the backend makes its own. Throws KernelError.

@@ -1,7 +1,7 @@
 // embedding and gatherLogitRows: rows by index.
 //
-// What it computes: out[i][:] = source[index[i]][:] for dtypes of 2 bytes; zeros for an index out
-// of range (padding).
+// What it computes: out[i][:] = source[index[i] - first_index][:], 2 bytes an element, or widened to
+// f32; zeros for an index out of range (padding, or another rank's).
 //
 // Launch: a block a row, 16 bytes a thread.
 #include "common.cuh"
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads) gather_rows(const __grid_constant__ 
   wait_for_previous();
   start_next();
   const int64_t row = blockIdx.x;
-  const int64_t from = args.index[row];
+  const int64_t from = static_cast<int64_t>(args.index[row]) - args.first_index;
   const bool valid = from >= 0 && from < args.num_source_rows;
   const uint4* source = reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(args.source) +
                                                        (valid ? from : 0) * args.source_stride);
@@ -26,12 +26,37 @@ __global__ void __launch_bounds__(kThreads) gather_rows(const __grid_constant__ 
   }
 }
 
+/** The same rows in f32. */
+template <typename T>
+__global__ void __launch_bounds__(kThreads) widen_rows(const __grid_constant__ VtCudaGather args) {
+  wait_for_previous();
+  start_next();
+  const int64_t row = blockIdx.x;
+  const int64_t from = static_cast<int64_t>(args.index[row]) - args.first_index;
+  const bool valid = from >= 0 && from < args.num_source_rows;
+  const T* source = static_cast<const T*>(args.source) + (valid ? from : 0) * args.source_stride;
+  float* out = static_cast<float*>(args.out) + row * args.out_stride;
+  for (int i = threadIdx.x; i < args.columns / 8; i += kThreads) {
+    float values[8] = {};
+    if (valid) load8(source + i * 8, values);
+    float4* to = reinterpret_cast<float4*>(out + i * 8);
+    to[0] = make_float4(values[0], values[1], values[2], values[3]);
+    to[1] = make_float4(values[4], values[5], values[6], values[7]);
+  }
+}
+
 int gather(const char* op, const VtCudaGather& args, void* stream) {
   VT_REQUIRE(args.num_rows > 0 && args.columns > 0 && args.columns % 8 == 0,
              "%s: %d rows of %d columns (a multiple of 8)", op, args.num_rows, args.columns);
   VT_REQUIRE(aligned16(args.out, args.out_stride) && aligned16(args.source, args.source_stride),
              "%s: rows must be 16-byte aligned", op);
-  return launch(op, gather_rows, dim3(args.num_rows), dim3(kThreads), 0, args.flags, stream, args);
+  VT_REQUIRE((args.dtype == VT_CUDA_F16 || args.dtype == VT_CUDA_BF16) &&
+                 (args.out_dtype == args.dtype || args.out_dtype == VT_CUDA_F32),
+             "%s: dtype %d to %d", op, args.dtype, args.out_dtype);
+  const auto kernel = args.out_dtype != VT_CUDA_F32 ? gather_rows
+                      : args.dtype == VT_CUDA_F16   ? widen_rows<__half>
+                                                    : widen_rows<__nv_bfloat16>;
+  return launch(op, kernel, dim3(args.num_rows), dim3(kThreads), 0, args.flags, stream, args);
 }
 
 }  // namespace

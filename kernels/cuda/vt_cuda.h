@@ -35,15 +35,18 @@ VT_CUDA_API int vt_cuda_abi(void);
 VT_CUDA_API const char* vt_cuda_error(void);
 
 /**
- * out[i] = source[index[i]]; a row of zeros where index[i] is not in [0, num_source_rows). No later
- * kernel starts before all kernels in front of this one have finished.
+ * out[i] = source[index[i] - first_index]; a row of zeros where that is not in [0,
+ * num_source_rows). No later kernel starts before all kernels in front of this one have finished.
  */
 typedef struct {
-  void* out;            /* [num_rows][columns] dtype */
+  void* out;            /* [num_rows][columns] out_dtype */
   const void* source;   /* [num_source_rows][columns] dtype: the embedding's weight, or x */
   const int32_t* index; /* [num_rows]: token ids, or logit rows */
   int32_t num_rows, columns, num_source_rows; /* columns: a multiple of 8 */
   int32_t out_stride, source_stride;          /* elements */
+  int32_t first_index;
+  int32_t dtype;     /* VT_CUDA_F16 or VT_CUDA_BF16 */
+  int32_t out_dtype; /* the same, or VT_CUDA_F32 */
   int32_t flags;
 } VtCudaGather;
 VT_CUDA_API int vt_cuda_embedding(const VtCudaGather* args, void* stream);

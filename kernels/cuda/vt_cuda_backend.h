@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "vt_cuda.h"
+#include "vt_cuda_collective.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,13 +24,26 @@ typedef struct {
  * library has no code for. The message is one line for a user. */
 VT_CUDA_API int vt_cuda_device(VtCudaDevice* device);
 
-/** Rows of one checkpoint tensor, little-endian, usually a view of a mapped file, any alignment. */
+/** Rows of one checkpoint tensor, or a range of their columns, little-endian, usually a view of a
+ * mapped file, any alignment. */
 typedef struct {
   int32_t dtype; /* index in `dtypes` of kernels/program.ts */
   int64_t num_rows, num_columns;
-  const void* data;
+  int64_t row_bytes; /* from the begin of a row to that of the next */
+  const void* data; /* null with dummy_seed: made up as this rectangle of a tensor */
   uint64_t num_bytes;
+  uint32_t tensor; /* a hash of its name; the rest without data alone */
+  int64_t first_row, first_column;
+  int64_t tensor_rows, tensor_columns;
 } VtCudaWeightPart;
+
+/** The ranks that run one program, each on its own device of this host: rank r has the r-th of those
+ * visible. They meet through files beside `path`, which is the same for all. */
+typedef struct {
+  int32_t rank, num_ranks;
+  const char* path;
+  int32_t timeout_ms; /* of a wait of the device for another rank */
+} VtCudaRanks;
 
 /** A load: flat numbers of flattenProgram in kernels/program.ts, weights, and sizes. Everything it
  * points to must live until vt_cuda_backend_load returns. */
@@ -43,7 +56,7 @@ typedef struct {
   uint64_t num_op_words, num_attrs, num_buffer_words, num_weight_words, num_kv_group_words;
   double vocab_size, arena_bytes, max_num_tokens, max_num_logits;
   const VtCudaWeightPart* parts; /* of all weights, in order */
-  const int32_t* num_parts;      /* [number of weights]; 0 with dummy weights */
+  const int32_t* num_parts;      /* [number of weights]; 0 with dummy_seed: any numbers */
   int64_t dummy_seed;            /* -1: weights are `parts`; else made on the device */
   int32_t block_size, max_num_seqs, max_model_len, async_depth;
   int32_t fast_math, debug_sync;
@@ -52,6 +65,7 @@ typedef struct {
   int64_t kv_cache_memory_bytes;
   double memory_utilization;
   const char* library_path; /* VLLM_TS_CUDA_LIBS: folders with cuBLASLt, ':' between; may be "" */
+  const VtCudaRanks* ranks; /* null: this process runs the whole model, on device 0 */
 } VtCudaLoad;
 
 #define VT_CUDA_MAX_OWNERS 16
@@ -87,9 +101,10 @@ typedef struct {
 } VtCudaStepOutput;
 
 /** Waits for the oldest step in flight, or for one to be submitted. 0: *output; 1: the backend is
- * being closed; -1: the backend failed (reported once, with *step and the op's name where known). */
+ * being closed; -1: the backend failed (reported once, with *step, the op's name where known, and
+ * the rank that is to blame, or -1). */
 VT_CUDA_API int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output,
-                                     double* step, const char** op);
+                                     double* step, const char** op, int32_t* rank);
 
 /** Where the device is; any thread, never waits. */
 VT_CUDA_API void vt_cuda_backend_position(VtCudaBackend* backend, double* step, int32_t* op_index);

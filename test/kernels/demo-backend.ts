@@ -29,6 +29,7 @@ export async function loadFolder(
     interleave: interleave ?? 0,
     maxNumTokens: maxNumTokens ?? 512,
     maxNumLogits: maxNumLogits ?? 32,
+    ...(rest.group && { parallel: rest.group }),
   });
   return backend.load({
     program,

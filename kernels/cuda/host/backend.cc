@@ -16,11 +16,15 @@
 using vt::KernelError;
 
 struct VtCudaBackend {
+  /// Every call sets it: threads come and go.
+  int device = 0;
   vt::Ledger ledger;
   vt::Program program;
   std::unique_ptr<vt::Weights> weights;
   std::unique_ptr<vt::LinearLibrary> linears;
   std::unique_ptr<vt::KvCache> kv;
+  /// Null where this process runs the whole model.
+  std::unique_ptr<vt::RankGroup> ranks;
   std::unique_ptr<vt::Executor> executor;
   /// Of the failure that was reported.
   std::string op;
@@ -52,6 +56,22 @@ void check_options(const VtCudaLoad& o) {
   VT_CHECK(o.max_num_seqs >= 1 && o.max_num_seqs <= 1 << 20, "%d rows", o.max_num_seqs);
   VT_CHECK(o.max_model_len >= 1 && o.max_model_len <= 1 << 26, "%d tokens a row", o.max_model_len);
   VT_CHECK(o.async_depth >= 0 && o.async_depth <= 64, "async depth %d", o.async_depth);
+}
+
+/// The rank-th of those visible.
+int choose_device(const VtCudaRanks* ranks) {
+  if (ranks == nullptr) return 0;
+  VT_CHECK(ranks->num_ranks >= 2 && ranks->num_ranks <= VT_CUDA_MAX_RANKS && ranks->rank >= 0 &&
+               ranks->rank < ranks->num_ranks && ranks->timeout_ms > 0,
+           "rank %d of %d on cuda: 2 to %d are built", ranks->rank, ranks->num_ranks,
+           VT_CUDA_MAX_RANKS);
+  int count = 0;
+  VT_CUDA(cudaGetDeviceCount(&count));
+  VT_CHECK(count >= ranks->num_ranks,
+           "--tensor-parallel-size %d needs as many GPUs, %d are visible (CUDA_VISIBLE_DEVICES "
+           "decides which are)",
+           ranks->num_ranks, count);
+  return ranks->rank;
 }
 
 /// What the load does when, in ms since it began.
@@ -119,7 +139,8 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
 
   VtCudaDevice device;
   VT_CHECK(vt_cuda_device(&device) == 0, "%s", vt_cuda_error());
-  VT_CUDA(cudaSetDevice(0));
+  backend->device = choose_device(load.ranks);
+  VT_CUDA(cudaSetDevice(backend->device));
   VT_CUDA(cudaFree(nullptr));
   DeviceMemory memory = {};
   VT_CUDA(cudaMemGetInfo(&memory.free_before, &memory.total));
@@ -136,8 +157,9 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   const std::int64_t most = most_blocks(program, load) * block_bytes(program, load.block_size);
   backend->kv = std::make_unique<KvCache>(
       static_cast<std::size_t>(std::min<std::int64_t>(most, memory.total)));
+  if (load.ranks != nullptr) backend->ranks = std::make_unique<RankGroup>(*load.ranks, ledger);
   backend->executor = std::make_unique<Executor>(
-      program, *backend->weights, *backend->linears, backend->kv->base(),
+      program, *backend->weights, *backend->linears, backend->kv->base(), backend->ranks.get(),
       ExecutorOptions{load.block_size, load.max_num_seqs, load.max_model_len, load.async_depth,
                       load.debug_sync != 0},
       ledger);
@@ -187,20 +209,23 @@ int vt_cuda_backend_submit(VtCudaBackend* backend, double step, int64_t num_toke
                            const void* body, uint64_t body_bytes, const int32_t* table,
                            uint64_t table_words) {
   return vt::guarded([&] {
+    VT_CUDA(cudaSetDevice(backend->device));
     backend->executor->submit(step, num_tokens, body, body_bytes, table, table_words);
     return 0;
   });
 }
 
 int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, double* step,
-                         const char** op) {
+                         const char** op, int32_t* rank) {
   return vt::guarded([&] {
+    VT_CUDA(cudaSetDevice(backend->device));
     try {
       return backend->executor->wait(output);
     } catch (const KernelError& error) {
       backend->op = error.op;
       *step = output->step;
       *op = backend->op.c_str();
+      *rank = error.rank;
       throw;
     }
   });
@@ -212,11 +237,15 @@ void vt_cuda_backend_position(VtCudaBackend* backend, double* step, int32_t* op_
 
 void vt_cuda_backend_stop(VtCudaBackend* backend) { backend->executor->stop(); }
 
-void vt_cuda_backend_close(VtCudaBackend* backend) { delete backend; }
+void vt_cuda_backend_close(VtCudaBackend* backend) {
+  cudaSetDevice(backend->device);
+  delete backend;
+}
 
 int vt_cuda_backend_buffer(VtCudaBackend* backend, int32_t index, void* data, uint64_t num_bytes,
                            int32_t write) {
   return vt::guarded([&] {
+    VT_CUDA(cudaSetDevice(backend->device));
     VT_CHECK(index >= 0 && index < static_cast<int>(backend->program.buffers.size()),
              "buffer %d of %zu", index, backend->program.buffers.size());
     if (write != 0) {

@@ -31,9 +31,9 @@ struct Executor::State {
   };
 
   State(const Program& program, const Weights& weights, const LinearLibrary& linears, void* kv_base,
-        const ExecutorOptions& options, Ledger& ledger)
+        RankGroup* ranks, const ExecutorOptions& options, Ledger& ledger)
       : options(options),
-        runner(program, weights, linears, kv_base, options, ledger),
+        runner(program, weights, linears, kv_base, ranks, options, ledger),
         ended(options.async_depth + 2),
         flights(options.async_depth + 2),
         reporter(options.max_num_seqs) {}
@@ -71,8 +71,8 @@ void Executor::State::await(const Flight& flight, std::uint64_t sequence) const 
 }
 
 Executor::Executor(const Program& program, const Weights& weights, const LinearLibrary& linears,
-                   void* kv_base, const ExecutorOptions& options, Ledger& ledger)
-    : state_(std::make_unique<State>(program, weights, linears, kv_base, options, ledger)) {}
+                   void* kv_base, RankGroup* ranks, const ExecutorOptions& options, Ledger& ledger)
+    : state_(std::make_unique<State>(program, weights, linears, kv_base, ranks, options, ledger)) {}
 
 Executor::~Executor() = default;
 
@@ -130,6 +130,7 @@ int Executor::wait(VtCudaStepOutput* output) {
   output->step = flight.record.step;
   try {
     s.await(flight, sequence);
+    s.runner.check_ranks(flight.record);
   } catch (const KernelError& error) {
     std::lock_guard<std::mutex> lock(s.mutex);
     s.failed = true;
@@ -137,6 +138,7 @@ int Executor::wait(VtCudaStepOutput* output) {
     const std::string where = std::string(error.file) + ":" + std::to_string(error.line);
     KernelError placed(error.file, error.line, error.what() + (" (" + where + ")"));
     placed.op = error.op;
+    placed.rank = error.rank;
     throw placed;
   }
   s.reporter.report(flight.record, s.runner.buffers().results(sequence), now_us(), s.output);

@@ -10,6 +10,7 @@
 #include "../vt_cuda_backend.h"
 #include "linear_library.h"
 #include "memory.h"
+#include "rank_group.h"
 #include "weights.h"
 
 namespace vt {
@@ -23,8 +24,9 @@ class Executor {
  public:
   /// Allocates arena, tables, rings and scratch. `kv_base` need not be mapped before the first
   /// step.
+  /// `ranks` is null where this one runs the whole model.
   Executor(const Program& program, const Weights& weights, const LinearLibrary& linears,
-           void* kv_base, const ExecutorOptions& options, Ledger& ledger);
+           void* kv_base, RankGroup* ranks, const ExecutorOptions& options, Ledger& ledger);
   ~Executor();
 
   /// One graph for each bucket of decode rows; loads every kernel. Ledger gets what it measured.

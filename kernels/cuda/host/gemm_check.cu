@@ -44,7 +44,8 @@ struct GemmCheck::State {
   DeviceBuffer random(int dtype, int64_t rows, int64_t columns, int seed) {
     const Dtype type = dtype_of(dtype);
     DeviceBuffer buffer(rows * columns * dtype_bytes(type), "check of linear", ledger);
-    make_up_weight({buffer.as<void>(), type, rows, columns, columns, 0}, seed, 0, stream);
+    make_up_rows({buffer.as<void>(), type, rows, columns, columns, 0}, 0,
+                   {0, 0, rows, columns, rows}, seed, 0, stream);
     return buffer;
   }
 };

@@ -38,12 +38,12 @@ void Graphs::capture(int bucket, cudaStream_t stream, const std::function<void()
   VT_CUDA(cudaGraphUpload(executable, stream));
 }
 
-bool Graphs::launch(int num_rows, cudaStream_t stream) const {
+int Graphs::launch(int num_rows, cudaStream_t stream) const {
   const auto found = std::lower_bound(graphs_.begin(), graphs_.end(), num_rows,
                                       [](const Captured& c, int n) { return c.bucket < n; });
-  if (found == graphs_.end()) return false;
+  if (found == graphs_.end()) return 0;
   VT_CUDA(cudaGraphLaunch(found->graph, stream));
-  return true;
+  return found->bucket;
 }
 
 }  // namespace vt

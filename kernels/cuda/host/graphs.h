@@ -21,8 +21,8 @@ class Graphs {
 
   /// Buckets come ascending; `queue` queues the bucket's launches on `stream`.
   void capture(int bucket, cudaStream_t stream, const std::function<void()>& queue);
-  /// False if there is no graph for `num_rows` rows.
-  bool launch(int num_rows, cudaStream_t stream) const;
+  /// The bucket that was launched; 0 if there is no graph for `num_rows` rows.
+  int launch(int num_rows, cudaStream_t stream) const;
 
  private:
   struct Captured {

@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (thread == 0) {
     *a.start_ns = begun;
+    *a.first_epoch = header.first_epoch;
     a.counts[0] = num_rows;
     a.counts[1] = num_logit_rows;
     a.counts[2] = header.num_judged;

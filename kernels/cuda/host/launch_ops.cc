@@ -13,9 +13,12 @@ void Launches::embedding(const OpRecord& op, const Call& call) const {
   args.index = arrays_.token_ids;
   args.num_rows = call.shape.num_tokens;
   args.columns = static_cast<int>(columns(op, 0));
-  args.num_source_rows = program_.vocab_size;
+  args.num_source_rows = static_cast<int>(program_.weights[op.args[1]].rows);
   args.out_stride = out.stride;
   args.source_stride = weight.stride;
+  args.first_index = op.attr_int(0);
+  args.dtype = static_cast<int>(program_.weights[op.args[1]].dtype);
+  args.out_dtype = dtype(op, 0);
   args.flags = call.flags;
   VT_LAUNCH(vt_cuda_embedding(&args, call.stream));
 }
@@ -165,12 +168,16 @@ void Launches::gather_logit_rows(const OpRecord& op, const Call& call) const {
   args.num_source_rows = call.shape.num_tokens;
   args.out_stride = out.stride;
   args.source_stride = x.stride;
+  args.dtype = args.out_dtype = dtype(op, 0);
   args.flags = call.flags;
   VT_LAUNCH(vt_cuda_gather_logit_rows(&args, call.stream));
 }
 
 void Launches::sample(const OpRecord& op, const Call& call) const {
-  const Operand logits = operand(op, 0, call);
+  sample_rows(operand(op, 0, call), call);
+}
+
+void Launches::sample_rows(const Operand& logits, const Call& call) const {
   const int begin = call.logit_begin, num_top = call.shape.num_top;
   const std::int64_t top = std::int64_t{begin} * (num_top > 0 ? num_top : 0);
   VtCudaSample args{};

@@ -38,19 +38,21 @@ std::size_t find_first_logit_op(const Program& program) {
 }  // namespace
 
 Launches::Launches(const Program& program, const Weights& weights, const LinearLibrary& linears,
-                   void* kv_cache, const RowTableSizes& rows, const StepArrays& arrays,
-                   Ledger& ledger)
+                   void* kv_cache, RankGroup* ranks, const RowTableSizes& rows,
+                   const StepArrays& arrays, Ledger& ledger)
     : program_(program),
       weights_(weights),
       linears_(linears),
       kv_cache_(kv_cache),
       arrays_(arrays),
-      arena_(static_cast<std::size_t>(program.arena_bytes), "activations", ledger),
+      arena_(ranks == nullptr ? static_cast<std::size_t>(program.arena_bytes)
+                              : RankGroup::arena_bytes(program.arena_bytes),
+             "activations", ledger),
       first_logit_op_(find_first_logit_op(program)) {
   bool has_embedding = false;
   for (const OpRecord& op : program.ops) {
     has_embedding |= op.id == OpId::embedding;
-    has_sample_ |= op.id == OpId::sample;
+    has_sample_ |= op.id == OpId::sample || op.id == OpId::sample_sharded;
     if (op.id == OpId::attention && attention_ == nullptr) early_reads_ = has_embedding;
     if (op.id == OpId::attention) bind_attention(op, rows, ledger);
     if (op.id == OpId::gather_logit_rows) {
@@ -59,6 +61,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
     }
   }
   find_links();
+  bind_collectives(ranks, ledger);
 }
 
 void Launches::bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger) {
@@ -88,7 +91,9 @@ void Launches::run(const StepShape& shape, void* stream, const Watch* watch) con
   if (shape.num_tokens == 0) return;
   for (const AttentionGroup& group : shape.attention)
     attention_->plan(group, arrays_, flags, stream);
+  int num_collectives = 0;
   Call call{shape, stream, flags};
+  call.num_collectives = &num_collectives;
   run_range(0, first_logit_op_, call, watch);
   const int at_once = std::max(1, program_.max_num_logits);
   for (int begin = 0; begin < shape.num_logit_rows; begin += at_once) {
@@ -139,10 +144,9 @@ void Launches::run_op(const OpRecord& op, const Call& call) const {
       return sample(op, call);
     case OpId::all_reduce:
     case OpId::all_reduce_residual_norm:
+      return all_reduce(op, call);
     case OpId::sample_sharded:
-      // Several ranks are refused on cuda before a start (--tensor-parallel-size); a program that
-      // comes here all the same gets the op table's answer for a slot that is not built.
-      VT_FAIL("%s is not implemented on cuda", op_spec(op.id).name);
+      return sample_sharded(op, call);
     case OpId::count:
       return;
   }

@@ -9,6 +9,7 @@
 #include "../../host/program.h"
 #include "attention_room.h"
 #include "linear_library.h"
+#include "rank_group.h"
 #include "step_arrays.h"
 #include "weights.h"
 
@@ -32,13 +33,18 @@ class Launches {
     std::function<void(int)> before, after;
   };
 
-  /// What `weights`, `linears` and `kv_cache` refer to must live as long. Throws KernelError.
+  /// What `weights`, `linears`, `kv_cache` and `ranks` (null: there is one) refer to must live as
+  /// long. With several ranks it meets the others. Throws KernelError.
   Launches(const Program& program, const Weights& weights, const LinearLibrary& linears,
-           void* kv_cache, const RowTableSizes& rows, const StepArrays& arrays, Ledger& ledger);
+           void* kv_cache, RankGroup* ranks, const RowTableSizes& rows, const StepArrays& arrays,
+           Ledger& ledger);
 
   /// The step's ops, attention's work lists first. Each kernel is a dependent of the one before,
   /// unless `watch` is given. Throws KernelError with the op's name.
   void run(const StepShape& shape, void* stream, const Watch* watch = nullptr) const;
+
+  /// Of a step of this shape.
+  int num_collectives(const StepShape& shape) const;
 
   bool has_sample() const { return has_sample_; }
   /// Null where the program has no attention.
@@ -53,6 +59,8 @@ class Launches {
     void* stream;
     int flags;
     int logit_begin = 0, num_logits = 0;
+    /// Of the step so far.
+    int* num_collectives = nullptr;
   };
   struct Operand {
     char* data;
@@ -92,6 +100,13 @@ class Launches {
   void silu_and_mul(const OpRecord& op, const Call& call) const;
   void gather_logit_rows(const OpRecord& op, const Call& call) const;
   void sample(const OpRecord& op, const Call& call) const;
+  void sample_rows(const Operand& logits, const Call& call) const;
+
+  // launch_collectives.cc
+  void bind_collectives(RankGroup* ranks, Ledger& ledger);
+  void all_reduce(const OpRecord& op, const Call& call) const;
+  void sample_sharded(const OpRecord& op, const Call& call) const;
+  int index_of(const OpRecord& op) const;
 
   const Program& program_;
   const Weights& weights_;
@@ -109,6 +124,11 @@ class Launches {
   std::vector<bool> links_;
   /// gatherLogitRows' out and x, or -1.
   int gathered_ = -1, gather_source_ = -1;
+  /// One of num_ranks 1 where there are no others.
+  VtCudaGroup group_{};
+  /// Logits of all ranks side by side, for sampleSharded.
+  DeviceBuffer all_logits_;
+  int logits_stride_ = 0;
 };
 
 }  // namespace vt

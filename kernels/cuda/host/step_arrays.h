@@ -3,6 +3,7 @@
 // structs; the kernels get them by value, so that a graph's parameters never change.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "../../step.h"
@@ -23,7 +24,10 @@ enum RowEnd : std::int32_t { kNotFinished = 0, kFinished = 1, kUnfitLogits = 2 }
 
 struct alignas(64) StepHeader {
   std::int32_t num_rows, num_tokens, num_logit_rows, num_new_rows, num_judged;
+  /// Of the step's first collective: all before it are counted.
+  std::uint64_t first_epoch;
 };
+static_assert(offsetof(StepHeader, first_epoch) == 24, "read as two words of 16 bytes");
 
 /// A scheduled row that has work.
 struct alignas(16) RowEntry {
@@ -113,6 +117,7 @@ struct StepArrays {
   /// Steps that were finished on the device: the slot of the next one.
   std::uint64_t* sequence;
   std::uint64_t* start_ns;
+  std::uint64_t* first_epoch;
   std::int32_t* counts; ///< of the step at hand: rows, rows of logits, those that judge
 };
 

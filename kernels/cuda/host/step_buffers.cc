@@ -69,6 +69,7 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
   places.take(a.top_logprobs, tokens * kMaxLogprobs);
   places.take(a.sequence, 1);
   places.take(a.start_ns, 1);
+  places.take(a.first_epoch, 1);
   places.take(a.counts, 3);
   return places.bytes();
 }
@@ -103,7 +104,8 @@ const char* StepBuffers::result_slot(std::uint64_t sequence) const {
   return results_.as<char>() + sequence % layout_.num_slots * layout_.result_bytes;
 }
 
-void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows) {
+void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows,
+                        std::uint64_t first_epoch) {
   char* slot = input_slot(sequence);
   auto* header = reinterpret_cast<StepHeader*>(slot);
   auto* entries = reinterpret_cast<RowEntry*>(slot + layout_.row_entries);
@@ -132,7 +134,7 @@ void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows) 
     }
   }
   *header = {static_cast<std::int32_t>(batch.rows.size()), batch.num_tokens, num_logits,
-             static_cast<std::int32_t>(rows.new_rows().size()), num_judged};
+             static_cast<std::int32_t>(rows.new_rows().size()), num_judged, first_epoch};
 }
 
 bool StepBuffers::is_done(std::uint64_t sequence) const {

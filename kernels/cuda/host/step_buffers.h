@@ -30,7 +30,7 @@ class StepBuffers {
   /// Fills the fields of `arrays` that are not the row table's.
   void describe(StepArrays& arrays) const;
   /// Fills the step's slot, and tells `rows` which block table entries the device gets.
-  void write(std::uint64_t sequence, const Batch& batch, Rows& rows);
+  void write(std::uint64_t sequence, const Batch& batch, Rows& rows, std::uint64_t first_epoch);
   bool is_done(std::uint64_t sequence) const;
   StepResults results(std::uint64_t sequence) const;
 

@@ -22,6 +22,8 @@ struct StepRecord {
   std::vector<Filled> filled;
   Batch batch;
   bool has_logprobs = false;
+  /// That of the first collective after the step.
+  std::uint64_t end_epoch = 0;
 };
 
 class StepReporter {

@@ -1,6 +1,7 @@
 #include "step_runner.h"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace vt {
 
@@ -38,14 +39,16 @@ bool is_decode(const Batch& batch) {
 }  // namespace
 
 StepRunner::StepRunner(const Program& program, const Weights& weights,
-                       const LinearLibrary& linears, void* kv_base, const ExecutorOptions& options,
-                       Ledger& ledger)
+                       const LinearLibrary& linears, void* kv_base, RankGroup* ranks,
+                       const ExecutorOptions& options, Ledger& ledger)
     : program_(program),
       options_(options),
+      ranks_(ranks),
       rows_(sizes_of(program, options), ledger),
       buffers_(options.max_num_seqs, program.max_num_tokens, options.async_depth + 2, ledger),
       arrays_(describe()),
-      launches_(program, weights, linears, kv_base, sizes_of(program, options), arrays_, ledger),
+      launches_(program, weights, linears, kv_base, ranks, sizes_of(program, options), arrays_,
+                ledger),
       builder_(rows_.table(), limits_of(program, options)) {
   watch_.before = [this](int op) { op_index_.store(op, std::memory_order_relaxed); };
   watch_.after = [this](int) { stream_.synchronize(); };
@@ -88,13 +91,16 @@ StepShape StepRunner::decode_shape(int num_rows) const {
 /// A step of padding: it runs every kernel and touches neither KV cache nor rows.
 void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
                          std::uint64_t sequence) {
-  buffers_.write(sequence, Batch{}, rows_);
+  buffers_.write(sequence, Batch{}, rows_, epoch_);
+  epoch_ += launches_.num_collectives(shape);
   queue(shape, padding, 1);
   stream_.synchronize();
 }
 
 std::uint64_t StepRunner::capture(Ledger& ledger) {
   std::uint64_t sequence = 0;
+  // What runs from here on waits for the others, and not for long.
+  if (ranks_ != nullptr) ranks_->meet();
   const std::vector<int> buckets = decode_buckets(max_rows());
   const std::size_t before = free_bytes();
   StepShape mixed;
@@ -134,7 +140,7 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   for (const std::int32_t row : rows_.new_rows())
     record.filled.push_back({row, table.row(row).num_tokens});
   if (!launches_.has_sample()) batch.logit_rows.clear();
-  buffers_.write(sequence, batch, rows_);
+  buffers_.write(sequence, batch, rows_, epoch_);
   record.has_logprobs = false;
   for (const LogitRow& row : batch.logit_rows) {
     if (row.is_prompt || table.row(row.row).params.num_logprobs >= 0) record.has_logprobs = true;
@@ -142,9 +148,32 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   }
   shape_.attention.clear();
   if (launches_.attention() != nullptr) launches_.attention()->divide(batch.rows, shape_.attention);
-  const bool as_graph = is_decode(batch) && !record.has_logprobs && shape_.attention.size() <= 1 &&
-                        graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
-  if (!as_graph) run_op_by_op(record);
+  int bucket = 0;
+  if (is_decode(batch) && !record.has_logprobs && shape_.attention.size() <= 1)
+    bucket = graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
+  if (bucket == 0) run_op_by_op(record);
+  epoch_ += launches_.num_collectives(bucket == 0 ? shape_ : decode_shape(bucket));
+  record.end_epoch = epoch_;
+}
+
+void StepRunner::check_ranks(const StepRecord& record) const {
+  if (ranks_ == nullptr) return;
+  const auto failure = ranks_->failure();
+  if (!failure || failure->epoch >= record.end_epoch) return;
+  const char* op = op_spec(program_.ops[failure->op_index].id).name;
+  char text[160];
+  std::snprintf(text, sizeof text, "rank %d did not come to %s (op %d of step %.0f) within %g s",
+                failure->missing_rank, op, failure->op_index, record.step,
+                ranks_->timeout_ms() / 1000);
+  KernelError error(__FILE__, __LINE__, text);
+  error.op = op;
+  error.rank = failure->missing_rank;
+  throw error;
+}
+
+std::int32_t StepRunner::op_index() const {
+  const int waiting = ranks_ == nullptr ? -1 : ranks_->waiting_op();
+  return waiting >= 0 ? waiting : op_index_.load(std::memory_order_relaxed);
 }
 
 void StepRunner::run_op_by_op(const StepRecord& record) {

@@ -18,8 +18,9 @@ namespace vt {
 
 class StepRunner {
  public:
+  /// `ranks` is null where this one runs the whole model.
   StepRunner(const Program& program, const Weights& weights, const LinearLibrary& linears,
-             void* kv_base, const ExecutorOptions& options, Ledger& ledger);
+             void* kv_base, RankGroup* ranks, const ExecutorOptions& options, Ledger& ledger);
 
   /// Runs every kernel on padding, then captures the graphs; how many steps that took.
   std::uint64_t capture(Ledger& ledger);
@@ -32,8 +33,10 @@ class StepRunner {
   const StepBuffers& buffers() const { return buffers_; }
   const Launches& launches() const { return launches_; }
   const Stream& stream() const { return stream_; }
-  /// The op that runs, where each is waited for.
-  std::int32_t op_index() const { return op_index_.load(std::memory_order_relaxed); }
+  /// Throws KernelError, with rank, step and op, if the step waited for a rank in vain.
+  void check_ranks(const StepRecord& record) const;
+  /// The op that runs, where each is waited for, or that waits for other ranks.
+  std::int32_t op_index() const;
 
  private:
   StepArrays describe() const;
@@ -45,6 +48,7 @@ class StepRunner {
 
   const Program& program_;
   const ExecutorOptions options_;
+  RankGroup* const ranks_;
   Rows rows_;
   StepBuffers buffers_;
   const StepArrays arrays_;
@@ -55,6 +59,8 @@ class StepRunner {
   Stream stream_;
   Launches::Watch watch_;
   StepShape shape_;
+  /// Of the next collective. All ranks count alike.
+  std::uint64_t epoch_ = 1;
   std::atomic<std::int32_t> op_index_{0};
 };
 

@@ -35,8 +35,8 @@ class Rotation {
     const auto fill = [&](std::int64_t rows, std::int64_t columns, int seed) {
       const Dtype dtype = static_cast<Dtype>(shape.dtype);
       buffers_.emplace_back(rows * columns * 2, "tuning", ledger_);
-      make_up_weight({buffers_.back().as<void>(), dtype, rows, columns, columns, 0}, seed, 0,
-                     nullptr);
+      make_up_rows({buffers_.back().as<void>(), dtype, rows, columns, columns, 0}, 0,
+                   {0, 0, rows, columns, rows}, seed, 0, nullptr);
       return buffers_.back().as<void>();
     };
     const std::int64_t bytes = std::int64_t{2} * shape.n * shape.k;

@@ -52,22 +52,27 @@ __host__ __device__ inline uint32_t mix(uint32_t x) {
 
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    make_up_kernel(const WeightPlace weight, uint32_t key, float scale, bool is_vector) {
+    make_up_kernel(const WeightPlace weight, int64_t first_row, const MadeUpPart part, uint32_t key,
+                   float scale, bool is_vector) {
   const int64_t packs = weight.columns / kWidth;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t p = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-       p < weight.rows * packs; p += step) {
+       p < part.num_rows * packs; p += step) {
     const int64_t row = p / packs;
     const int64_t column = p % packs * kWidth;
-    const uint32_t row_key = mix(key + static_cast<uint32_t>(row));
+    const int64_t tensor_row = part.first_row + row;
+    const uint32_t row_key = mix(key + static_cast<uint32_t>(tensor_row));
+    const uint32_t first = static_cast<uint32_t>(part.first_column + column);
+    const bool exists = tensor_row < part.tensor_rows;
     Pack<T, kWidth> out;
 #pragma unroll
     for (int i = 0; i < kWidth; i++) {
-      const uint32_t bits = mix(row_key + static_cast<uint32_t>(column + i) * 0x9e3779b9u);
+      const uint32_t bits = mix(row_key + (first + i) * 0x9e3779b9u);
       const float unit = __fadd_rn(__fmul_rn(static_cast<float>(bits >> 8), 0x1p-23f), -1.0f);
-      out.values[i] = from_f32<T>(is_vector ? 1.0f : __fmul_rn(unit, scale));
+      const float value = is_vector ? 1.0f : __fmul_rn(unit, scale);
+      out.values[i] = from_f32<T>(exists ? value : 0.0f);
     }
-    T* to = static_cast<T*>(weight.data) + row_place(weight, row) * weight.stride;
+    T* to = static_cast<T*>(weight.data) + row_place(weight, first_row + row) * weight.stride;
     *reinterpret_cast<Pack<T, kWidth>*>(to + column) = out;
   }
 }
@@ -113,19 +118,20 @@ void place_rows(const WeightPlace& weight, std::int64_t first_row, std::int64_t 
   });
 }
 
-void make_up_weight(const WeightPlace& weight, std::int64_t seed, int index, void* stream) {
+void make_up_rows(const WeightPlace& weight, std::int64_t row, const MadeUpPart& part,
+                  std::int64_t seed, std::uint32_t tensor, void* stream) {
+  if (part.num_rows == 0) return;
   const std::uint64_t bits = static_cast<std::uint64_t>(seed);
   const uint32_t high = mix(static_cast<uint32_t>(bits >> 32));
-  const uint32_t key =
-      mix(static_cast<uint32_t>(index) + mix(high ^ static_cast<uint32_t>(bits)));
+  const uint32_t key = mix(tensor + mix(high ^ static_cast<uint32_t>(bits)));
   const bool is_vector = weight.stride == 1;
-  const float scale = std::sqrt(3.0f / static_cast<float>(weight.columns));
+  const float scale = std::sqrt(3.0f / static_cast<float>(part.tensor_columns));
   with_type(weight.dtype, [&](auto to) {
     using To = decltype(to);
     const bool packs = in_packs(weight);
     const auto kernel = packs ? make_up_kernel<To, 8> : make_up_kernel<To, 1>;
-    kernel<<<num_blocks(weight.rows * weight.columns / (packs ? 8 : 1)), kThreads, 0,
-             static_cast<cudaStream_t>(stream)>>>(weight, key, scale, is_vector);
+    kernel<<<num_blocks(part.num_rows * weight.columns / (packs ? 8 : 1)), kThreads, 0,
+             static_cast<cudaStream_t>(stream)>>>(weight, row, part, key, scale, is_vector);
     VT_CUDA(cudaGetLastError());
   });
 }

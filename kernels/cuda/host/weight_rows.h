@@ -22,7 +22,17 @@ struct WeightPlace {
 void place_rows(const WeightPlace& weight, std::int64_t first_row, std::int64_t num_rows,
                 const void* source, Dtype dtype, void* stream);
 
-/// Uniform in +-sqrt(3 / columns) from seed, `index` of the weight, row and column; a vector is 1.
-void make_up_weight(const WeightPlace& weight, std::int64_t seed, int index, void* stream);
+/// A rectangle of a tensor: rows from first_row on, and columns from first_column on, as many as
+/// the weight has.
+struct MadeUpPart {
+  std::int64_t first_row, first_column, num_rows;
+  std::int64_t tensor_columns, tensor_rows;
+};
+
+/// Rows of the weight from `row` on, as that part of a tensor: uniform in +-sqrt(3 /
+/// tensor_columns) from seed, `tensor`, and row and column in the tensor; a vector is 1; rows beyond
+/// the tensor's last are 0.
+void make_up_rows(const WeightPlace& weight, std::int64_t row, const MadeUpPart& part,
+                  std::int64_t seed, std::uint32_t tensor, void* stream);
 
 }  // namespace vt

@@ -29,6 +29,8 @@ struct Piece {
   const char* source;
   Dtype dtype;
   std::int64_t first_row, num_rows;
+  /// Of the source.
+  std::int64_t row_bytes;
 
   std::size_t bytes(const WeightPlace& place) const {
     return static_cast<std::size_t>(num_rows * place.columns) * dtype_bytes(dtype);
@@ -59,6 +61,13 @@ WeightPlace place_of(const WeightSpec& spec) {
   place.stride = is_vector ? 1 : (spec.columns + unit - 1) / unit * unit;
   place.interleave = spec.interleave;
   return place;
+}
+
+/// From the first element of a part to its last.
+double bytes_of(const VtCudaWeightPart& part, int element_bytes) {
+  if (part.num_rows == 0) return 0;
+  return static_cast<double>(part.num_rows - 1) * static_cast<double>(part.row_bytes) +
+         static_cast<double>(part.num_columns) * element_bytes;
 }
 
 std::size_t bytes_of(const WeightPlace& place) {
@@ -95,6 +104,34 @@ struct Weights::Upload {
     for (std::size_t i = 0; i < places.size(); i++) places[i].data = memory.as<char>() + offsets[i];
   }
 
+  /// Makes up weight `index` from its parts, where there are any: the same numbers for the same
+  /// place of a tensor, whatever part of it a rank has.
+  void make_up(int index, std::int64_t seed, const VtCudaWeightPart* parts, int num_parts) {
+    const WeightPlace& place = places[index];
+    if (num_parts == 0)
+      return make_up_rows(place, 0, {0, 0, place.rows, place.columns, place.rows}, seed,
+                          static_cast<std::uint32_t>(index), nullptr);
+    std::int64_t row = 0;
+    for (int i = 0; i < num_parts; i++) {
+      const VtCudaWeightPart& part = parts[i];
+      VT_CHECK(part.num_rows >= 0 && part.num_rows <= place.rows - row &&
+                   part.num_columns == place.columns,
+               "weight %d: a part of %lld x %lld does not fit", index,
+               static_cast<long long>(part.num_rows), static_cast<long long>(part.num_columns));
+      make_up_rows(place, row,
+                   {part.first_row, part.first_column, part.num_rows, part.tensor_columns,
+                    part.tensor_rows},
+                   seed, part.tensor, nullptr);
+      row += part.num_rows;
+    }
+    check_rows(index, row);
+  }
+
+  void check_rows(int index, std::int64_t rows) const {
+    VT_CHECK(rows == places[index].rows, "weight %d: its parts have %lld rows, expected %lld", index,
+             static_cast<long long>(rows), static_cast<long long>(places[index].rows));
+  }
+
   /// Cuts the parts of weight `index` into pieces; throws if they do not make it up.
   void add_parts(int index, const VtCudaWeightPart* parts, int num_parts) {
     const WeightPlace& place = places[index];
@@ -108,27 +145,29 @@ struct Weights::Upload {
       VT_CHECK(dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16,
                "weight %d: parts in %s are not supported on cuda yet", index, dtype_name(dtype));
       VT_CHECK(part.num_rows >= 0 && part.num_columns >= 0 && part.data != nullptr &&
-                   static_cast<double>(part.num_bytes) ==
-                       static_cast<double>(part.num_rows) * static_cast<double>(part.num_columns) *
-                           dtype_bytes(dtype),
+                   part.row_bytes >= part.num_columns * dtype_bytes(dtype) &&
+                   static_cast<double>(part.num_bytes) == bytes_of(part, dtype_bytes(dtype)),
                "weight %d: a part of %lld x %lld has %llu bytes", index,
                static_cast<long long>(part.num_rows), static_cast<long long>(part.num_columns),
                static_cast<unsigned long long>(part.num_bytes));
       VT_CHECK(is_vector || part.num_columns == place.columns,
                "weight %d: a part has %lld columns, expected %lld", index,
                static_cast<long long>(part.num_columns), static_cast<long long>(place.columns));
+      VT_CHECK(!is_vector || part.num_rows <= 1 ||
+                   part.row_bytes == part.num_columns * dtype_bytes(dtype),
+               "weight %d: a vector with gaps", index);
       const std::int64_t rows = is_vector ? part.num_rows * part.num_columns : part.num_rows;
       const std::int64_t row_bytes = place.columns * dtype_bytes(dtype);
       const std::int64_t at_once = static_cast<std::int64_t>(kSlotBytes) / row_bytes;
       VT_CHECK(at_once > 0, "weight %d: a row of %lld bytes is too long", index,
                static_cast<long long>(row_bytes));
+      const std::int64_t stride = is_vector ? row_bytes : part.row_bytes;
       for (std::int64_t r = 0; r < rows; r += at_once)
-        pieces.push_back({index, static_cast<const char*>(part.data) + r * row_bytes, dtype,
-                          row + r, std::min(at_once, rows - r)});
+        pieces.push_back({index, static_cast<const char*>(part.data) + r * stride, dtype, row + r,
+                          std::min(at_once, rows - r), stride});
       row += rows;
     }
-    VT_CHECK(row == place.rows, "weight %d: its parts have %lld rows, expected %lld", index,
-             static_cast<long long>(row), static_cast<long long>(place.rows));
+    check_rows(index, row);
   }
 
   void start() {
@@ -163,7 +202,13 @@ struct Weights::Upload {
     const WeightPlace& place = places[piece.weight];
     char* pinned = lane.slots.as<char>() + slot * kSlotBytes;
     VT_CUDA(cudaEventSynchronize(lane.taken[slot]));
-    std::memcpy(pinned, piece.source, piece.bytes(place));
+    const std::size_t row = static_cast<std::size_t>(place.columns) * dtype_bytes(piece.dtype);
+    if (piece.row_bytes == static_cast<std::int64_t>(row)) {
+      std::memcpy(pinned, piece.source, piece.bytes(place));
+    } else {
+      for (std::int64_t r = 0; r < piece.num_rows; r++)
+        std::memcpy(pinned + r * row, piece.source + r * piece.row_bytes, row);
+    }
     try {
       const bool final = piece.dtype == place.dtype && place.interleave == 0 &&
                          place.stride == place.columns;
@@ -195,9 +240,9 @@ Weights::Weights(const Program& program, const VtCudaLoad& load, Ledger& ledger)
   const VtCudaWeightPart* parts = load.parts;
   for (int i = 0; i < static_cast<int>(program.weights.size()); i++) {
     const int num_parts = load.num_parts[i];
-    // Constants have a part even where the rest is made up.
-    if (load.dummy_seed >= 0 && num_parts == 0) {
-      make_up_weight(upload_->places[i], load.dummy_seed, i, nullptr);
+    // Constants have their data even where the rest is made up.
+    if (load.dummy_seed >= 0 && (num_parts == 0 || parts->data == nullptr)) {
+      upload_->make_up(i, load.dummy_seed, parts, num_parts);
     } else {
       upload_->add_parts(i, parts, num_parts);
     }

@@ -63,12 +63,16 @@ t.test(
       device: `cuda (Fake GPU, ${numOpWords} ops' words, seed -1)`,
       memory: { weights, parts: numParts },
       numBlocks: 1 + 32 * 64,
-      notes: ['kv 0 bytes or 0.50', "libraries in '/a:/b'"],
+      notes: ['kv 0 bytes or 0.50', "libraries in '/a:/b'", '0 parts made up'],
     });
     t.match(
       run(env, 'dummy'),
-      { device: /seed 11\)/, memory: { parts: 1, weights: 128 }, notes: ['kv 4096 bytes or 1.00'] },
-      'only constants have parts',
+      {
+        device: /seed 11\)/,
+        memory: { parts: numParts, weights: 128 },
+        notes: ['kv 4096 bytes or 1.00', /./, `${numParts - 1} parts made up`],
+      },
+      'only constants have bytes',
     );
     t.match(run(env, 'blocks'), { notes: [`kv ${10 * 8 * 2 * 2 * 16 * 64 * 2} bytes or 1.00`] });
     t.match(run(env, 'load', 'load'), { name: 'KernelError', message: 'out of memory: weights' });
@@ -93,18 +97,27 @@ t.test(
   async (t) => {
     const env = await fakeLibrary(t);
     const message = 'an illegal memory access was encountered';
-    t.same(run(env, 'fault', 'step 2'), {
-      numSteps: 1,
-      errors: [{ name: 'KernelError', message, op: 'linear', step: 2 }],
-      after: {
-        name: 'KernelError',
-        message: 'the backend has failed and takes no more steps',
-        op: null,
-        step: null,
-      },
-    });
+    const after = {
+      name: 'KernelError',
+      message: 'the backend has failed and takes no more steps',
+      op: null,
+      step: null,
+    };
+    const error = { name: 'KernelError', message, op: 'linear', step: 2 };
+    t.same(run(env, 'fault', 'step 2'), { numSteps: 1, errors: [error], after });
+    const blamed = { ...error, rank: 1 };
+    const wanted = { numSteps: 1, errors: [blamed], after };
+    t.same(run(env, 'fault of a rank', 'step 2'), wanted, 'with the rank that is to blame');
   },
 );
+
+t.test('a rank is told which it is of how many', { skip }, async (t) => {
+  const env = await fakeLibrary(t);
+  t.match(run(env, 'ranks'), {
+    device: 'cuda (Fake GPU 1 of 2, 2000 ms)',
+    notes: [/./, /./, /^[1-9]\d* parts made up/],
+  });
+});
 
 t.test('buffers go down and up; a close while loading rejects the load', { skip }, async (t) => {
   const env = await fakeLibrary(t);
@@ -137,11 +150,27 @@ t.test(
   },
 );
 
+t.test('several ranks on GPUs are refused, unless our own scripts ask', { skip }, async (t) => {
+  const env = await fakeLibrary(t);
+  const ranks = ['--tensor-parallel-size', '2', '--device', 'cuda'];
+  const refused = spawnSync(process.execPath, [cli, 'serve', ...ranks], { encoding: 'utf8', env });
+  t.equal(refused.status, 64);
+  t.match(refused.stderr, '--tensor-parallel-size 2 is not built on cuda; supported: cpu');
+  const url = await serve(t, { ...env, VLLM_TS_CUDA_RANKS: '1' }, ranks);
+  const response = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ prompt: 'Once', max_tokens: 4, ignore_eos: true }),
+  });
+  const answer = (await response.json()) as { usage: { completion_tokens: number } };
+  t.equal(answer.usage.completion_tokens, 4, 'two workers, each with a device of its own');
+});
+
 const cli = join(packageRoot, 'scripts/vllm-ts.mjs');
 
 /** The server's address, once it is ready on the fake device. */
-async function serve(t: Test, env: Environment): Promise<string> {
-  const child = spawn(process.execPath, [cli, 'serve', '--port', '0'], {
+async function serve(t: Test, env: Environment, flags: string[] = []): Promise<string> {
+  const child = spawn(process.execPath, [cli, 'serve', '--port', '0', ...flags], {
     env: { ...env, FAKE_CUDA: '' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -150,6 +179,6 @@ async function serve(t: Test, env: Environment): Promise<string> {
     await once(child, 'exit');
   });
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
-  t.match(line, /dtype=bf16 device="cuda \(Fake GPU/);
+  t.match(line, /dtype=bf16 device="(2 x )?cuda \(Fake GPU/);
   return /url=(\S+)/.exec(line)![1]!;
 }

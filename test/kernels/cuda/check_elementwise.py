@@ -37,6 +37,12 @@ def check(vt: VtCuda, report):
             want = source[index.clamp(0, 999).long()]
             want[4:6] = 0
             report(f"{function[8:]} {dtype}", 0.0, 1e-9, torch.equal(out, want) and intact(whole, 7, 72))
+        # A rank's part of the vocabulary, widened: ids from 400 on.
+        whole, out = framed(7, 72, torch.float32)
+        vt.gather("vt_cuda_embedding", out, source[:500], ints([0, 399, 400, 899, -1, 900, 417]), 400)
+        want = source[[0, 0, 0, 499, 0, 0, 17]].float()
+        want[[0, 1, 4, 5]] = 0
+        report(f"embedding of a part {dtype}", 0.0, 1e-9, torch.equal(out, want) and intact(whole, 7, 72))
 
         for columns in (8, 64, 576, 1024, 2048, 4096, 5120, 8192, 16384):
             x = (rand(33, columns) * 3).to(dtype)

@@ -23,8 +23,11 @@ SHAPES = ((6144, 4096, False, False, False), (4096, 4096, True, False, False),
 
 class Part(ctypes.Structure):
     _fields_ = [("dtype", ctypes.c_int32), ("num_rows", ctypes.c_int64),
-                ("num_columns", ctypes.c_int64), ("data", ctypes.c_void_p),
-                ("num_bytes", ctypes.c_uint64)]
+                ("num_columns", ctypes.c_int64), ("row_bytes", ctypes.c_int64),
+                ("data", ctypes.c_void_p), ("num_bytes", ctypes.c_uint64),
+                ("tensor", ctypes.c_uint32), ("first_row", ctypes.c_int64),
+                ("first_column", ctypes.c_int64), ("tensor_rows", ctypes.c_int64),
+                ("tensor_columns", ctypes.c_int64)]
 
 
 def part_of(tensor, keep):
@@ -34,7 +37,15 @@ def part_of(tensor, keep):
     at.copy_(raw)
     keep.append(at)
     rows, columns = tensor.shape if tensor.dim() == 2 else (tensor.numel(), 1)
-    return Part(DTYPES[tensor.dtype], rows, columns, at.data_ptr(), raw.numel())
+    return Part(DTYPES[tensor.dtype], rows, columns, raw.numel() // rows, at.data_ptr(), raw.numel())
+
+
+def column_part(tensor, first, columns, keep):
+    """Some columns of a tensor, where they lie in it."""
+    whole = part_of(tensor, keep)
+    size = tensor.element_size()
+    return Part(whole.dtype, whole.num_rows, columns, whole.row_bytes, whole.data + first * size,
+                (whole.num_rows - 1) * whole.row_bytes + columns * size)
 
 
 def upload(vt, dtype, rows, columns, interleave=0, parts=(), seed=-1, read=True):
@@ -87,6 +98,13 @@ def check_weights(vt, report):
                 same &= torch.equal(bits(got[:, :want.shape[1]]), bits(want))
                 same &= (got[:, want.shape[1]:] == 0).all().item()
             report(f"weights {source} to {dtype}", 0.0, 1e-9, same)
+    for rows, whole, first, columns in ((40, 1024, 512, 512), (3, 100, 1, 7), (6000, 4096, 0, 2048)):
+        keep = []
+        tensor = torch.randn(rows, whole, generator=generator).bfloat16()
+        got, _ = upload(vt, torch.bfloat16, rows, columns, 0,
+                        [column_part(tensor, first, columns, keep)])
+        report(f"weights from columns {first}..{first + columns} of {whole}", 0.0, 1e-9,
+               torch.equal(bits(got[:, :columns]), bits(tensor[:, first:first + columns])))
     try:
         keep = []
         upload(vt, torch.bfloat16, 9, 64, 0, [part_of(torch.zeros(8, 64), keep)])
@@ -117,7 +135,14 @@ def check_dummy(vt, report):
         same &= torch.equal(bits(again), bits(interleaved(got, 8)))
         same &= not torch.equal(got, upload(vt, dtype, rows, columns, seed=1)[0][:, :columns])
         same &= (upload(vt, dtype, 100, 0, seed=seed)[0] == 1).all().item()
-        report(f"made-up weights {dtype}", 0.0, 1e-9, same)
+        parts = [Part(0, 20, 288, 0, None, 0, 0, 30, 288, rows, columns),
+                 Part(0, 5, 288, 0, None, 0, 0, rows - 3, 0, rows, columns)]
+        pieces = upload(vt, dtype, 25, 288, seed=seed, parts=parts)[0][:, :288]
+        whole = want.to(dtype)
+        same &= torch.equal(bits(pieces[:20]), bits(whole[30:50, 288:]))
+        same &= torch.equal(bits(pieces[20:23]), bits(whole[rows - 3:, :288]))
+        same &= (pieces[23:] == 0).all().item()
+        report(f"made-up weights {dtype}, whole and in parts", 0.0, 1e-9, same)
     _, ms = upload(vt, torch.bfloat16, 1 << 20, 4096, seed=3, read=False)
     report("made-up weights of 8.6 GB", 0.0, 1e-9, True, f"{ms:.0f} ms")
 
@@ -135,7 +160,7 @@ def check_speed(vt, report):
             for _ in range(2):
                 mapped = np.memmap(file.name, np.uint16, "r", shape=(rows, columns))
                 half = rows // 2
-                parts = [Part(DTYPES[torch.bfloat16], half, columns, mapped.ctypes.data + i,
+                parts = [Part(DTYPES[torch.bfloat16], half, columns, columns * 2, mapped.ctypes.data + i,
                               half * columns * 2) for i in (0, half * columns * 2)]
                 times.append(upload(vt, torch.bfloat16, rows, columns, group, parts,
                                     read=False)[1])

@@ -25,8 +25,9 @@ i32, i64, f64, ptr, u64 = (ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctyp
 
 
 class Part(ctypes.Structure):
-    _fields_ = [("dtype", i32), ("num_rows", i64), ("num_columns", i64), ("data", ptr),
-                ("num_bytes", u64)]
+    _fields_ = [("dtype", i32), ("num_rows", i64), ("num_columns", i64), ("row_bytes", i64),
+                ("data", ptr), ("num_bytes", u64), ("tensor", ctypes.c_uint32), ("first_row", i64),
+                ("first_column", i64), ("tensor_rows", i64), ("tensor_columns", i64)]
 
 
 class Load(ctypes.Structure):
@@ -38,7 +39,7 @@ class Load(ctypes.Structure):
         (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "async_depth",
                            "fast_math", "debug_sync")] + [
         ("kv_cache_memory_bytes", i64), ("memory_utilization", f64),
-        ("library_path", ctypes.c_char_p)]
+        ("library_path", ctypes.c_char_p), ("ranks", ptr)]
 
 
 class Owner(ctypes.Structure):
@@ -93,8 +94,8 @@ class Backend:
             counts.append(1 if constant else 0)
             if constant:
                 keep.append(array("f", constant))
-                parts.append(Part(0, 1, len(constant), keep[-1].buffer_info()[0],
-                                  4 * len(constant)))
+                parts.append(Part(0, 1, len(constant), 4 * len(constant),
+                                  keep[-1].buffer_info()[0], 4 * len(constant)))
         parts, counts = (Part * len(parts))(*parts), array("i", counts)
         load.parts = ctypes.cast(parts, ptr)
         load.num_parts = counts.buffer_info()[0]
@@ -124,11 +125,12 @@ class Backend:
 
     def wait(self):
         """(token ids, row flags, start us, end us, idle us)"""
-        output, step, op = Output(), f64(), ctypes.c_char_p()
+        output, step, op, rank = Output(), f64(), ctypes.c_char_p(), i32(-1)
         result = self.lib.vt_cuda_backend_wait(self.handle, ctypes.byref(output),
-                                               ctypes.byref(step), ctypes.byref(op))
+                                               ctypes.byref(step), ctypes.byref(op),
+                                               ctypes.byref(rank))
         if result != 0:
-            raise RuntimeError(f"wait: {result}, step {step.value}, op {op.value}: "
+            raise RuntimeError(f"wait: {result}, step {step.value}, op {op.value}, rank {rank.value}: "
                                f"{self.lib.vt_cuda_error().decode()}")
         body = ctypes.string_at(output.body, output.body_bytes)
         found = {}
@@ -140,9 +142,9 @@ class Backend:
 
     def close(self):
         self.lib.vt_cuda_backend_stop(self.handle)
-        output, step, op = Output(), f64(), ctypes.c_char_p()
+        output, step, op, rank = Output(), f64(), ctypes.c_char_p(), i32(-1)
         while self.lib.vt_cuda_backend_wait(self.handle, ctypes.byref(output), ctypes.byref(step),
-                                            ctypes.byref(op)) == 0:
+                                            ctypes.byref(op), ctypes.byref(rank)) == 0:
             pass
         self.lib.vt_cuda_backend_close(self.handle)
 

@@ -22,8 +22,8 @@ backend.onError = (error) => {
 
 function describe(error: unknown): object {
   if (!(error instanceof KernelError)) return { name: 'not a KernelError' };
-  const { name, message, op, step } = error;
-  return { name, message, op, step };
+  const { name, message, op, step, rank } = error;
+  return { name, message, op, step, ...(rank !== null && { rank }) };
 }
 
 const load = async (options: TestLoad = {}): Promise<BackendInfo> =>
@@ -57,8 +57,15 @@ async function run(what: string): Promise<unknown> {
       const position = backend.position();
       return { position, steps: results.map(({ columns, ...rest }) => ({ ...rest, columns })) };
     }
-    case 'fault': {
-      await load();
+    case 'ranks': {
+      const group = { rank: 1, numRanks: 2, path: '/nowhere/ranks', timeoutMs: 2000 };
+      const { device, notes } = await load({ dummySeed: 3, numBlocks: null, group });
+      return { device, notes };
+    }
+    case 'fault':
+    case 'fault of a rank': {
+      const group = { rank: 0, numRanks: 2, path: '/nowhere/ranks', timeoutMs: 2000 };
+      await load(what === 'fault' ? {} : { group });
       for (let step = 1; step <= 2; step++) submit(step, [0]);
       try {
         submit(3, [0]);

@@ -47,6 +47,7 @@ struct VtCudaBackend {
   Output current;
   bool stopped = false, failed = false;
   double last_step = -1;
+  int num_ranks = 1;
   std::map<int, std::vector<char>> buffers;
 };
 
@@ -68,19 +69,31 @@ VtCudaBackend* vt_cuda_backend_load(const VtCudaLoad* load, VtCudaLoaded* loaded
   int num_parts = 0;
   for (int i = 0; i < num_weights; i++) num_parts += load->num_parts[i];
   std::uint64_t bytes = 0;
-  for (int i = 0; i < num_parts; i++) bytes += load->parts[i].num_bytes;
+  int num_made_up = 0;
+  for (int i = 0; i < num_parts; i++) {
+    bytes += load->parts[i].num_bytes;
+    num_made_up += load->parts[i].data == nullptr;
+  }
   snprintf(loaded->device, sizeof loaded->device, "cuda (Fake GPU, %d ops' words, seed %lld)",
            static_cast<int>(load->num_op_words), static_cast<long long>(load->dummy_seed));
-  snprintf(loaded->notes, sizeof loaded->notes, "kv %lld bytes or %.2f\nlibraries in '%s'\n",
+  snprintf(loaded->notes, sizeof loaded->notes,
+           "kv %lld bytes or %.2f\nlibraries in '%s'\n%d parts made up\n",
            static_cast<long long>(load->kv_cache_memory_bytes), load->memory_utilization,
-           load->library_path);
+           load->library_path, num_made_up);
   loaded->num_blocks = 1 + load->max_num_seqs * (load->max_model_len / load->block_size);
   loaded->num_owners = 2;
   strcpy(loaded->memory[0].owner, "weights");
   loaded->memory[0].bytes = bytes;
   strcpy(loaded->memory[1].owner, "parts");
   loaded->memory[1].bytes = static_cast<std::uint64_t>(num_parts);
-  return new VtCudaBackend();
+  auto* backend = new VtCudaBackend();
+  if (load->ranks != nullptr) {
+    const VtCudaRanks& ranks = *load->ranks;
+    backend->num_ranks = ranks.num_ranks;
+    snprintf(loaded->device, sizeof loaded->device, "cuda (Fake GPU %d of %d, %d ms)", ranks.rank,
+             ranks.num_ranks, ranks.timeout_ms);
+  }
+  return backend;
 }
 
 int vt_cuda_backend_submit(VtCudaBackend* backend, double step, int64_t, const void* body, uint64_t,
@@ -107,7 +120,7 @@ int vt_cuda_backend_submit(VtCudaBackend* backend, double step, int64_t, const v
 }
 
 int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, double* step,
-                         const char** op) {
+                         const char** op, int32_t* rank) {
   std::unique_lock<std::mutex> lock(backend->mutex);
   backend->changed.wait(lock, [&] { return backend->stopped || !backend->queue.empty(); });
   if (backend->stopped) return 1;
@@ -118,6 +131,7 @@ int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, doubl
     backend->failed = true;
     *step = done.step;
     *op = "linear";
+    *rank = backend->num_ranks > 1 ? 1 : -1;
     return fail("an illegal memory access was encountered");
   }
   backend->last_step = done.step;

@@ -57,10 +57,11 @@ class VtCuda:
         if getattr(self.lib, function)(ctypes.byref(args), stream) != 0:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
 
-    def gather(self, function, out, source, index):
+    def gather(self, function, out, source, index, first=0):
         self.call(function, "VtCudaGather", out=out, source=source, index=index,
                   num_rows=len(index), columns=source.shape[1], num_source_rows=source.shape[0],
-                  out_stride=out.stride(0), source_stride=source.stride(0))
+                  out_stride=out.stride(0), source_stride=source.stride(0), first_index=first,
+                  dtype=DTYPES[source.dtype], out_dtype=DTYPES[out.dtype])
 
     def rope_cos_sin(self, out, inv_freq, positions, factor):
         self.call("vt_cuda_rope_cos_sin", "VtCudaRopeCosSin", out=out, inv_freq=inv_freq,

@@ -1,0 +1,94 @@
+// The ops in which ranks meet, as calls of vt_cuda_collective.h.
+#include "launch_error.h"
+#include "launches.h"
+
+namespace vt {
+
+namespace {
+
+bool is_collective(const OpRecord& op) {
+  return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm ||
+         op.id == OpId::sample_sharded;
+}
+
+}  // namespace
+
+void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
+  for (const OpRecord& op : program_.ops) {
+    if (!is_collective(op)) continue;
+    VT_CHECK(ranks != nullptr, "%s is not implemented on cuda for one rank", op_spec(op.id).name);
+    if (op.id != OpId::sample_sharded) continue;
+    logits_stride_ = (program_.vocab_size + 3) / 4 * 4;
+    all_logits_ = DeviceBuffer(
+        static_cast<std::size_t>(program_.max_num_logits) * logits_stride_ * sizeof(float),
+        "activations", ledger);
+  }
+  if (ranks == nullptr) return;
+  ranks->join(arena_.as<char>(), arena_.bytes());
+  group_ = ranks->describe(arrays_.first_epoch);
+}
+
+int Launches::num_collectives(const StepShape& shape) const {
+  if (shape.num_tokens == 0) return 0;
+  int before = 0, each = 0;
+  for (std::size_t i = 0; i < program_.ops.size(); i++)
+    (i < first_logit_op_ ? before : each) += is_collective(program_.ops[i]);
+  const int at_once = std::max(1, program_.max_num_logits);
+  return before + (shape.num_logit_rows + at_once - 1) / at_once * each;
+}
+
+int Launches::index_of(const OpRecord& op) const {
+  return static_cast<int>(&op - program_.ops.data());
+}
+
+void Launches::all_reduce(const OpRecord& op, const Call& call) const {
+  const bool has_norm = op.id == OpId::all_reduce_residual_norm;
+  // out, x, bias, residual; or out, sum, x, weight, bias, residual.
+  const int first_in = has_norm ? 2 : 1;
+  const Operand sum = operand(op, has_norm ? 1 : 0, call), x = operand(op, first_in, call);
+  const int bias = has_norm ? 4 : 2;
+  const Operand residual = operand(op, bias + 1, call);
+  VtCudaAllReduce args{};
+  args.group = &group_;
+  args.out = sum.data;
+  args.out_stride = sum.stride;
+  args.x = reinterpret_cast<const float*>(x.data);
+  args.x_stride = x.stride;
+  args.bias = operand(op, bias, call).data;
+  args.residual = residual.data;
+  args.residual_stride = residual.stride;
+  if (has_norm) {
+    const Operand out = operand(op, 0, call);
+    args.norm_out = out.data;
+    args.norm_stride = out.stride;
+    args.norm_weight = operand(op, 3, call).data;
+    args.eps = static_cast<float>(op.attrs[0]);
+  }
+  args.num_rows = num_rows(op, call);
+  args.columns = static_cast<int>(columns(op, 0));
+  args.ordinal = (*call.num_collectives)++;
+  args.op_index = index_of(op);
+  args.dtype = dtype(op, 0);
+  args.flags = call.flags;
+  VT_LAUNCH(vt_cuda_all_reduce(&args, call.stream));
+}
+
+void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
+  const Operand x = operand(op, 1, call);
+  VtCudaAllGather args{};
+  args.group = &group_;
+  args.out = all_logits_.as<float>();
+  args.out_stride = logits_stride_;
+  args.out_columns = program_.vocab_size;
+  args.x = reinterpret_cast<const float*>(x.data);
+  args.x_stride = x.stride;
+  args.x_columns = static_cast<int>(columns(op, 1));
+  args.num_rows = call.num_logits;
+  args.ordinal = (*call.num_collectives)++;
+  args.op_index = index_of(op);
+  args.flags = call.flags;
+  VT_LAUNCH(vt_cuda_all_gather(&args, call.stream));
+  sample_rows({all_logits_.as<char>(), logits_stride_}, call);
+}
+
+}  // namespace vt
