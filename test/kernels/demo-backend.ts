@@ -1,6 +1,7 @@
 // Loads a model folder into a backend, with limits that suit tests.
 import { readModelConfig } from '../../common/model-config.ts';
 import type { Backend, BackendInfo, BackendLoad } from '../../kernels/backend.ts';
+import type { Program } from '../../kernels/program.ts';
 import { buildProgram } from '../../worker/program/build.ts';
 import { Checkpoint } from '../../worker/weights/checkpoint.ts';
 import { loadWeights } from '../../worker/weights/load-weights.ts';
@@ -31,7 +32,16 @@ export async function loadFolder(
     maxNumLogits: maxNumLogits ?? 32,
     ...(rest.group && { parallel: rest.group }),
   });
-  return backend.load({
+  return backend.load(loadOf(program, folder, rest));
+}
+
+/** What a backend is told beside the program: limits that suit tests, unless `options` say other. */
+export function loadOf(
+  program: Program,
+  folder: string,
+  options: Partial<BackendLoad> = {},
+): BackendLoad {
+  return {
     program,
     weights: loadWeights(program, Checkpoint.open(folder)),
     blockSize: 16,
@@ -45,6 +55,6 @@ export async function loadFolder(
     asyncDepth: 2,
     fastMath: false,
     debugSync: true,
-    ...rest,
-  });
+    ...options,
+  };
 }

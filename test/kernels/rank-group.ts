@@ -11,9 +11,7 @@ import { groupMemory } from '../../kernels/reference/collectives.ts';
 import { ReferenceBackend } from '../../kernels/reference/reference-backend.ts';
 import type { Program } from '../../kernels/program.ts';
 import { buildProgram } from '../../worker/program/build.ts';
-import { Checkpoint } from '../../worker/weights/checkpoint.ts';
-import { loadWeights } from '../../worker/weights/load-weights.ts';
-import type { TestLoad } from './demo-backend.ts';
+import { loadOf, type TestLoad } from './demo-backend.ts';
 
 export class RankGroupBackend implements Backend {
   readonly name = 'cpu';
@@ -113,23 +111,11 @@ export async function loadRanks(
       ? new ReferenceBackend(numRanks === 1 ? null : { rank, numRanks, memory })
       : new CpuBackend(),
   );
-  const load = (program: Program, rank: number): BackendLoad => ({
-    program,
-    weights: loadWeights(program, Checkpoint.open(folder)),
-    blockSize: 16,
-    numBlocks: 256,
-    kvCacheMemoryBytes: null,
-    memoryUtilization: 1,
-    dummySeed: null,
-    maxNumSeqs: 32,
-    maxModelLen: 1024,
-    numThreads: 1,
-    asyncDepth: 2,
-    fastMath: false,
-    debugSync: true,
-    ...rest,
-    ...(numRanks > 1 && device !== 'reference' && group(rank)),
-  });
+  const load = (program: Program, rank: number): BackendLoad =>
+    loadOf(program, folder, {
+      ...rest,
+      ...(numRanks > 1 && device !== 'reference' && group(rank)),
+    });
   await Promise.all(ranks.map((backend, rank) => backend.load(load(programs[rank]!, rank))));
   return { backend: new RankGroupBackend(ranks), programs };
 }

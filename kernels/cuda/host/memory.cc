@@ -3,6 +3,7 @@
 #include <cuda.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "cuda_error.h"
 
@@ -34,8 +35,7 @@ template <typename Function>
 void find(const char* name, Function*& function) {
   void* symbol = nullptr;
   cudaDriverEntryPointQueryResult found;
-  VT_CUDA(
-      cudaGetDriverEntryPointByVersion(name, &symbol, 12000, cudaEnableDefault, &found));
+  VT_CUDA(cudaGetDriverEntryPointByVersion(name, &symbol, 12000, cudaEnableDefault, &found));
   VT_CHECK(found == cudaDriverEntryPointSuccess, "the driver has no %s", name);
   function = reinterpret_cast<Function*>(symbol);
 }
@@ -84,69 +84,43 @@ void Ledger::add(const std::string& owner, std::size_t bytes, bool on_device) {
   entries_.emplace_back(owner, bytes);
 }
 
-DeviceBuffer::DeviceBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger) {
-  if (bytes == 0) return;
-  const cudaError_t error = cudaMalloc(&data_, bytes);
+void* DeviceMemory::allocate(std::size_t bytes, const std::string& owner) {
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, bytes);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    data_ = nullptr;
     std::size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
     VT_FAIL("no %.2f GiB of device memory for %s: %s, %.2f of %.2f GiB are free",
             static_cast<double>(bytes) / kGiB, owner.c_str(), cudaGetErrorString(error),
             static_cast<double>(free) / kGiB, static_cast<double>(total) / kGiB);
   }
-  bytes_ = bytes;
   // Every stream may use it from here on.
-  cudaError_t zeroed = cudaMemset(data_, 0, bytes);
+  cudaError_t zeroed = cudaMemset(data, 0, bytes);
   if (zeroed == cudaSuccess) zeroed = cudaStreamSynchronize(nullptr);
   if (zeroed != cudaSuccess) {
-    *this = DeviceBuffer();
+    cudaFree(data);
     VT_CUDA(zeroed);
   }
-  ledger.add(owner, bytes);
+  return data;
 }
 
-DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) cudaFree(data_);
-}
+void DeviceMemory::free(void* data) noexcept { cudaFree(data); }
 
-DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-
-DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-PinnedBuffer::PinnedBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger) {
-  if (bytes == 0) return;
+void* PinnedMemory::allocate(std::size_t bytes, const std::string& owner) {
+  void* data = nullptr;
   const cudaError_t error =
-      cudaHostAlloc(&data_, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
+      cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    data_ = nullptr;
-    VT_FAIL("no %.1f MiB of pinned host memory for %s: %s",
-            static_cast<double>(bytes) / (1 << 20), owner.c_str(), cudaGetErrorString(error));
+    VT_FAIL("no %.1f MiB of pinned host memory for %s: %s", static_cast<double>(bytes) / (1 << 20),
+            owner.c_str(), cudaGetErrorString(error));
   }
-  bytes_ = bytes;
-  std::fill_n(as<char>(), bytes, 0);
-  ledger.add(owner, bytes, /*on_device=*/false);
+  std::memset(data, 0, bytes);
+  return data;
 }
 
-PinnedBuffer::~PinnedBuffer() {
-  if (data_ != nullptr) cudaFreeHost(data_);
-}
-
-PinnedBuffer::PinnedBuffer(PinnedBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-
-PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
+void PinnedMemory::free(void* data) noexcept { cudaFreeHost(data); }
 
 KvCache::KvCache(std::size_t max_bytes) {
   if (max_bytes == 0) return;

@@ -23,14 +23,43 @@ class Ledger {
   std::size_t device_bytes_ = 0;
 };
 
-/// cudaMalloc, zeroed; throws KernelError naming the owner.
-class DeviceBuffer {
+/// cudaMalloc.
+struct DeviceMemory {
+  static constexpr bool kOnDevice = true;
+  /// Zeroed, for every stream; throws KernelError naming the owner.
+  static void* allocate(std::size_t bytes, const std::string& owner);
+  static void free(void* data) noexcept;
+};
+
+/// Pinned host memory mapped into the device: one address on both sides.
+struct PinnedMemory {
+  static constexpr bool kOnDevice = false;
+  /// Zeroed; throws KernelError naming the owner.
+  static void* allocate(std::size_t bytes, const std::string& owner);
+  static void free(void* data) noexcept;
+};
+
+/// Memory of one kind that has an owner; empty where it has no bytes.
+template <class Memory>
+class Buffer {
  public:
-  DeviceBuffer() = default;
-  DeviceBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger);
-  ~DeviceBuffer();
-  DeviceBuffer(DeviceBuffer&& other) noexcept;
-  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+  Buffer() = default;
+  Buffer(std::size_t bytes, const std::string& owner, Ledger& ledger) : Buffer() {
+    if (bytes == 0) return;
+    data_ = Memory::allocate(bytes, owner);
+    bytes_ = bytes;
+    ledger.add(owner, bytes, Memory::kOnDevice);
+  }
+  ~Buffer() {
+    if (data_ != nullptr) Memory::free(data_);
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
 
   template <typename T = char>
   T* as() const {
@@ -43,25 +72,8 @@ class DeviceBuffer {
   std::size_t bytes_ = 0;
 };
 
-/// Pinned host memory mapped into the device, zeroed: one address on both sides.
-class PinnedBuffer {
- public:
-  PinnedBuffer() = default;
-  PinnedBuffer(std::size_t bytes, const std::string& owner, Ledger& ledger);
-  ~PinnedBuffer();
-  PinnedBuffer(PinnedBuffer&& other) noexcept;
-  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
-
-  template <typename T = char>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
+using DeviceBuffer = Buffer<DeviceMemory>;
+using PinnedBuffer = Buffer<PinnedMemory>;
 
 /// [block][layer][K|V][kvHead][blockSize][headDim] at an address that is known before its size.
 class KvCache {
