@@ -81,7 +81,7 @@ export function createApp(context: HttpContext): FastifyInstance {
         status,
         ms: performance.now() - startMs,
         requestBytes: Number(request.headers['content-length'] ?? 0),
-        responseBytes: Number(reply.raw.getHeader('content-length') ?? 0),
+        responseBytes: Number(reply.getHeader('content-length') ?? 0),
       });
     });
     next();

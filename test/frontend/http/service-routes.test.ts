@@ -191,9 +191,9 @@ t.test('metrics', async (t) => {
   const failing = { prompt: 'ab' };
   const sent = [body, two, failing].reduce((sum, it) => sum + JSON.stringify(it).length, 0);
   await (await post('/v1/completions', body)).text();
-  await (await post('/v1/completions', two)).text();
+  const whole = await (await post('/v1/completions', two)).text();
   client.script = (submission) => submission.fail(new RequestError('invalid_logits', 'NaN'));
-  await (await post('/v1/completions', failing)).text();
+  const failed = await (await post('/v1/completions', failing)).text();
   await fetch(`${server.url}/health`);
   await server.server.idle();
   const after = await scrape(server);
@@ -235,6 +235,7 @@ t.test('metrics', async (t) => {
     'http_requests_total{method="POST",status="5xx",handler="/v1/completions"}': 1,
     'http_request_size_bytes_sum{handler="/v1/completions"}': sent,
     'http_request_size_bytes_count{handler="/v1/completions"}': 3,
+    'http_response_size_bytes_sum{handler="/v1/completions"}': whole.length + failed.length,
     http_request_duration_highr_seconds_count: 3,
   };
   for (const [name, value] of Object.entries(expected)) t.equal(after.get(name), value, name);
