@@ -1,6 +1,6 @@
 // The threads of a backend. run() executes one function on all of them at once, the caller being
 // thread 0; barrier() holds them until all have come. Waiting spins for a moment, since the next op
-// is microseconds away, and then parks, so that a backend without work costs nothing.
+// is microseconds away, then yields, and then parks, so that a backend without work costs nothing.
 #pragma once
 
 #include <atomic>
