@@ -31,6 +31,20 @@ VT_CUDA_API int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layer
 /** Where cuBLASLt is found, or why it cannot serve; needs no device where it cannot. */
 VT_CUDA_API int vt_cuda_test_find_cublaslt(const char* search_path, char* text, uint64_t size);
 
+typedef struct VtCudaTestRanks VtCudaTestRanks;
+/** This rank's part of a group as a load makes it, on the current device, with an arena of zeros.
+ * Waits for the other ranks. Null with vt_cuda_error(). */
+VT_CUDA_API VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes);
+VT_CUDA_API const VtCudaGroup* vt_cuda_test_ranks_group(VtCudaTestRanks* test);
+VT_CUDA_API void* vt_cuda_test_ranks_arena(VtCudaTestRanks* test);
+/** What *first_epoch of the group holds from here on; waits for the device. */
+VT_CUDA_API int vt_cuda_test_ranks_set_epoch(VtCudaTestRanks* test, uint64_t epoch);
+VT_CUDA_API int vt_cuda_test_ranks_meet(VtCudaTestRanks* test);
+/** 1 if the device gave up a wait, with the rank and the op. */
+VT_CUDA_API int vt_cuda_test_ranks_failure(VtCudaTestRanks* test, int32_t* missing_rank,
+                                           int32_t* op_index);
+VT_CUDA_API void vt_cuda_test_ranks_close(VtCudaTestRanks* test);
+
 typedef struct VtCudaLinearLibrary VtCudaLinearLibrary;
 /** The linear library as a load makes it. Null with vt_cuda_error(). */
 VT_CUDA_API VtCudaLinearLibrary* vt_cuda_linear_library(const char* search_path, int32_t fast_math);

@@ -21,6 +21,10 @@ export interface Row {
   readonly vllm: string;
   /** To be at most (ms, %, s) or at least (tok/s). */
   readonly target: number;
+  /** The same over several GPUs, by their number. */
+  readonly targetOfRanks?: Readonly<Record<number, number>>;
+  /** It does not fit on fewer GPUs. */
+  readonly minRanks?: number;
   /** The engine it runs on; null starts its own. */
   readonly shape: ShapeName | 'smollm2' | null;
   readonly measure: (context: RowContext) => Promise<Measured>;
@@ -167,7 +171,10 @@ export const rows: readonly Row[] = [
     ['host', '17500', 60_000],
     chatText,
   ),
-  row('8b-1', 'llama-8b', 'batch 1, 8B', 'ms', ['4.83', '6.54', 5.5], decode(1)),
+  {
+    ...row('8b-1', 'llama-8b', 'batch 1, 8B', 'ms', ['4.83', '6.54', 5.5], decode(1)),
+    targetOfRanks: { 2: 2.25, 4: 1.36 },
+  },
   row('8b-256', 'llama-8b', 'step at batch 256, 8B', 'ms', ['8.36', '12.53', 11], decode(256)),
   row('8b-idle', 'llama-8b', 'idle at batch 256, 8B', '%', ['0', '', 2], idle),
   row(
@@ -178,6 +185,11 @@ export const rows: readonly Row[] = [
     ['54.5 k', '41734', 41_734],
     prefill,
   ),
+  { ...row('70b-1', 'llama-70b', 'batch 1, 70B', 'ms', ['', '', NaN], decode(1)), minRanks: 4 },
+  {
+    ...row('70b-64', 'llama-70b', 'step at batch 64, 70B', 'ms', ['', '', NaN], decode(64)),
+    minRanks: 4,
+  },
   row(
     '8b-1000',
     'llama-8b',

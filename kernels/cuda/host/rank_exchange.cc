@@ -51,11 +51,6 @@ bool read_file(const std::string& path, std::string& text) {
 RankExchange::RankExchange(std::string path, int rank, int num_ranks, int timeout_ms)
     : path_(std::move(path)), rank_(rank), num_ranks_(num_ranks), timeout_ms_(timeout_ms) {}
 
-RankExchange::~RankExchange() {
-  for (int round = round_ > 1 ? round_ - 2 : 0; round < round_; round++)
-    unlink(file_of(rank_, round).c_str());
-}
-
 std::string RankExchange::file_of(int rank, int round) const {
   return path_ + "." + std::to_string(rank) + "." + std::to_string(round);
 }

@@ -9,9 +9,9 @@ namespace vt {
 
 class RankExchange {
  public:
-  /// Files are `path`, the rank and the round; the folder is the ranks' own.
+  /// Files are `path`, the rank and the round; the folder is the ranks' own. Those of the last
+  /// round stay: when a rank goes, others may still be reading.
   RankExchange(std::string path, int rank, int num_ranks, int timeout_ms);
-  ~RankExchange();
   RankExchange(const RankExchange&) = delete;
   RankExchange& operator=(const RankExchange&) = delete;
 

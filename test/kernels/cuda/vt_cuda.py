@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-HEADER = Path(__file__).parents[3] / "kernels/cuda/vt_cuda.h"
+HEADERS = [Path(__file__).parents[3] / "kernels/cuda" / name
+           for name in ("vt_cuda.h", "vt_cuda_collective.h")]
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 DEPENDENT = 1
 EARLY_READS = 2
@@ -23,6 +24,8 @@ def _structs(header: str) -> dict[str, type]:
         fields = []
         for declaration in filter(None, (d.strip() for d in body.split(";"))):
             base, names = re.fullmatch(r"(?:const )?(\w+)\s*(.*)", declaration, flags=re.S).groups()
+            if "[" in names:  # a struct that is only pointed to
+                break
             for part in names.split(","):
                 pointer = "*" in part
                 fields.append((part.replace("*", "").strip(),
@@ -35,7 +38,7 @@ class VtCuda:
     def __init__(self, path: str):
         self.lib = ctypes.CDLL(path)
         self.lib.vt_cuda_error.restype = ctypes.c_char_p
-        self.structs = _structs(HEADER.read_text())
+        self.structs = _structs("".join(header.read_text() for header in HEADERS))
         self.flags = 0
 
     def args(self, struct: str, fields: dict):

@@ -1,0 +1,73 @@
+// vt_cuda_test.h: a group of ranks as a load makes it, over an arena that the test owns.
+#include <memory>
+
+#include "../error.h"
+#include "../vt_cuda_test.h"
+#include "cuda_error.h"
+#include "rank_group.h"
+
+struct VtCudaTestRanks {
+  vt::Ledger ledger;
+  std::unique_ptr<vt::RankGroup> ranks;
+  vt::DeviceBuffer arena, epoch;
+  VtCudaGroup group;
+};
+
+namespace vt {
+namespace {
+
+template <typename Body>
+int guarded(const Body& body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception& error) {
+    return fail("%s", error.what());
+  }
+}
+
+}  // namespace
+}  // namespace vt
+
+extern "C" {
+
+VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes) {
+  auto test = std::make_unique<VtCudaTestRanks>();
+  const int failed = vt::guarded([&] {
+    const std::size_t bytes = vt::RankGroup::arena_bytes(arena_bytes);
+    test->arena = vt::DeviceBuffer(bytes, "arena", test->ledger);
+    test->epoch = vt::DeviceBuffer(sizeof(uint64_t), "epoch", test->ledger);
+    test->ranks = std::make_unique<vt::RankGroup>(*ranks, test->ledger);
+    test->ranks->join(test->arena.as<char>(), bytes);
+    test->group = test->ranks->describe(test->epoch.as<uint64_t>());
+  });
+  return failed == 0 ? test.release() : nullptr;
+}
+
+const VtCudaGroup* vt_cuda_test_ranks_group(VtCudaTestRanks* test) { return &test->group; }
+
+void* vt_cuda_test_ranks_arena(VtCudaTestRanks* test) { return test->arena.as<char>(); }
+
+int vt_cuda_test_ranks_set_epoch(VtCudaTestRanks* test, uint64_t epoch) {
+  return vt::guarded([&] {
+    VT_CUDA(cudaDeviceSynchronize());
+    VT_CUDA(cudaMemcpy(test->epoch.as<char>(), &epoch, sizeof epoch, cudaMemcpyHostToDevice));
+    VT_CUDA(cudaDeviceSynchronize());
+  });
+}
+
+int vt_cuda_test_ranks_meet(VtCudaTestRanks* test) {
+  return vt::guarded([&] { test->ranks->meet(); });
+}
+
+int vt_cuda_test_ranks_failure(VtCudaTestRanks* test, int32_t* missing_rank, int32_t* op_index) {
+  const auto failure = test->ranks->failure();
+  if (!failure) return 0;
+  *missing_rank = failure->missing_rank;
+  *op_index = failure->op_index;
+  return 1;
+}
+
+void vt_cuda_test_ranks_close(VtCudaTestRanks* test) { delete test; }
+
+}  // extern "C"

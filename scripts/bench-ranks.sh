@@ -1,0 +1,46 @@
+#!/bin/sh
+# Checks and times tensor parallelism on the GPUs of this host, about 200 s for two:
+#
+#   sh scripts/bench-ranks.sh [RANKS] [PYTHON]
+#
+# From a checkout that is built, or from what scripts/gpu-kit.mjs unpacked (with its bin/ on the
+# PATH). Each part has a limit, and the next one is run whatever becomes of it. Python needs torch.
+ranks=${1:-2}
+python=${2:-python3}
+root=$(cd "$(dirname "$0")/.." && pwd)
+export VLLM_TS_CUDA_RANKS=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
+export NVSHMEM_DISABLE_NVLS=1 PYTHONUNBUFFERED=1
+library=$(ls "$root"/build/*/libvt_cuda.so "$root"/prebuilds/*/libvt_cuda.so 2>/dev/null | head -1)
+failed=
+
+part() {
+  name=$1 limit=$2
+  shift 2
+  echo "== $name"
+  begin=$(date +%s)
+  timeout -k 5 "$limit" "$@" || failed="$failed $name"
+  echo "== $name: $(($(date +%s) - begin)) s"
+}
+
+check() {
+  part "$1" "$2" "$python" "$root/test/kernels/cuda/check_collective.py" "$library" \
+    --ranks "$ranks" --parts "$1" --limit "$(($2 - 5))"
+}
+
+cd "$root" || exit 1
+[ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
+nvidia-smi topo -m 2>/dev/null | head -8
+check bits 60
+check fault 30
+check stress 40
+check chain 40
+part parity-demo 60 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models demo
+rows=8b-1,8b-256
+[ "$ranks" -ge 4 ] && rows="$rows,70b-1,70b-64"
+part engine 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 2 \
+  --rows "$rows"
+check times 60
+part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models llama-8b
+part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 --rows 8b-1,8b-256
+echo "failed:${failed:- none}"
+[ -z "$failed" ]

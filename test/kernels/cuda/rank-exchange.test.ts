@@ -1,0 +1,72 @@
+// How ranks of one host tell each other, while they load, where their memory lies: files beside a
+// path. Several processes, some late; one that does not come is named.
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import t, { type Test } from 'tap';
+import { packageRoot } from '../../../common/package-root.ts';
+
+interface Compiler {
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
+function folderOf(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vt-exchange-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+async function build(t: Test): Promise<string> {
+  const native = (await import(
+    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
+  )) as { findCompiler(): Compiler };
+  const { program, args } = native.findCompiler();
+  const output = join(folderOf(t), 'run');
+  const sources = ['test/kernels/cuda/exchange_run.cc', 'kernels/cuda/host/rank_exchange.cc'];
+  const flags = ['-std=c++17', '-O1', '-pthread', `-I${packageRoot}`, '-o', output];
+  const run = spawnSync(program, [...args, ...flags, ...sources], {
+    cwd: packageRoot,
+    encoding: 'utf8',
+  });
+  if (run.status !== 0) throw new Error(run.stderr);
+  return output;
+}
+
+async function runRank(program: string, args: readonly (string | number)[]) {
+  const child = spawn(program, args.map(String), { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
+  child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+  await once(child, 'close');
+  return { status: child.exitCode, stdout, stderr };
+}
+
+t.test('ranks exchange messages, round by round', async (t) => {
+  const program = await build(t);
+  const folder = folderOf(t);
+  const numRanks = 4;
+  const numRounds = 6;
+  const ranks = Array.from({ length: numRanks }, async (_, rank) => {
+    await sleep(rank * 30);
+    return runRank(program, [join(folder, 'ranks'), rank, numRanks, numRounds, 120_000]);
+  });
+  const wanted = Array.from({ length: numRounds }, (_, round) =>
+    Array.from({ length: numRanks }, (_, rank) => `rank ${rank} round ${round};`).join(''),
+  );
+  for (const { status, stdout, stderr } of await Promise.all(ranks)) {
+    t.equal(status, 0, stderr);
+    t.same(stdout.trim().split('\n'), wanted);
+  }
+  const left = Array.from({ length: numRanks }, (_, rank) => `ranks.${rank}.${numRounds - 1}`);
+  t.same(readdirSync(folder).sort(), left, 'only the last round is left, whole');
+
+  const alone = await runRank(program, [join(folder, 'others'), 1, 2, 1, 20]);
+  t.equal(alone.status, 1);
+  t.match(alone.stderr, 'rank 0 did not get as far as this one (1)');
+});

@@ -1,0 +1,115 @@
+"""One rank of a group on its GPU: collectives of libvt_cuda.so over torch tensors in the arena."""
+
+import ctypes
+
+import torch
+
+from vt_cuda import DTYPES, VtCuda
+
+BF16, F32 = torch.bfloat16, torch.float32
+#: Collectives of meet_on_device: an even number.
+MEETINGS = 2
+
+
+class Ranks(ctypes.Structure):
+    _fields_ = [("rank", ctypes.c_int32), ("num_ranks", ctypes.c_int32), ("path", ctypes.c_char_p),
+                ("timeout_ms", ctypes.c_int32)]
+
+
+class Memory:
+    """Bytes at an address, for torch."""
+
+    def __init__(self, address, count):
+        self.__cuda_array_interface__ = {"shape": (count,), "typestr": "|u1",
+                                         "data": (address, False), "version": 2}
+
+
+class Rank:
+    def __init__(self, library, rank, num_ranks, path, arena_bytes, timeout_ms=2000):
+        torch.cuda.set_device(rank)
+        torch.zeros(1, device="cuda")
+        self.rank, self.num_ranks = rank, num_ranks
+        self.vt = VtCuda(library)
+        self.lib = self.vt.lib
+        for name in ("", "_group", "_arena"):
+            getattr(self.lib, f"vt_cuda_test_ranks{name}").restype = ctypes.c_void_p
+        ranks = Ranks(rank, num_ranks, path.encode(), timeout_ms)
+        handle = self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), ctypes.c_uint64(arena_bytes))
+        if not handle:
+            raise RuntimeError(self.lib.vt_cuda_error().decode())
+        self.handle = ctypes.c_void_p(handle)
+        self.group = self.lib.vt_cuda_test_ranks_group(self.handle)
+        address = self.lib.vt_cuda_test_ranks_arena(self.handle)
+        self.arena = torch.as_tensor(Memory(address, arena_bytes), device="cuda")
+        self.epoch, self.ordinal, self.taken = 1, 0, 0
+        self.meeting = self.tensor(1, 16, F32), self.tensor(1, 16, BF16)
+        self.reserved = self.taken
+        self.set_epoch(1)
+
+    def check(self, result):
+        if result != 0:
+            raise RuntimeError(self.lib.vt_cuda_error().decode())
+
+    def set_epoch(self, epoch):
+        """Of the next collective; those after it count on from there."""
+        self.check(self.lib.vt_cuda_test_ranks_set_epoch(self.handle, ctypes.c_uint64(epoch)))
+        self.epoch, self.ordinal = epoch, 0
+
+    def next_step(self):
+        """As the host does between two steps."""
+        self.set_epoch(self.epoch + self.ordinal)
+
+    def meet(self):
+        torch.cuda.synchronize()
+        self.check(self.lib.vt_cuda_test_ranks_meet(self.handle))
+
+    def tensor(self, rows, columns, dtype):
+        """At the same place in every rank's arena, if all ask alike."""
+        size = rows * columns * torch.empty(0, dtype=dtype).element_size()
+        begin = self.taken
+        self.taken += (size + 255) // 256 * 256
+        assert self.taken <= self.arena.numel(), "the arena is too small"
+        return self.arena[begin:begin + size].view(dtype).view(rows, columns)
+
+    def free(self):
+        self.taken = self.reserved
+
+    def meet_on_device(self):
+        """Two collectives, then a rest that is longer than what the host needs for a launch: what
+        is queued next begins on all ranks within a microsecond."""
+        self.ordinal = 0
+        x, out = self.meeting
+        for _ in range(MEETINGS):
+            self.all_reduce(out, x, way=1)
+        torch.cuda._sleep(300_000)
+
+    def all_reduce(self, out, x, bias=None, residual=None, norm_out=None, norm_weight=None,
+                   eps=1e-5, way=0, op_index=0, prefetch=None):
+        ordinal, self.ordinal = self.ordinal, self.ordinal + 1
+        self.vt.call("vt_cuda_all_reduce", "VtCudaAllReduce", group=self.group, out=out, x=x,
+                     bias=bias, residual=residual, norm_out=norm_out, norm_weight=norm_weight,
+                     prefetch=prefetch,
+                     prefetch_bytes=0 if prefetch is None else prefetch.numel() * prefetch.element_size(),
+                     num_rows=x.shape[0], columns=x.shape[1], out_stride=out.stride(0),
+                     x_stride=x.stride(0),
+                     residual_stride=0 if residual is None else residual.stride(0),
+                     norm_stride=0 if norm_out is None else norm_out.stride(0), ordinal=ordinal,
+                     op_index=op_index, way=way, eps=eps, dtype=DTYPES[out.dtype])
+
+    def all_gather(self, out, x, way=0, op_index=0):
+        ordinal, self.ordinal = self.ordinal, self.ordinal + 1
+        self.vt.call("vt_cuda_all_gather", "VtCudaAllGather", group=self.group, out=out, x=x,
+                     num_rows=x.shape[0], out_columns=out.shape[1], x_columns=x.shape[1],
+                     out_stride=out.stride(0), x_stride=x.stride(0), ordinal=ordinal,
+                     op_index=op_index, way=way)
+
+    def failure(self):
+        """(missing rank, op index), or None."""
+        missing, op = ctypes.c_int32(-1), ctypes.c_int32(-1)
+        given_up = self.lib.vt_cuda_test_ranks_failure(self.handle, ctypes.byref(missing),
+                                                       ctypes.byref(op))
+        return (missing.value, op.value) if given_up else None
+
+    def close(self):
+        self.meet()
+        self.lib.vt_cuda_test_ranks_close(self.handle)
