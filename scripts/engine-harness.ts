@@ -46,7 +46,7 @@ class Waiter {
     for (const look of [...this.waiting]) look();
   }
 
-  async until<T>(find: () => T | undefined | false, what: string, limitMs = 60_000): Promise<T> {
+  async until<T>(find: () => T | undefined | false, what: string, limitMs = 180_000): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const timer = setTimeout(() => {
         this.waiting.delete(look);

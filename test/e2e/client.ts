@@ -33,7 +33,7 @@ async function answerOf(response: Response): Promise<Answer> {
 /** Asks again until the server has mended itself; in between only 503 and broken connections. */
 export async function servesAgain(t: Test, server: Server, body: object): Promise<void> {
   let status = 0;
-  for (let i = 0; status !== 200 && i < 600; i++) {
+  for (let i = 0; status !== 200 && i < 1800; i++) {
     status = await post(server, '/v1/completions', body).then(
       (answer) => answer.status,
       () => 0,
@@ -56,7 +56,7 @@ export async function metric(server: Server, name: string): Promise<number> {
 /** Asks until it has the value, for a while; returns what it has then. */
 export async function metricBecomes(server: Server, name: string, wanted: number): Promise<number> {
   let value = NaN;
-  for (let i = 0; value !== wanted && i < 600; i++) {
+  for (let i = 0; value !== wanted && i < 1800; i++) {
     value = await metric(server, name);
     if (value !== wanted) await new Promise((resolve) => setTimeout(resolve, 100));
   }

@@ -49,7 +49,7 @@ t.test(
     await servesAgain(t, server, short);
     await server.waitFor(() => true);
     let running = NaN;
-    for (let i = 0; running !== 0 && i < 600; i++) {
+    for (let i = 0; running !== 0 && i < 1800; i++) {
       const { body } = await get(server, '/metrics');
       running = Number(/^vllm:num_requests_running\{.*\} (\S+)$/m.exec(String(body))?.[1]);
       if (running !== 0) await new Promise((resolve) => setTimeout(resolve, 100));

@@ -1,10 +1,10 @@
 // A program of somebody else's attaches to a running server: through frontend.json in the run
 // directory, or over TCP with CURVE keys; and one server without HTTP serves it alone.
+import { randomInt } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { defaultSamplingParams, defaultTextParams } from '../../common/sampling-params.ts';
 import { EngineClient } from '../../frontend/engine-client.ts';
 import { post } from './client.ts';
@@ -42,19 +42,22 @@ t.test('a frontend attaches through the run directory, beside HTTP', async (t) =
   client.close();
 });
 
-t.test('a frontend attaches over TCP with keys, to a server without HTTP', async (t) => {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => probe.once('listening', resolve));
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  const server = runServer(t, ['--headless', '--frontend-address', `tcp://127.0.0.1:${port}`]);
+/** At an address of loopback that nobody else uses: two free ports in a row cannot be asked for. */
+async function startAtTcp(t: Test) {
+  const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
+  const server = runServer(t, ['--headless', '--frontend-address', `tcp://${host}:29500`]);
   await server.waitReady();
+  return { server, host };
+}
+
+t.test('a frontend attaches over TCP with keys, to a server without HTTP', async (t) => {
+  const { server, host } = await startAtTcp(t);
   t.same([...server.children().keys()].sort(), ['detokenizer', 'engine', 'worker 0']);
   const file = /frontends attach through (\S+)/.exec(server.stderr)![1]!;
   const json = JSON.parse(readFileSync(file, 'utf8')) as { engine: string; detokenizer: string };
   t.match(json, {
-    engine: `tcp://127.0.0.1:${port}`,
-    detokenizer: `tcp://127.0.0.1:${port + 1}`,
+    engine: `tcp://${host}:29500`,
+    detokenizer: `tcp://${host}:29501`,
     engineKey: /^.{40}$/,
   });
   const client = await EngineClient.connect(file);

@@ -80,7 +80,7 @@ t.test('a server that was stopped as a whole goes on', async (t) => {
 });
 
 /** Seconds of silence: far below the default, and still more than a busy machine takes away. */
-const patience = ['--liveness-timeout', '5'];
+const patience = ['--liveness-timeout', '10'];
 
 t.test('a stopped frontend is named and replaced, and its requests end', async (t) => {
   const server = await startServer(t, patience);
@@ -112,7 +112,7 @@ t.test('nobody is blamed for what a stopped supervisor did not hear', async (t) 
   const before = server.children();
   for (const pids of [[server.pid], [server.pid, ...descendants(server.pid)]]) {
     for (const pid of pids) process.kill(pid, 'SIGSTOP');
-    await sleep(12_000);
+    await sleep(15_000);
     for (const pid of pids) process.kill(pid, 'SIGCONT');
     // The watch has looked again since, and each process had the time to be killed.
     await sleep(3000);

@@ -236,7 +236,7 @@ t.test('closing with unsent data does not hold the process', (t) => {
     router.close();
     dealer.close();`;
   const run = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
-    timeout: 60_000,
+    timeout: 600_000,
     encoding: 'utf8',
   });
   t.equal(run.stderr, '');

@@ -227,7 +227,8 @@ t.test('connect says who refused, who is silent, and what a bad file lacks', asy
     exitCode: 78,
   });
   const silent = `ipc://${server.folder}/nobody.sock`;
-  await t.rejects(EngineClient.connect({ ...options, detokenizer: silent, timeoutMs: 300 }), {
+  // Time for the engine, which does answer.
+  await t.rejects(EngineClient.connect({ ...options, detokenizer: silent, timeoutMs: 5000 }), {
     code: 'not_ready',
     message: new RegExp(`^detokenizer at ${silent}`),
   });

@@ -10,7 +10,7 @@ export interface FixtureSlice extends ProcessSlice {
   readonly notes: string;
   /**
    * "fail": ends at start with exit code 65. "stubborn": never answers drain or stop.
-   * "wants-worker-replaced" (or -engine-): says so once.
+   * "wants-worker-replaced" (or -engine-): says so when it gets SIGUSR2.
    */
   readonly behaviour: string;
 }
@@ -24,21 +24,21 @@ runProcess<FixtureSlice>(role, (context) => {
     writeFileSync(`${path}.part`, text);
     renameSync(`${path}.part`, path);
   };
-  note('pid', String(process.pid));
-  if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
-  const never = new Promise<void>(() => undefined);
-  const isStubborn = slice.behaviour === 'stubborn';
   const wanted = /^wants-(worker|engine)-replaced$/.exec(slice.behaviour)?.[1] as Role | undefined;
   if (wanted !== undefined)
-    setTimeout(() => {
+    process.on('SIGUSR2', () =>
       context.tell({
         kind: 'replacePeer',
         role: wanted,
         index: 0,
         generation: 0,
         reason: 'hung',
-      });
-    }, 300);
+      }),
+    );
+  note('pid', String(process.pid));
+  if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
+  const never = new Promise<void>(() => undefined);
+  const isStubborn = slice.behaviour === 'stubborn';
   return Promise.resolve({
     info: { device: 'none' },
     drain: (timeoutMs) => {

@@ -156,7 +156,8 @@ function errorsOf(backend: { ranks: readonly { onError: ((error: Error) => void)
 }
 
 t.test('a rank that does not come is named, with step and op, and nobody waits on', async (t) => {
-  const { backend, driver } = await start(t, 4, { timeoutMs: 300 });
+  // Far above what a busy machine takes from a rank that goes on.
+  const { backend, driver } = await start(t, 4, { timeoutMs: 5000 });
   const row = driver.add(0, prompt);
   await driver.run([{ row, count: prompt.length }]);
   // Rank 2 never gets the next step.
@@ -167,7 +168,7 @@ t.test('a rank that does not come is named, with step and op, and nobody waits o
     t.match(error, { name: 'KernelError', rank: 2, step: 1 });
     t.match(
       error.message,
-      /rank 2 did not come to the step's first op \(op 0 of step 1\) within 0.3 s/,
+      /rank 2 did not come to the step's first op \(op 0 of step 1\) within 5 s/,
     );
   }
 });
