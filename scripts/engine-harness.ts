@@ -217,6 +217,8 @@ export class EngineHarness {
       case 'drained':
         this.numDrained++;
         break;
+      case 'alive':
+        return;
       case 'fatal':
         throw new Error(`a process ended itself: ${message.message}`);
     }
