@@ -1,6 +1,6 @@
 // What npm would publish: packed, installed in an empty folder, imported and served: with native
 // modules compiled into the user's cache, found there again, and brought along by the package.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -51,6 +51,28 @@ t.test(
       env,
     });
     t.equal(imported.toString().trim(), 'function function');
+
+    const typed = `
+    import { LLM, type LlmOutput } from 'vllm-ts';
+    import { EngineClient } from 'vllm-ts/client';
+    export async function use(llm: LLM, client: EngineClient): Promise<[string, number]> {
+      const outputs: LlmOutput[] = await llm.generate(['a'], { maxTokens: 1 });
+      return [outputs[0]!.outputs[0]!.text, client.info.maxModelLen];
+    }
+    // @ts-expect-error
+    export const notANumber = (llm: LLM) => llm.generate(1);`;
+    writeFileSync(join(folder, 'typed.ts'), typed);
+    const modules = join(packageRoot, 'node_modules');
+    const tsc = spawnSync(
+      process.execPath,
+      [
+        join(modules, 'typescript/lib/tsc.js'),
+        ...['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022'],
+        ...['--typeRoots', join(modules, '@types'), '--types', 'node', 'typed.ts'],
+      ],
+      { cwd: folder },
+    );
+    t.equal(tsc.stdout.toString(), '', 'both entries bring their types');
 
     // Not through npx: it would not pass the signal on.
     const command = join(folder, 'node_modules/.bin/vllm-ts');
