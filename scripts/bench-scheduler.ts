@@ -106,6 +106,7 @@ for (let i = -numWarmup; i < numSteps; i++) {
   updater.update(record, output);
   outputs.take(record.step, 0);
   scheduler.schedule();
+  scheduler.cacheBlocks();
   if (i >= 0) micros[i] = Number(process.hrtime.bigint() - start) / 1000;
   if (i === Math.floor(numSteps / 4)) heapEarly = heapNow();
 }
