@@ -129,6 +129,7 @@ export interface WorkerSlice extends ProcessSlice {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
   readonly maxModelLen: number;
+  readonly maxLogprobs: number;
   readonly blockSize: number;
   readonly asyncDepth: number;
   /** 0 = decided by the worker: physical cores of the affinity mask within the cgroup's quota. */

@@ -41,6 +41,18 @@ export interface ReaderLimits {
   readonly stallMs: number;
 }
 
+/**
+ * Logprob entries of one step, over all its tokens: 12 bytes each, so that a step's outputs stay
+ * below the largest body of a message. --max-logprobs is held to it.
+ */
+export const maxStepLogprobs = 16 * 2 ** 20;
+
+/** Logprob entries of one request that go out in one row: those of its prompt, and all if not streamed. */
+export const maxRowLogprobs = 4 * 2 ** 20;
+
+/** Alternatives that the sampler lists on cuda (VT_CUDA_MAX_LOGPROBS). */
+export const maxLogprobsOnCuda = 128;
+
 export interface HttpLimits extends RequestLimits {
   /** Prompts of a completions request times n. */
   readonly choices: number;

@@ -33,6 +33,8 @@ export interface SamplingParams {
   /** null = none, else 0..maxLogprobs alternatives. */
   readonly logprobs: number | null;
   readonly promptLogprobs: number | null;
+  /** With logprobs: these ids (at most 128) are the alternatives, whatever is most likely. */
+  readonly logprobTokenIds: readonly number[] | null;
   /** null = off; values within [-100, 100]. */
   readonly logitBias: {
     readonly ids: readonly number[];
@@ -41,7 +43,20 @@ export interface SamplingParams {
   readonly allowedTokenIds: readonly number[] | null;
   /** Token id runs that must not be completed. */
   readonly badWords: readonly (readonly number[])[];
+  /** null = off. */
+  readonly repetitionDetection: RepetitionDetection | null;
 }
+
+/** Ends a request whose last output tokens are one pattern, minCount times in a row. */
+export interface RepetitionDetection {
+  /** Tokens of the pattern: minPatternSize..maxPatternSize, from 1 to maxPatternTokens. */
+  readonly minPatternSize: number;
+  readonly maxPatternSize: number;
+  /** 2 or more. */
+  readonly minCount: number;
+}
+
+export const maxPatternTokens = 1024;
 
 export const defaultSamplingParams: SamplingParams = {
   temperature: 1,
@@ -58,9 +73,11 @@ export const defaultSamplingParams: SamplingParams = {
   ignoreEos: false,
   logprobs: null,
   promptLogprobs: null,
+  logprobTokenIds: null,
   logitBias: null,
   allowedTokenIds: null,
   badWords: [],
+  repetitionDetection: null,
 };
 
 /** Defaults of the served model, where they differ from `defaultSamplingParams`. */

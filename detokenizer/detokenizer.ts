@@ -217,13 +217,17 @@ export class Detokenizer {
       const wasOpen = request.finish === finishIndex.none;
       const slow = frontend.flush(request, this.builder, now);
       if (slow && wasOpen) this.addStop(frontend, request);
+      if (this.builder.isFull) this.emit(frontend);
     }
-    if (this.builder.numRows > 0) {
-      // Rows come out only for a frontend that has attached.
-      this.events.textOutputs(frontend.peer!, this.builder.build(this.step, this.generation));
-      this.builder.reset();
-    }
+    this.emit(frontend);
     if (frontend.isHopeless) this.drop(frontend);
+  }
+
+  private emit(frontend: FrontendOutbox): void {
+    if (this.builder.numRows === 0) return;
+    // Rows come out only for a frontend that has attached.
+    this.events.textOutputs(frontend.peer!, this.builder.build(this.step, this.generation));
+    this.builder.reset();
   }
 
   private drop(frontend: FrontendOutbox): void {

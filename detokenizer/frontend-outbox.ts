@@ -23,6 +23,12 @@ export const limits = {
   maxCreditBytes: 64 * 1024 * 1024,
 } as const;
 
+const tooLarge: ErrorInfo = {
+  code: 'bad_request',
+  message: 'the logprobs do not fit one message: ask for fewer, for fewer tokens, or stream',
+  param: 'logprobs',
+};
+
 export class FrontendOutbox {
   readonly frontendId: number;
   readonly attachKey: string;
@@ -68,8 +74,8 @@ export class FrontendOutbox {
   }
 
   /**
-   * Moves what may go into `out`. Returns slow_reader when the request has just been ended with it
-   * (its terminal row is in `out`, or waits for the Attach).
+   * Moves what may go into `out`. Returns the error when the request has just been ended with one,
+   * slow_reader mostly (its terminal row is in `out`, or waits for the Attach).
    */
   flush(request: RequestText, out: TextOutputsBuilder, now: number): ErrorInfo | null {
     let slow: ErrorInfo | null = null;
@@ -81,6 +87,10 @@ export class FrontendOutbox {
       const ended = request.finish === finishIndex.abort || request.finish === finishIndex.error;
       if (ended) request.dropUnsent();
       if (!this.mayGo(request)) return slow;
+    }
+    if (out.isTooLarge(request)) {
+      slow = tooLarge;
+      request.fail(tooLarge);
     }
     const numTextBytes = request.numSendableBytes;
     const cost = request.rowBytes;

@@ -3,7 +3,7 @@ import { GrowableColumn } from '../common/growable-column.ts';
 
 export class LogprobColumns {
   /** One per token: how many entries it has. */
-  readonly count = new GrowableColumn(Uint8Array, 0);
+  readonly count = new GrowableColumn(Uint32Array, 0);
   readonly ids = new GrowableColumn(Int32Array, 0);
   readonly logprobs = new GrowableColumn(Float32Array, 0);
   readonly ranks = new GrowableColumn(Int32Array, 0);

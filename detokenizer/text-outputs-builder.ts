@@ -8,6 +8,12 @@ import { textOutputsColumns, type TextOutputs } from '../common/wire/messages.ts
 import type { LogprobColumns } from './logprob-columns.ts';
 import type { RequestText } from './request-text.ts';
 
+/** A message is sent when it holds so much; a row larger than the second does not go out at all. */
+const fullBytes = 64 * 1024 * 1024;
+const maxRowBytes = 160 * 1024 * 1024;
+/** Rows with fewer entries of logprobs are not measured. */
+const manyEntries = 2 ** 20;
+
 export class TextOutputsBuilder {
   private readonly table: TokenBytes;
   private readonly columns = makeGrowing(textOutputsColumns);
@@ -19,6 +25,22 @@ export class TextOutputsBuilder {
 
   get numRows(): number {
     return this.columns.requestId.length;
+  }
+
+  /** It should go out before more is added. */
+  get isFull(): boolean {
+    const c = this.columns;
+    const numEntries = c.logprobIds.length + c.promptLogprobIds.length;
+    const numBytes = c.text.length + c.logprobText.length + c.promptLogprobText.length;
+    return numBytes + 16 * numEntries + 8 * c.tokenIds.length > fullBytes;
+  }
+
+  /** No message could carry it beside others. */
+  isTooLarge({ logprobs, promptLogprobs }: RequestText): boolean {
+    const numEntries = logprobs.ids.length + promptLogprobs.ids.length;
+    if (numEntries < manyEntries) return false;
+    const numBytes = this.textBytes(logprobs) + this.textBytes(promptLogprobs);
+    return 16 * numEntries + numBytes > maxRowBytes;
   }
 
   /** Adds what the request has to send, with the first numTextBytes of its text. */
@@ -72,6 +94,16 @@ export class TextOutputsBuilder {
   reset(): void {
     clearColumns(this.columns);
     this.errors = [];
+  }
+
+  private textBytes({ ids }: LogprobColumns): number {
+    const { vocabSize, start } = this.table;
+    let numBytes = 0;
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids.at(i);
+      if (id >= 0 && id < vocabSize) numBytes += start[id + 1]! - start[id]!;
+    }
+    return numBytes;
   }
 
   private addTexts(

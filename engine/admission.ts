@@ -3,10 +3,10 @@
 import * as z from 'zod';
 import { RequestError } from '../common/errors.ts';
 import type { AddRequest } from '../common/wire/messages.ts';
-import { maxLogprobs as maxLogprobsOfWire } from '../common/wire/step.ts';
+import { maxLogprobIds } from '../common/wire/step.ts';
 import type { SchedulerConfig } from '../common/config.ts';
-import type { RequestLimits } from '../common/limits.ts';
-import { repetitionPenaltyRange } from '../common/sampling-params.ts';
+import { maxRowLogprobs, type RequestLimits } from '../common/limits.ts';
+import { maxPatternTokens, repetitionPenaltyRange } from '../common/sampling-params.ts';
 
 export interface AdmissionOptions {
   readonly scheduler: SchedulerConfig;
@@ -23,12 +23,24 @@ const textBytes = (max: number) =>
     .min(1)
     .refine((text) => Buffer.byteLength(text) <= max, `must be at most ${max} bytes`);
 
+const patternSize = z.int().min(1).max(maxPatternTokens);
+const repetitionDetection = z
+  .strictObject({
+    minPatternSize: patternSize,
+    maxPatternSize: patternSize,
+    minCount: z.int().min(2).max(0x7fffffff),
+  })
+  .refine(
+    ({ minPatternSize, maxPatternSize }) => minPatternSize <= maxPatternSize,
+    'minPatternSize must be at most maxPatternSize',
+  );
+
 function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOptions) {
   const tokenId = z
     .int()
     .min(0)
     .max(vocabSize - 1);
-  const numLogprobs = z.int().min(0).max(Math.min(maxLogprobs, maxLogprobsOfWire)).nullable();
+  const numLogprobs = z.int().min(0).max(maxLogprobs).nullable();
   const sampling = z.strictObject({
     temperature: z.number().min(0).max(2),
     topP: z.number().gt(0).max(1),
@@ -44,6 +56,7 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOpti
     ignoreEos: z.boolean(),
     logprobs: numLogprobs,
     promptLogprobs: numLogprobs,
+    logprobTokenIds: z.array(tokenId).min(1).max(maxLogprobIds).nullable(),
     logitBias: z
       .strictObject({
         ids: z.array(tokenId).max(limits.logitBias),
@@ -54,6 +67,7 @@ function makeSchema({ vocabSize, maxLogprobs, scheduler, limits }: AdmissionOpti
     allowedTokenIds: z.array(tokenId).min(1).max(vocabSize).nullable(),
     // A word is one run of ids at the start of the text and another after a space.
     badWords: z.array(z.array(tokenId).min(1).max(limits.badWordTokens)).max(2 * limits.badWords),
+    repetitionDetection: repetitionDetection.nullable(),
   });
   const text = z.strictObject({
     detokenize: z.boolean(),
@@ -106,10 +120,33 @@ export class Admission {
       throw bad('n', 'n must be 1 when using greedy sampling');
     if (sampling.maxTokens !== null && sampling.minTokens > sampling.maxTokens)
       throw bad('min_tokens', `min_tokens must be at most max_tokens = ${sampling.maxTokens}`);
+    if (sampling.logprobTokenIds !== null && sampling.logprobs === null)
+      throw bad('logprob_token_ids', 'logprob_token_ids needs logprobs');
     if (!text.detokenize && text.stop.length > 0)
       throw bad('stop', 'stop strings need detokenize to be true');
     this.checkPrompt(promptTokenIds, sampling.maxTokens);
+    this.checkRow(request);
     return request;
+  }
+
+  /** What comes in one row must fit one message: logprobs of the prompt, and all if not streamed. */
+  private checkRow({ sampling, text, columns: { promptTokenIds } }: AddRequest): void {
+    const numPrompt = promptTokenIds.length;
+    const { promptLogprobs, logprobs, logprobTokenIds } = sampling;
+    const inPrompt = promptLogprobs === null ? 0 : (promptLogprobs + 1) * (numPrompt - 1);
+    const maxTokens = sampling.maxTokens ?? this.options.scheduler.maxModelLen - numPrompt;
+    const alternatives = logprobTokenIds?.length ?? logprobs;
+    const inOutput = alternatives === null || !text.finalOnly ? 0 : (alternatives + 1) * maxTokens;
+    if (inPrompt + inOutput <= maxRowLogprobs) return;
+    const [param, few] =
+      inPrompt > maxRowLogprobs
+        ? ['prompt_logprobs', 'fewer, or a shorter prompt']
+        : ['logprobs', 'fewer, set a lower max_tokens, or stream'];
+    throw bad(
+      param,
+      `${param}: the answer would hold up to ${inPrompt + inOutput} logprobs at once, more than ` +
+        `${maxRowLogprobs}: ask for ${few}`,
+    );
   }
 
   private checkPrompt(ids: Int32Array, maxTokens: number | null): void {

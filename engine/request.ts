@@ -3,6 +3,7 @@
 import { hashWords, type ExtraKeys } from './block-hash.ts';
 import type { SamplingParams, TextParams } from '../common/sampling-params.ts';
 import type { FinishReason } from '../common/wire/messages.ts';
+import { RepetitionDetector } from './repetition.ts';
 
 /** waitingForRemoteKv is reserved for KV connectors: no request enters it yet. */
 export type RequestState = 'waiting' | 'waitingForRemoteKv' | 'running' | 'ended';
@@ -62,6 +63,8 @@ export class Request {
   lastTokenUs = 0;
   /** The detokenizer has been told of it. */
   announced = false;
+  /** Of a request that asks for it. */
+  readonly repetition: RepetitionDetector | null;
   /** Next prompt position whose logprobs are to be sent; numPromptTokens = none (any more). */
   nextPromptLogprob: number;
 
@@ -92,6 +95,8 @@ export class Request {
     this.numPromptTokens = promptTokenIds.length;
     this.maxNumTokens = options.maxNumTokens;
     this.leader = options.leader;
+    const { repetitionDetection } = sampling;
+    this.repetition = repetitionDetection && new RepetitionDetector(repetitionDetection);
     this.tokenIds = new Int32Array(Math.min(options.maxNumTokens, promptTokenIds.length + 64));
     this.tokenIds.set(promptTokenIds);
     this.numTokens = promptTokenIds.length;

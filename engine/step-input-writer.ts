@@ -44,8 +44,12 @@ export class StepInputWriter {
     c.newSeed.push(request.seed);
     c.newMinTokens.push(sampling.minTokens);
     c.newMaxNumTokens.push(request.maxNumTokens);
-    c.newNumLogprobs.push(sampling.logprobs ?? -1);
+    const named = sampling.logprobTokenIds ?? [];
+    // Ids that the request names take the place of the best ones.
+    c.newNumLogprobs.push(named.length > 0 ? 0 : (sampling.logprobs ?? -1));
     c.newNumPromptLogprobs.push(request.wantsPromptLogprobs ? sampling.promptLogprobs! : -1);
+    c.newNumLogprobIds.push(named.length);
+    c.logprobIds.append(named);
     const eos = sampling.ignoreEos ? [] : this.eosTokenIds;
     c.newNumStopIds.push(eos.length + sampling.stopTokenIds.length);
     c.stopIds.append(eos);

@@ -43,29 +43,28 @@ export class TokenOutputsBuilder {
     this.columns.logprobCount.push(0);
   }
 
-  /** Logprobs of the token just added: entry `at` of the step's, `num` alternatives of `numTop`. */
-  logprobs(output: StepOutputColumns, id: number, at: number, num: number, numTop: number): void {
+  /**
+   * Logprobs of the token just added: entry `at` of the step's, whose alternatives begin at `top`.
+   * They are the best ids, or those that the request named: of these no rank is known.
+   */
+  logprobs(output: StepOutputColumns, id: number, at: number, top: number, areBest: boolean): void {
     const c = this.columns;
+    const num = output.topCount[at]!;
     c.logprobCount.setLast(num + 1);
     c.logprobIds.push(id);
     c.logprobs.push(output.logprob[at]!);
     c.logprobRanks.push(output.logprobRank[at]!);
     for (let k = 0; k < num; k++) {
-      c.logprobIds.push(output.topIds[at * numTop + k]!);
-      c.logprobs.push(output.topLogprobs[at * numTop + k]!);
-      c.logprobRanks.push(k + 1);
+      c.logprobIds.push(output.topIds[top + k]!);
+      c.logprobs.push(output.topLogprobs[top + k]!);
+      c.logprobRanks.push(areBest ? k + 1 : 0);
     }
   }
 
-  /** Logprobs of prompt token `id`, for the row just added. */
-  promptLogprobs(
-    output: StepOutputColumns,
-    id: number,
-    at: number,
-    num: number,
-    numTop: number,
-  ): void {
+  /** Logprobs of prompt token `id`, for the row just added; as above. */
+  promptLogprobs(output: StepOutputColumns, id: number, at: number, top: number): void {
     const c = this.columns;
+    const num = output.promptTopCount[at]!;
     c.promptLogprobRow.push(this.numRows - 1);
     c.promptLogprobPosition.push(output.promptLogprobPosition[at]!);
     c.promptLogprobCount.push(num + 1);
@@ -73,8 +72,8 @@ export class TokenOutputsBuilder {
     c.promptLogprobs.push(output.promptLogprob[at]!);
     c.promptLogprobRanks.push(output.promptLogprobRank[at]!);
     for (let k = 0; k < num; k++) {
-      c.promptLogprobIds.push(output.promptTopIds[at * numTop + k]!);
-      c.promptLogprobs.push(output.promptTopLogprobs[at * numTop + k]!);
+      c.promptLogprobIds.push(output.promptTopIds[top + k]!);
+      c.promptLogprobs.push(output.promptTopLogprobs[top + k]!);
       c.promptLogprobRanks.push(k + 1);
     }
   }

@@ -1,8 +1,8 @@
 // Applies the result of a step: appends sampled tokens, decides which requests are at their end, and
 // writes what is new to TokenOutputs. Output for requests that have ended meanwhile is dropped.
 import type { ErrorInfo } from '../common/errors.ts';
-import type { StepOutput } from '../common/wire/messages.ts';
-import { rowFlags, stepFlags } from '../common/wire/step.ts';
+import type { FinishReason, StepOutput } from '../common/wire/messages.ts';
+import { rowFlags, stepFlags, type StepOutputColumns } from '../common/wire/step.ts';
 import type { Request } from './request.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { StepRecord } from './steps-in-flight.ts';
@@ -29,9 +29,11 @@ export class Updater {
   private readonly outputs: TokenOutputsBuilder;
   private readonly eosTokenIds: readonly number[];
   private readonly vocabSize: number;
-  /** Next entry of the step's logprob columns, which follow batch order. */
+  /** Next entry of the step's logprob columns, which follow batch order, and of its alternatives. */
   private logprobAt = 0;
+  private topAt = 0;
   private promptLogprobAt = 0;
+  private promptTopAt = 0;
 
   constructor(
     scheduler: Scheduler,
@@ -46,8 +48,8 @@ export class Updater {
 
   /** `output` is the result of `record`, the oldest step in flight, which retires here. */
   update(record: StepRecord, output: StepOutput): void {
-    this.logprobAt = 0;
-    this.promptLogprobAt = 0;
+    this.logprobAt = this.topAt = 0;
+    this.promptLogprobAt = this.promptTopAt = 0;
     for (let i = 0; i < record.numRows; i++) {
       const request = record.requests[i]!;
       if (request.state !== 'ended') this.updateRow(request, i, record.flags[i]!, output);
@@ -72,7 +74,7 @@ export class Updater {
 
   /** False if the request has ended with an error instead. */
   private addToken(request: Request, index: number, output: StepOutput): boolean {
-    const { columns, numTop } = output;
+    const { columns } = output;
     const id = columns.tokenId[index]!;
     request.numPlaceholders--;
     if (id < 0 || id >= this.vocabSize) {
@@ -86,47 +88,61 @@ export class Updater {
       this.numCachedPromptTokens += request.numCachedTokens;
     }
     this.onToken?.(request);
-    if (this.stopsAt(request, id)) {
-      request.finishReason = 'stop';
-      this.outputs.token(request, id, 'stop', id);
-    } else {
-      if (request.numTokens >= request.maxNumTokens) request.finishReason = 'length';
-      this.outputs.token(request, id, request.finishReason, -1);
-    }
-    const num = request.sampling.logprobs;
-    if (num === null) return true;
-    const { logprobIndex } = columns;
-    while (logprobIndex[this.logprobAt]! < index) this.logprobAt++;
-    if (logprobIndex[this.logprobAt] === index)
-      this.outputs.logprobs(columns, id, this.logprobAt, Math.min(num, numTop), numTop);
+    request.finishReason = this.endOf(request, id);
+    this.outputs.token(
+      request,
+      id,
+      request.finishReason,
+      request.finishReason === 'stop' ? id : -1,
+    );
+    if (request.sampling.logprobs !== null) this.addLogprobs(request, index, id, columns);
     return true;
   }
 
-  /** EOS and stop_token_ids, not before min_tokens. */
-  private stopsAt({ sampling, numOutputTokens }: Request, id: number): boolean {
-    if (numOutputTokens < sampling.minTokens) return false;
+  /** What the token just appended ends the request with. */
+  private endOf(request: Request, id: number): FinishReason {
+    const { sampling, numPromptTokens, numTokens } = request;
+    const mayStop = request.numOutputTokens >= sampling.minTokens;
+    const repeats = request.repetition?.add(request.tokenIds, numPromptTokens, numTokens) ?? false;
+    if (mayStop && this.isStopToken(request, id)) return 'stop';
+    if (numTokens >= request.maxNumTokens) return 'length';
+    return mayStop && repeats ? 'repetition' : 'none';
+  }
+
+  /** EOS and stop_token_ids. */
+  private isStopToken({ sampling }: Request, id: number): boolean {
     return (
       (!sampling.ignoreEos && this.eosTokenIds.includes(id)) || sampling.stopTokenIds.includes(id)
     );
+  }
+
+  private addLogprobs(request: Request, index: number, id: number, c: StepOutputColumns): void {
+    for (; c.logprobIndex[this.logprobAt]! < index; this.logprobAt++)
+      this.topAt += c.topCount[this.logprobAt]!;
+    if (c.logprobIndex[this.logprobAt] !== index) return;
+    const areBest = request.sampling.logprobTokenIds === null;
+    this.outputs.logprobs(c, id, this.logprobAt, this.topAt, areBest);
   }
 
   private addPromptLogprobs(
     request: Request,
     index: number,
     hasRow: boolean,
-    { columns, numTop }: StepOutput,
+    { columns }: StepOutput,
   ): void {
-    const { promptLogprobIndex, promptLogprobPosition } = columns;
-    const num = Math.min(request.sampling.promptLogprobs!, numTop);
-    while (promptLogprobIndex[this.promptLogprobAt]! < index) this.promptLogprobAt++;
-    for (; promptLogprobIndex[this.promptLogprobAt] === index; this.promptLogprobAt++) {
-      const position = promptLogprobPosition[this.promptLogprobAt]!;
+    const { promptLogprobIndex, promptLogprobPosition, promptTopCount } = columns;
+    for (; promptLogprobIndex[this.promptLogprobAt]! <= index; this.promptLogprobAt++) {
+      const at = this.promptLogprobAt;
+      const top = this.promptTopAt;
+      this.promptTopAt += promptTopCount[at]!;
+      if (promptLogprobIndex[at]! < index) continue;
+      const position = promptLogprobPosition[at]!;
       // Computed again after a preemption: they are sent once.
       if (position < request.nextPromptLogprob || position >= request.numPromptTokens) continue;
       if (!hasRow) this.outputs.row(request, 'none');
       hasRow = true;
       const id = request.tokenIds[position]!;
-      this.outputs.promptLogprobs(columns, id, this.promptLogprobAt, num, numTop);
+      this.outputs.promptLogprobs(columns, id, at, top);
       request.nextPromptLogprob = position + 1;
     }
   }

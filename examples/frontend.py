@@ -17,7 +17,7 @@ import msgpack
 import zmq
 
 FORMATS = {"u8": "B", "i32": "i", "u32": "I", "f32": "f", "f64": "d", "u64": "Q"}
-FINISH_REASONS = ["none", "stop", "length", "abort", "error"]
+FINISH_REASONS = ["none", "stop", "length", "abort", "error", "repetition"]
 CREDIT_BYTES = 1 << 20
 
 
@@ -66,7 +66,7 @@ class Frontend:
             socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
             socket.curve_serverkey = self.server[f"{name}Key"].encode()
         socket.connect(self.server[name])
-        hello = {"kind": "hello", "protocol": 2, "token": self.server["token"], "role": "client"}
+        hello = {"kind": "hello", "protocol": 3, "token": self.server["token"], "role": "client"}
         hello.update(index=0, generation=0, build=None, pid=os.getpid())
         socket.send_multipart(encode(hello))
         return socket
@@ -147,7 +147,9 @@ SAMPLING = {
     "promptLogprobs": None,
     "logitBias": None,
     "allowedTokenIds": None,
+    "logprobTokenIds": None,
     "badWords": [],
+    "repetitionDetection": None,
 }
 TEXT = {
     "detokenize": True,

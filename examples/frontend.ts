@@ -20,7 +20,7 @@ const arrays = {
   f64: Float64Array,
   u64: BigUint64Array,
 };
-const finishReasons = ['none', 'stop', 'length', 'abort', 'error'];
+const finishReasons = ['none', 'stop', 'length', 'abort', 'error', 'repetition'];
 const creditBytes = 1 << 20;
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
 
@@ -71,7 +71,7 @@ async function connect(name: 'engine' | 'detokenizer'): Promise<Dealer> {
   }
   socket.connect(server[name]);
   const who = { role: 'client', index: 0, generation: 0, build: null, pid: process.pid };
-  await socket.send(encode({ kind: 'hello', protocol: 2, token: server.token, ...who }));
+  await socket.send(encode({ kind: 'hello', protocol: 3, token: server.token, ...who }));
   return socket;
 }
 
@@ -122,7 +122,9 @@ async function add(requestId: number, promptTokenIds: Int32Array, change: Messag
     promptLogprobs: null,
     logitBias: null,
     allowedTokenIds: null,
+    logprobTokenIds: null,
     badWords: [],
+    repetitionDetection: null,
     ...change,
   };
   const text = {

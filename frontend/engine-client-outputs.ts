@@ -77,7 +77,7 @@ export function rowOutput(
     logprobs: wantsLogprobs ? rowLogprobs(c, row, logprobStarts) : null,
     promptLogprobs: promptLogprobs?.get(row) ?? null,
     finishReason,
-    stopReason: stopReason(c, row, request),
+    stopReason: finishReason === 'repetition' ? 'repetition_detected' : stopReason(c, row, request),
     error: finishReason === 'error' ? rowError(message, row) : null,
     numPromptTokens: c.numPromptTokens[row]!,
     numCachedTokens: c.numCachedTokens[row]!,

@@ -14,12 +14,15 @@ export interface GenerateRequest {
   readonly cacheSalt: string | null;
 }
 
-/** Alternatives of one token: entry 0 is the token itself, the rest the best ones, best first. */
+/**
+ * Alternatives of one token: entry 0 is the token itself, the rest the best ones, best first, or
+ * those that the request named, in its order.
+ */
 export interface TokenLogprobs {
   readonly ids: Int32Array;
   /** Raw logprobs, natural logarithm. */
   readonly logprobs: Float32Array;
-  /** 1 = most likely. */
+  /** 1 = most likely; 0 = not known, of ids that the request named. */
   readonly ranks: Int32Array;
   /** Bytes of each entry's token; part of a character at times. */
   readonly bytes: readonly Uint8Array[];
@@ -38,7 +41,7 @@ export interface RequestOutput {
   /** Position in the prompt -> logprobs; only in the outputs that bring them. */
   readonly promptLogprobs: ReadonlyMap<number, TokenLogprobs> | null;
   readonly finishReason: FinishReason;
-  /** Stop string or stop token id that ended it. */
+  /** Stop string or stop token id that ended it; 'repetition_detected' with 'repetition'. */
   readonly stopReason: string | number | null;
   /** Set with finishReason 'error'. */
   readonly error: RequestError | null;

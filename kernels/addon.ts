@@ -23,7 +23,6 @@ export interface NativeOp {
 export type NativeReport = (
   error: Error | null,
   step: number,
-  numTop: number,
   hash: number,
   startUs: number,
   endUs: number,
@@ -61,6 +60,7 @@ export interface NativeLoad {
   readonly blockSize: number;
   readonly maxNumSeqs: number;
   readonly maxModelLen: number;
+  readonly maxLogprobs: number;
   readonly asyncDepth: number;
   readonly debugSync: boolean;
 }

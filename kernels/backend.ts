@@ -58,6 +58,8 @@ export interface BackendLoad {
   /** Rows of the row table. */
   readonly maxNumSeqs: number;
   readonly maxModelLen: number;
+  /** Alternatives that a row may ask for: what room is made for, where a backend makes room. */
+  readonly maxLogprobs: number;
   readonly numThreads: number;
   readonly asyncDepth: number;
   readonly fastMath: boolean;
@@ -80,7 +82,6 @@ export interface BackendInfo {
 
 export interface StepResult {
   readonly step: number;
-  readonly numTop: number;
   readonly hash: number;
   readonly startUs: number;
   readonly endUs: number;

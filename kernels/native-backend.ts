@@ -70,13 +70,13 @@ export abstract class NativeBackend<N extends NativeBackendObject> implements Ba
 
   /** `make` is handed what the addon reports to. */
   protected constructor(make: (report: NativeReport) => N) {
-    this.native = make((error, step, numTop, hash, startUs, endUs, deviceIdleUs, body, table) => {
+    this.native = make((error, step, hash, startUs, endUs, deviceIdleUs, body, table) => {
       if (error) {
         this.onError?.(error);
         return;
       }
       const columns = unpackOutput(body, table);
-      this.onStep?.({ step, numTop, hash, startUs, endUs, deviceIdleUs, columns });
+      this.onStep?.({ step, hash, startUs, endUs, deviceIdleUs, columns });
     });
   }
 
@@ -100,6 +100,7 @@ export abstract class NativeBackend<N extends NativeBackendObject> implements Ba
       blockSize: load.blockSize,
       maxNumSeqs: load.maxNumSeqs,
       maxModelLen: load.maxModelLen,
+      maxLogprobs: load.maxLogprobs,
       asyncDepth: load.asyncDepth,
       debugSync: load.debugSync,
     };

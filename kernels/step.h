@@ -16,8 +16,8 @@ constexpr const char* element_name(ElementType type) {
                                     : "u64";
 }
 
-/// Largest number of alternatives that logprobs return for one token.
-constexpr int kMaxLogprobs = 20;
+/// Ids whose logprobs one row may name.
+constexpr int kMaxLogprobIds = 128;
 
 // X(name, type)
 #define VT_STEP_INPUT_COLUMNS(X) \
@@ -37,6 +37,8 @@ constexpr int kMaxLogprobs = 20;
   X(newMaxNumTokens, i32)        \
   X(newNumLogprobs, i32)         \
   X(newNumPromptLogprobs, i32)   \
+  X(newNumLogprobIds, i32)       \
+  X(logprobIds, i32)             \
   X(newNumStopIds, i32)          \
   X(stopIds, i32)                \
   X(newNumLogitBias, i32)        \
@@ -61,12 +63,14 @@ constexpr int kMaxLogprobs = 20;
   X(logprobIndex, i32)            \
   X(logprob, f32)                 \
   X(logprobRank, i32)             \
+  X(topCount, i32)                \
   X(topIds, i32)                  \
   X(topLogprobs, f32)             \
   X(promptLogprobIndex, i32)      \
   X(promptLogprobPosition, i32)   \
   X(promptLogprob, f32)           \
   X(promptLogprobRank, i32)       \
+  X(promptTopCount, i32)          \
   X(promptTopIds, i32)            \
   X(promptTopLogprobs, f32)
 

@@ -28,6 +28,7 @@ interface Row {
   maxNumTokens: number;
   numLogprobs: number;
   numPromptLogprobs: number;
+  logprobIds: readonly number[];
   stopIds: readonly number[];
   /** Positions whose slots were written, or were there when the row began. */
   numComputed: number;
@@ -78,20 +79,15 @@ export class FakeModel {
   }
 
   /** Executes the oldest step. */
-  execute(): { step: number; numTop: number; hash: number; columns: StepOutputColumns } {
+  execute(): { step: number; hash: number; columns: StepOutputColumns } {
     const { step, columns } = this.inFlight.shift()!;
     this.setRows(columns);
     this.setBlocks(this.executedBlocks, columns);
     const n = columns.row.length;
     const tokenId = new Int32Array(n).fill(-1);
     const flags = new Uint8Array(n);
-    let numTop = 0;
-    for (const index of columns.row) {
-      const { numLogprobs, numPromptLogprobs } = this.rowAt(index);
-      numTop = Math.max(numTop, numLogprobs, numPromptLogprobs);
-    }
-    const sampled = new LogprobLists(numTop);
-    const prompt = new LogprobLists(numTop);
+    const sampled = new LogprobLists();
+    const prompt = new LogprobLists();
     const positions: number[] = [];
     let hash = step | 0;
     for (let i = 0; i < n; i++) {
@@ -101,7 +97,7 @@ export class FakeModel {
       this.write(index, row, start, count);
       if (columns.flags[i]! & stepFlags.promptLogprobs)
         for (let at = Math.max(start, 1); at < Math.min(start + count, row.numPromptTokens); at++) {
-          prompt.add(i, this.history(index, row, at));
+          prompt.addBest(i, this.history(index, row, at), row.numPromptLogprobs);
           positions.push(at);
         }
       if (!(columns.flags[i]! & stepFlags.sample)) continue;
@@ -116,12 +112,12 @@ export class FakeModel {
       }
       tokenId[i] = history % this.options.vocabSize;
       this.append(row, tokenId[i]!);
-      if (row.numLogprobs >= 0) sampled.add(i, history);
+      if (row.logprobIds.length > 0) sampled.addNamed(i, history, row.logprobIds);
+      else if (row.numLogprobs >= 0) sampled.addBest(i, history, row.numLogprobs);
       hash = mix(hash, tokenId[i]!);
     }
     return {
       step,
-      numTop,
       hash,
       columns: {
         tokenId,
@@ -129,12 +125,14 @@ export class FakeModel {
         logprobIndex: Int32Array.from(sampled.index),
         logprob: Float32Array.from(sampled.logprob),
         logprobRank: Int32Array.from(sampled.rank),
+        topCount: Int32Array.from(sampled.topCount),
         topIds: Int32Array.from(sampled.topIds),
         topLogprobs: Float32Array.from(sampled.topLogprobs),
         promptLogprobIndex: Int32Array.from(prompt.index),
         promptLogprobPosition: Int32Array.from(positions),
         promptLogprob: Float32Array.from(prompt.logprob),
         promptLogprobRank: Int32Array.from(prompt.rank),
+        promptTopCount: Int32Array.from(prompt.topCount),
         promptTopIds: Int32Array.from(prompt.topIds),
         promptTopLogprobs: Float32Array.from(prompt.topLogprobs),
       },
@@ -150,6 +148,7 @@ export class FakeModel {
   private setRows(c: Submitted['columns']): void {
     let token = 0;
     let stop = 0;
+    let named = 0;
     for (let i = 0; i < c.newRow.length; i++) {
       const index = c.newRow[i]!;
       const tokens = [...c.newTokenIds.subarray(token, (token += c.newNumTokens[i]!))];
@@ -161,6 +160,7 @@ export class FakeModel {
         maxNumTokens: c.newMaxNumTokens[i]!,
         numLogprobs: c.newNumLogprobs[i]!,
         numPromptLogprobs: c.newNumPromptLogprobs[i]!,
+        logprobIds: [...c.logprobIds.subarray(named, (named += c.newNumLogprobIds[i]!))],
         stopIds: [...c.stopIds.subarray(stop, (stop += c.newNumStopIds[i]!))],
         numComputed: -1,
         finished: false,
@@ -223,22 +223,29 @@ class LogprobLists {
   readonly index: number[] = [];
   readonly logprob: number[] = [];
   readonly rank: number[] = [];
+  readonly topCount: number[] = [];
   readonly topIds: number[] = [];
   readonly topLogprobs: number[] = [];
-  private readonly numTop: number;
 
-  constructor(numTop: number) {
-    this.numTop = numTop;
-  }
-
-  add(index: number, history: number): void {
-    this.index.push(index);
-    this.logprob.push(-(history % 997) / 64);
-    this.rank.push(1 + (history % 5));
-    for (let k = 0; k < this.numTop; k++) {
+  addBest(index: number, history: number, count: number): void {
+    this.add(index, history, count);
+    for (let k = 0; k < count; k++) {
       this.topIds.push((history + k) % 89);
       this.topLogprobs.push(-k);
     }
+  }
+
+  addNamed(index: number, history: number, ids: readonly number[]): void {
+    this.add(index, history, ids.length);
+    this.topIds.push(...ids);
+    this.topLogprobs.push(...ids.map((id) => -((history + id) % 997) / 64));
+  }
+
+  private add(index: number, history: number, count: number): void {
+    this.index.push(index);
+    this.logprob.push(-(history % 997) / 64);
+    this.rank.push(1 + (history % 5));
+    this.topCount.push(count);
   }
 }
 

@@ -44,6 +44,7 @@ export async function loadModel(
     blockSize,
     maxNumSeqs,
     maxModelLen,
+    maxLogprobs: slice.maxLogprobs,
     numThreads: slice.numThreads || Math.max(1, Math.floor(defaultNumThreads() / slice.numRanks)),
     ...rankGroup(slice),
     asyncDepth: slice.asyncDepth,

@@ -54,8 +54,7 @@ export class StepLoop {
   private report(result: StepResult): void {
     this.numInFlight--;
     const { rank, generation } = this.options;
-    const status =
-      rank === 0 ? result : { ...result, numTop: 0, columns: emptyColumns(stepOutputColumns) };
+    const status = rank === 0 ? result : { ...result, columns: emptyColumns(stepOutputColumns) };
     this.options.send({ kind: 'stepOutput', generation, rank, ...status });
   }
 

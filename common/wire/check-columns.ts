@@ -30,7 +30,7 @@ export function checkRange(name: string, column: Column, low: number, limit: num
 }
 
 /** Sum of a column of counts, none of them negative. */
-export function sumOf(name: string, counts: Uint8Array | Int32Array): number {
+export function sumOf(name: string, counts: Uint32Array | Int32Array): number {
   let total = 0;
   for (const count of counts) {
     if (count < 0) throw new WireError(`column ${name} holds ${count}`);

@@ -4,7 +4,7 @@ import { WireError } from '../errors.ts';
 import { checkLength, checkRange, sumOf } from './check-columns.ts';
 import { fillColumns, type Columns } from './columns.ts';
 import {
-  maxLogprobs,
+  maxLogprobIds,
   stepInputColumns,
   stepOutputColumns,
   type StepInputColumns,
@@ -32,8 +32,10 @@ export function checkStepInput(
   checkLength(c, sumOf('newNumAllowedIds', c.newNumAllowedIds), 'allowedIds');
   checkLength(c, sumOf('newNumBadWords', c.newNumBadWords), 'badWordLength');
   checkLength(c, sumOf('badWordLength', c.badWordLength), 'badWordIds');
-  checkRange('newNumLogprobs', c.newNumLogprobs, -1, maxLogprobs + 1);
-  checkRange('newNumPromptLogprobs', c.newNumPromptLogprobs, -1, maxLogprobs + 1);
+  checkRange('newNumLogprobs', c.newNumLogprobs, -1, 2 ** 31);
+  checkRange('newNumPromptLogprobs', c.newNumPromptLogprobs, -1, 2 ** 31);
+  checkRange('newNumLogprobIds', c.newNumLogprobIds, 0, maxLogprobIds + 1);
+  checkLength(c, sumOf('newNumLogprobIds', c.newNumLogprobIds), 'logprobIds');
   checkLength(c, c.blockRow.length, 'blockIndex', 'blockId');
   checkRange('blockRow', c.blockRow, 0, maxNumSeqs);
   checkRange('blockIndex', c.blockIndex, 0, 2 ** 31);
@@ -48,22 +50,22 @@ export function checkStepInput(
   return c;
 }
 
-/** n is the number of rows of the step that this answers, numTop the header's. */
+/** n is the number of rows of the step that this answers. */
 export function checkStepOutput(
   columns: Columns,
-  numTop: number,
   n = columns['tokenId']?.length ?? 0,
 ): StepOutputColumns {
   const c = fillColumns(columns, stepOutputColumns);
-  if (!(numTop >= 0 && numTop <= maxLogprobs)) throw new WireError(`numTop is ${numTop}`);
   checkLength(c, n, 'tokenId', 'rowFlags');
   const r = c.logprobIndex.length;
-  checkLength(c, r, 'logprob', 'logprobRank');
-  checkLength(c, r * numTop, 'topIds', 'topLogprobs');
+  checkLength(c, r, 'logprob', 'logprobRank', 'topCount');
+  checkLength(c, sumOf('topCount', c.topCount), 'topIds', 'topLogprobs');
   checkRange('logprobIndex', c.logprobIndex, 0, n);
   const p = c.promptLogprobIndex.length;
   checkLength(c, p, 'promptLogprobPosition', 'promptLogprob', 'promptLogprobRank');
-  checkLength(c, p * numTop, 'promptTopIds', 'promptTopLogprobs');
+  checkLength(c, p, 'promptTopCount');
+  const numPromptTop = sumOf('promptTopCount', c.promptTopCount);
+  checkLength(c, numPromptTop, 'promptTopIds', 'promptTopLogprobs');
   checkRange('promptLogprobIndex', c.promptLogprobIndex, 0, n);
   return c;
 }

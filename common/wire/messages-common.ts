@@ -1,6 +1,6 @@
 // What messages of several links have in common: who speaks, the handshake, news of peers.
 
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 export type Role = 'supervisor' | 'frontend' | 'engine' | 'worker' | 'detokenizer';
 
@@ -48,5 +48,5 @@ export interface PeerReady {
   readonly addresses: Readonly<Record<string, string>>;
 }
 
-export const finishReasons = ['none', 'stop', 'length', 'abort', 'error'] as const;
+export const finishReasons = ['none', 'stop', 'length', 'abort', 'error', 'repetition'] as const;
 export type FinishReason = (typeof finishReasons)[number];

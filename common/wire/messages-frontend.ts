@@ -57,6 +57,7 @@ export interface EngineWelcome {
   readonly device: string;
   readonly vocabSize: number;
   readonly maxModelLen: number;
+  /** Alternatives that a request may ask for; vocabSize = no bound. */
   readonly maxLogprobs: number;
   readonly maxNumSeqs: number;
   readonly blockSize: number;
@@ -227,7 +228,7 @@ export const textOutputsColumns = {
   numCachedTokens: 'i32',
   numOutputTokens: 'i32',
   /** [numTokens] entries of each token in tokenIds; 0 = none */
-  logprobCount: 'u8',
+  logprobCount: 'u32',
   logprobIds: 'i32',
   logprobs: 'f32',
   logprobRanks: 'i32',
@@ -237,7 +238,7 @@ export const textOutputsColumns = {
   /** [p] row index into n, position in the prompt, entries; as above */
   promptLogprobRow: 'u32',
   promptLogprobPosition: 'i32',
-  promptLogprobCount: 'u8',
+  promptLogprobCount: 'u32',
   promptLogprobIds: 'i32',
   promptLogprobs: 'f32',
   promptLogprobRanks: 'i32',

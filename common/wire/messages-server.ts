@@ -37,7 +37,8 @@ export interface NewTextRequest {
 
 /**
  * Tokens of one step, a row per request. Logprob entries: token k of the message has
- * logprobCount[k] entries, the sampled token first, then the best ones; likewise prompt logprobs.
+ * logprobCount[k] entries, the sampled token first, then the best ones (or those that the request
+ * named, with rank 0 = not known); likewise prompt logprobs.
  */
 export const tokenOutputsColumns = {
   /** [n] */
@@ -53,14 +54,14 @@ export const tokenOutputsColumns = {
   /** [n] prompt tokens that were found in the prefix cache */
   numCachedTokens: 'i32',
   /** [numTokens] 0 = none */
-  logprobCount: 'u8',
+  logprobCount: 'u32',
   logprobIds: 'i32',
   logprobs: 'f32',
   logprobRanks: 'i32',
   /** [p] row index into n, position in the prompt, and entries of each prompt token */
   promptLogprobRow: 'u32',
   promptLogprobPosition: 'i32',
-  promptLogprobCount: 'u8',
+  promptLogprobCount: 'u32',
   promptLogprobIds: 'i32',
   promptLogprobs: 'f32',
   promptLogprobRanks: 'i32',
@@ -124,8 +125,6 @@ export interface StepOutput {
   readonly step: number;
   readonly generation: number;
   readonly rank: number;
-  /** Alternatives per token in topIds and promptTopIds. */
-  readonly numTop: number;
   /** Hash of row table and sampled ids (32 bits); equal on all ranks. */
   readonly hash: number;
   /** CLOCK_MONOTONIC microseconds at which the device began and ended the step. */

@@ -4,8 +4,8 @@
 // table entries that are new in it.
 import type { ColumnSpec, ColumnsOf } from './columns.ts';
 
-/** Largest number of alternatives that logprobs return for one token. */
-export const maxLogprobs = 20;
+/** Ids whose logprobs one request may name (logprob_token_ids). */
+export const maxLogprobIds = 128;
 
 /** StepInput: row changes first (applied just before the step executes), then the scheduled rows. */
 export const stepInputColumns = {
@@ -35,10 +35,13 @@ export const stepInputColumns = {
   newMinTokens: 'i32',
   /** [m] the request is at its end by length when it knows this many tokens (prompt included). */
   newMaxNumTokens: 'i32',
-  /** [m] -1 = none, else how many alternatives (0..maxLogprobs) with each sampled token. */
+  /** [m] -1 = none, else how many alternatives with each sampled token. */
   newNumLogprobs: 'i32',
   /** [m] -1 = none, else alternatives with each prompt token from the second on. */
   newNumPromptLogprobs: 'i32',
+  /** [m] entries of logprobIds (at most maxLogprobIds): they take the place of the best ids. */
+  newNumLogprobIds: 'i32',
+  logprobIds: 'i32',
   /** [m] how many of stopIds belong to the row: EOS (unless ignored) and stop_token_ids. */
   newNumStopIds: 'i32',
   stopIds: 'i32',
@@ -76,7 +79,7 @@ export const stepFlags = {
   promptLogprobs: 2,
 } as const;
 
-/** StepOutput, in StepInput's row order. t = numTop of the header; r, p = rows that asked. */
+/** StepOutput, in StepInput's row order. r, p = rows, prompt tokens that asked for logprobs. */
 export const stepOutputColumns = {
   /** [n] sampled id, -1 where the row did not sample. */
   tokenId: 'i32',
@@ -87,7 +90,9 @@ export const stepOutputColumns = {
   /** [r] raw logprob (natural log) and 1-based rank of the sampled token. */
   logprob: 'f32',
   logprobRank: 'i32',
-  /** [r * t] best ids first, their raw logprobs; ties to the lower id. */
+  /** [r] alternatives of each. */
+  topCount: 'i32',
+  /** [sum(topCount)] best ids first, ties to the lower id, or the row's logprobIds as they came. */
   topIds: 'i32',
   topLogprobs: 'f32',
   /** [p] index into the batch and position in the prompt of each prompt token with logprobs. */
@@ -96,7 +101,8 @@ export const stepOutputColumns = {
   /** [p] raw logprob and rank of the prompt token at that position, given those before it. */
   promptLogprob: 'f32',
   promptLogprobRank: 'i32',
-  /** [p * t] */
+  /** [p] alternatives of each; [sum(promptTopCount)] the best ids and their raw logprobs. */
+  promptTopCount: 'i32',
   promptTopIds: 'i32',
   promptTopLogprobs: 'f32',
 } as const satisfies ColumnSpec;

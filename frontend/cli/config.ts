@@ -9,6 +9,7 @@ import { readModelConfig } from '../../common/model-config.ts';
 import { whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
+import { chooseMaxLogprobs } from './max-logprobs.ts';
 import { checkTokenizer, chooseModel, readChatTemplate, readDefaultSampling } from './model.ts';
 import type { ServeCommand } from './parse.ts';
 
@@ -26,6 +27,8 @@ export interface Config {
   readonly noCudaReason: string | null;
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
+  /** The vocabulary at most. */
+  readonly maxLogprobs: number;
   readonly dtype: WorkerSlice['dtype'];
   readonly kvCacheDtype: WorkerSlice['kvCacheDtype'];
   readonly host: string;
@@ -68,6 +71,8 @@ export function makeConfig(
       `--max-model-len: ${maxModelLen} is more than the model's ${modelConfig.maxPositionEmbeddings}`,
     );
   const key = env['VLLM_API_KEY'];
+  const batch = chooseBatch(flags, device === 'cuda' ? (cuda?.device?.totalBytes ?? 0) : 0);
+  const { vocabSize } = modelConfig;
   return Object.freeze({
     flags,
     model: modelConfig,
@@ -78,7 +83,8 @@ export function makeConfig(
     defaultSampling: readDefaultSampling(flags, path),
     device,
     noCudaReason: device === 'cpu' && cuda?.device === null ? cuda.reason : null,
-    ...chooseBatch(flags, device === 'cuda' ? (cuda?.device?.totalBytes ?? 0) : 0),
+    ...batch,
+    maxLogprobs: chooseMaxLogprobs(flags.maxLogprobs, device, { ...batch, vocabSize }),
     dtype: dtypes[flags.dtype],
     kvCacheDtype: dtypes[flags.kvCacheDtype],
     host: flags.host ?? '127.0.0.1',

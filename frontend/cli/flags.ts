@@ -59,7 +59,13 @@ export const flags = {
     help: 'sampling defaults that win, such as \'{"temperature": 0.7}\'',
     parse: parseJsonObject,
   },
-  maxLogprobs: integer('--max-logprobs', 20, 0, 20, 'most logprobs that a request may ask for'),
+  maxLogprobs: integer(
+    '--max-logprobs',
+    20,
+    -1,
+    maxInt,
+    'most logprobs that a request may ask for; -1: the whole vocabulary',
+  ),
 
   // Scheduling
   maxNumSeqs: optionalInteger(

@@ -43,7 +43,8 @@ export async function chatCompletions(
     promptTokenIds: tokenIds,
     role,
     echo: body.echo ? echoed(final, role) : '',
-    numTop: body.top_logprobs ?? 0,
+    numTop: sampling.logprobs ?? 0,
+    areNamed: sampling.logprobTokenIds !== null,
   };
   const observer = observeRequest(context, request, [generate]);
   if (body.stream) {
@@ -67,7 +68,7 @@ function turnOf(body: ChatRequest) {
 }
 
 function routeSampling(body: ChatRequest): RouteSampling {
-  if (body.top_logprobs !== undefined && body.top_logprobs > 0 && !body.logprobs) {
+  if ((body.top_logprobs ?? 0) !== 0 && !body.logprobs) {
     throw bad('top_logprobs', 'needs logprobs');
   }
   const newName = body.max_completion_tokens;

@@ -11,7 +11,9 @@ export interface ChatOptions extends AnswerOptions {
   readonly role: string;
   /** What comes before the output (echo); '' = nothing. */
   readonly echo: string;
+  /** Alternatives with each token, and whether the request named them (logprob_token_ids). */
   readonly numTop: number;
+  readonly areNamed: boolean;
 }
 
 /** outputs[choice], whole. */

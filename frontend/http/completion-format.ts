@@ -20,6 +20,8 @@ export interface CompletionOptions extends AnswerOptions {
   readonly echoOnly: boolean;
   /** Alternatives; null = no logprobs. */
   readonly logprobs: number | null;
+  /** The request named them (logprob_token_ids). */
+  readonly areNamed: boolean;
 }
 
 interface CompletionChoice {
@@ -141,8 +143,9 @@ class ChoiceWriter {
     this.options = options;
     this.choice = choice;
     this.prompt = options.prompts[Math.floor(choice / options.n)]!;
-    const style = { asTokenIds: options.asTokenIds, numTop: options.logprobs ?? 0 };
-    this.logprobs = options.logprobs === null ? null : new CompletionLogprobsWriter(style);
+    const { asTokenIds, areNamed, logprobs } = options;
+    const style = { asTokenIds, areNamed, numTop: logprobs ?? 0 };
+    this.logprobs = logprobs === null ? null : new CompletionLogprobsWriter(style);
   }
 
   write(output: RequestOutput, ended: boolean): CompletionChoice {
@@ -175,7 +178,7 @@ class ChoiceWriter {
     logprobs.addUnpredicted(prompt.tokenIds[0]!, prompt.firstTokenText);
     for (let position = 1; position < prompt.tokenIds.length; position++) {
       const token = output.promptLogprobs?.get(position);
-      if (token !== undefined) logprobs.add(token);
+      if (token !== undefined) logprobs.addPrompt(token);
     }
   }
 }

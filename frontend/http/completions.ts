@@ -40,6 +40,9 @@ export async function completions(
     throw bad('n', `times the number of prompts must be at most ${choices}`);
   }
   if (body.max_tokens === 0 && !echo) throw bad('max_tokens', 'must be 1 or more without echo');
+  if (body.max_tokens === 0 && body.logprob_token_ids?.length) {
+    throw bad('logprob_token_ids', 'needs max_tokens of 1 or more');
+  }
   const route: RouteSampling = {
     logprobs: body.logprobs ?? null,
     logprobsField: 'logprobs',
@@ -63,6 +66,7 @@ export async function completions(
     echo,
     echoOnly: body.max_tokens === 0,
     logprobs: route.logprobs,
+    areNamed: sampling.logprobTokenIds !== null,
   };
   const observer = observeRequest(context, request, requests);
   if (body.stream) {

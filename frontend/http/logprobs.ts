@@ -10,6 +10,8 @@ export interface TokenStyle {
   readonly asTokenIds: boolean;
   /** Alternatives asked for. */
   readonly numTop: number;
+  /** The request named the alternatives: all that there are, in its order. */
+  readonly areNamed: boolean;
 }
 
 export interface ChatLogprob {
@@ -32,7 +34,7 @@ export function chatLogprobs(output: RequestOutput, style: TokenStyle): ChatLogp
   return {
     content: output.logprobs.map((token) => ({
       ...entry(token, 0),
-      top_logprobs: best(token, style.numTop).map((i) => entry(token, i)),
+      top_logprobs: alternatives(token, style).map((i) => entry(token, i)),
     })),
   };
 }
@@ -61,9 +63,18 @@ export class CompletionLogprobsWriter {
   }
 
   add(token: TokenLogprobs): void {
+    this.addWith(token, alternatives(token, this.style));
+  }
+
+  /** Of a prompt's tokens the alternatives are always the best ones. */
+  addPrompt(token: TokenLogprobs): void {
+    this.addWith(token, best(token, this.style.numTop));
+  }
+
+  private addWith(token: TokenLogprobs, others: readonly number[]): void {
     const top = Object.create(null) as Record<string, number>;
     // The token itself is always among its alternatives, beyond their number where it must be.
-    for (const i of [0, ...best(token, this.style.numTop)]) {
+    for (const i of [0, ...others]) {
       top[tokenText(token, i, this.style)] ??= clamp(token.logprobs[i]!);
     }
     this.push(tokenText(token, 0, this.style), clamp(token.logprobs[0]!), top);
@@ -98,7 +109,7 @@ export class CompletionLogprobsWriter {
 export function promptLogprobs(
   output: Pick<RequestOutput, 'numPromptTokens' | 'promptLogprobs'>,
 ): (Record<string, { logprob: number; rank: number; decoded_token: string }> | null)[] {
-  const style = { asTokenIds: false, numTop: 0 };
+  const style = { asTokenIds: false, numTop: 0, areNamed: false };
   return Array.from({ length: output.numPromptTokens }, (_, position) => {
     const token = output.promptLogprobs?.get(position);
     if (token === undefined) return null;
@@ -121,13 +132,20 @@ function numCharacters(text: string): number {
   return Array.from(text).length;
 }
 
+/** Indexes of the entries to show: as vLLM does, named ones with the token itself before them. */
+function alternatives(token: TokenLogprobs, { numTop, areNamed }: TokenStyle): number[] {
+  return areNamed ? eachOnce(token, Array.from(token.ids.keys())) : best(token, numTop);
+}
+
 /** Indexes of the n most likely entries, each id once, best first. */
 function best(token: TokenLogprobs, n: number): number[] {
+  const byRank = Array.from(token.ids.keys()).sort((a, b) => token.ranks[a]! - token.ranks[b]!);
+  return eachOnce(token, byRank).slice(0, n);
+}
+
+function eachOnce({ ids }: TokenLogprobs, indexes: readonly number[]): number[] {
   const seen = new Set<number>();
-  return Array.from(token.ids.keys())
-    .sort((a, b) => token.ranks[a]! - token.ranks[b]!)
-    .filter((i) => !seen.has(token.ids[i]!) && seen.add(token.ids[i]!))
-    .slice(0, n);
+  return indexes.filter((i) => !seen.has(ids[i]!) && seen.add(ids[i]!));
 }
 
 function tokenText(token: TokenLogprobs, i: number, style: TokenStyle): string {

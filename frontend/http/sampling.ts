@@ -5,6 +5,7 @@ import { RequestError } from '../../common/errors.ts';
 import {
   defaultSamplingParams,
   defaultTextParams,
+  type RepetitionDetection,
   type SamplingParams,
   type TextParams,
 } from '../../common/sampling-params.ts';
@@ -20,7 +21,7 @@ const minTemperature = 0.01;
 
 /** What differs between the two generate routes. */
 export interface RouteSampling {
-  /** Alternatives per output token; null = none. */
+  /** Alternatives per output token; null = none, -1 = the whole vocabulary. */
   readonly logprobs: number | null;
   /** Name of the field that said it. */
   readonly logprobsField: string;
@@ -42,6 +43,7 @@ export async function samplingParams(
   { client, text }: HttpBackend,
 ): Promise<SamplingParams> {
   const { config } = context;
+  const { vocabSize } = client.info;
   const defaults = { ...defaultSamplingParams, ...config.defaultSampling };
   let temperature = fields.temperature ?? defaults.temperature;
   const greedy = temperature < greedyBelow;
@@ -63,14 +65,16 @@ export async function samplingParams(
     minTokens: fields.min_tokens ?? 0,
     stopTokenIds: fields.stop_token_ids ?? [],
     ignoreEos: fields.ignore_eos ?? false,
-    logprobs: route.logprobs,
-    promptLogprobs: fields.prompt_logprobs ?? route.promptLogprobs,
+    logprobs: numLogprobs(route.logprobs, vocabSize),
+    promptLogprobs: numLogprobs(fields.prompt_logprobs ?? route.promptLogprobs, vocabSize),
+    logprobTokenIds: distinctIds(fields.logprob_token_ids),
     logitBias: nullIfEmpty(fields.logit_bias),
     allowedTokenIds: fields.allowed_token_ids ?? null,
     badWords: await badWordIds(fields.bad_words ?? [], text, config.limits.badWordTokens),
+    repetitionDetection: repetitionDetection(fields.repetition_detection),
   };
   checkRules(fields, params, greedy, route, config);
-  checkVocabulary(fields, client.info.vocabSize);
+  checkVocabulary(fields, vocabSize);
   return params;
 }
 
@@ -151,6 +155,9 @@ function checkRules(
   if (params.promptLogprobs !== null && params.promptLogprobs > config.maxLogprobs) {
     throw bad('prompt_logprobs', `must be at most ${config.maxLogprobs}`);
   }
+  if (params.logprobTokenIds !== null && params.logprobs === null) {
+    throw bad('logprob_token_ids', 'needs logprobs');
+  }
   if (fields.stream && (fields.prompt_logprobs ?? 0) !== 0) {
     throw bad('prompt_logprobs', 'must be 0 with stream');
   }
@@ -165,6 +172,7 @@ function checkRules(
 function checkVocabulary(fields: SamplingFields, vocabSize: number): void {
   const lists = {
     stop_token_ids: fields.stop_token_ids,
+    logprob_token_ids: fields.logprob_token_ids,
     logit_bias: fields.logit_bias?.ids,
     allowed_token_ids: fields.allowed_token_ids,
   };
@@ -205,6 +213,30 @@ async function badWordIds(
 
 function endsWith(ids: readonly number[], end: readonly number[]): boolean {
   return end.every((id, i) => ids[ids.length - end.length + i] === id);
+}
+
+/** The whole vocabulary, or a number that may be larger: there are no more ids than that. */
+function numLogprobs(asked: number | null, vocabSize: number): number | null {
+  return asked === -1 ? vocabSize : asked;
+}
+
+function distinctIds(ids: readonly number[] = []): readonly number[] | null {
+  return ids.length === 0 ? null : [...new Set(ids)];
+}
+
+/** vLLM's rules; a largest size of 0 switches it off. */
+function repetitionDetection(
+  asked: SamplingFields['repetition_detection'],
+): RepetitionDetection | null {
+  if (asked === undefined) return null;
+  const { max_pattern_size: largest, min_pattern_size: smallest, min_count: count } = asked;
+  const [maxPatternSize, minPatternSize, minCount] = [largest ?? 0, smallest ?? 0, count ?? 0];
+  if (minPatternSize > maxPatternSize) {
+    throw bad('repetition_detection', 'needs a min_pattern_size of at most max_pattern_size');
+  }
+  if (maxPatternSize === 0) return null;
+  if (minCount < 2) throw bad('repetition_detection', 'needs a min_count of 2 or more');
+  return { minPatternSize: Math.max(1, minPatternSize), maxPatternSize, minCount };
 }
 
 function nullIfEmpty<T extends { readonly ids: readonly number[] }>(bias: T | undefined): T | null {

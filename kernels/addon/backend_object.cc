@@ -22,7 +22,7 @@ class BackendObject : public Napi::ObjectWrap<BackendObject> {
                        const_cast<BackendKind*>(&kind));
   }
 
-  /// new Class(report): report(error) or report(null, step, numTop, hash, startUs, endUs,
+  /// new Class(report): report(error) or report(null, step, hash, startUs, endUs,
   /// deviceIdleUs, body, table).
   explicit BackendObject(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<BackendObject>(info), kind_(static_cast<const BackendKind*>(info.Data())) {
@@ -199,9 +199,8 @@ void BackendObject::call_report(Napi::Env env, Napi::Function callback, BackendO
     auto table = Napi::Int32Array::New(env, 2 * kNumStepOutputColumns);
     std::copy(report->table, report->table + 2 * kNumStepOutputColumns, table.Data());
     const auto number = [env](double value) { return Napi::Number::New(env, value); };
-    callback.Call({env.Null(), number(report->step), number(report->num_top), number(report->hash),
-                   number(report->start_us), number(report->end_us), number(report->device_idle_us),
-                   body, table});
+    callback.Call({env.Null(), number(report->step), number(report->hash), number(report->start_us),
+                   number(report->end_us), number(report->device_idle_us), body, table});
   } catch (const Napi::Error& error) {
     // What the callback throws is the process's own: it becomes an uncaughtException.
     napi_fatal_exception(env, error.Value());

@@ -19,7 +19,6 @@ namespace vt {
 /// A step's output on its way to JavaScript, or why there is none.
 struct BackendReport {
   double step = 0;
-  int num_top = 0;
   std::uint32_t hash = 0;
   double start_us = 0, end_us = 0, device_idle_us = 0;
   std::vector<char> body;

@@ -63,7 +63,6 @@ class NativeCpuBackend : public NativeBackend {
           auto report = std::make_unique<BackendReport>();
           StepOutput& output = done->output;
           report->step = output.step;
-          report->num_top = output.num_top;
           report->hash = output.hash;
           report->start_us = output.start_us;
           report->end_us = output.end_us;

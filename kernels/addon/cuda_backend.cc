@@ -69,7 +69,6 @@ class NativeCudaBackend : public NativeBackend {
         return;
       }
       report->step = output.step;
-      report->num_top = output.num_top;
       report->hash = output.hash;
       report->start_us = output.start_us;
       report->end_us = output.end_us;
@@ -128,6 +127,7 @@ class CudaLoader : public BackendLoader {
     load_.block_size = int_field(load, "blockSize");
     load_.max_num_seqs = int_field(load, "maxNumSeqs");
     load_.max_model_len = int_field(load, "maxModelLen");
+    load_.max_logprobs = int_field(load, "maxLogprobs");
     load_.async_depth = int_field(load, "asyncDepth");
     load_.fast_math = bool_field(load, "fastMath");
     load_.debug_sync = bool_field(load, "debugSync");

@@ -16,8 +16,8 @@ void finish_step(const StepState& state, const Column<std::int32_t>& scheduled, 
     if (result.is_nan) columns.flags[row.index] |= kRowFlagNan;
     if (result.has_logprob)
       (row.is_prompt ? columns.prompt : columns.sampled)
-          .add(row.index, row.position, result.logprob, result.rank, result.top_ids,
-               result.top_logprobs, batch.num_top);
+          .add(row.index, row.position, result.logprob, result.rank, result.top_ids.data(),
+               result.top_logprobs.data(), static_cast<int>(result.top_ids.size()));
     if (!row.is_prompt) columns.token_ids[row.index] = result.id;
   }
   StepHash hash;
@@ -34,7 +34,6 @@ void finish_step(const StepState& state, const Column<std::int32_t>& scheduled, 
     hash.add(row, rows.row(row).num_tokens, token_id);
   }
   output.hash = hash.value();
-  output.num_top = batch.num_top;
   pack_output(columns, output);
 }
 

@@ -12,7 +12,7 @@ void sample_logits(const OpCall& call, std::int64_t index, const float* logits) 
                              &step.rows->row(logit_row.row),
                              step.rows->tokens(logit_row.row),
                              logit_row.position,
-                             step.batch.num_top};
+                             logit_row.num_top};
   LogitResult& result = step.results[index];
   SamplerScratch& scratch = step.scratch[call.thread].sampler;
   if (logit_row.is_prompt)

@@ -31,7 +31,6 @@ class ShardedSample {
         num_ids_(static_cast<int>(
             std::clamp<std::int64_t>(vocab_size_ - first_id_, 0, x_.columns))),
         num_tiles_(static_cast<int>(x_.columns / kTileIds)),
-        num_top_(step_.batch.num_top),
         rows_(call.share_of(call.num_logits)) {}
 
   /// Every thread calls it. Returns early where the step is lost.
@@ -60,7 +59,7 @@ class ShardedSample {
   }
   const Row& row(std::int64_t i) const { return step_.rows->row(logit_row(i).row); }
   ShardKind kind(std::int64_t i) const {
-    return shard_kind(row(i), logit_row(i).is_prompt, num_top_, vocab_size_);
+    return shard_kind(row(i), logit_row(i), vocab_size_);
   }
   Choice& choice(std::int64_t i) const { return step_.choices[call_.logit_begin + i]; }
   LogitResult& result(std::int64_t i) const { return step_.results[call_.logit_begin + i]; }
@@ -68,13 +67,14 @@ class ShardedSample {
     const LogitRow& at = logit_row(i);
     const float* logits = x_.data + i * x_.columns;
     return {logits,      num_ids_, &row(i), step_.rows->tokens(at.row),
-            at.position, num_top_, first_id_};
+            at.position, at.num_top, first_id_};
   }
 
   /// Words that a rank tells of a row. By parameters alone, so that every rank finds the same.
   std::int64_t words(Round round, std::int64_t i) const {
     if (round == kCandidates) return Candidates::words(kind(i));
-    return has_shard_logprobs(row(i), kind(i)) ? ShardLogprobs::words(num_tiles_, num_top_) : 0;
+    if (!has_shard_logprobs(row(i), kind(i))) return 0;
+    return ShardLogprobs::words(num_tiles_, logit_row(i).num_top);
   }
   std::int64_t size_of(Round round) const {
     std::int64_t size = 0;
@@ -141,7 +141,7 @@ class ShardedSample {
     for_rows(kLogprobs, [&](std::int64_t i, std::int64_t at) {
       if (!is_chosen(i)) return;
       collect(at, told);
-      merge_logprobs(choice(i), told, num_tiles_, num_top_, result(i));
+      merge_logprobs(choice(i), told, num_tiles_, logit_row(i).num_top, result(i));
     });
   }
 
@@ -182,7 +182,6 @@ class ShardedSample {
   const int first_id_, num_ids_;
   /// Of every rank.
   const int num_tiles_;
-  const int num_top_;
   const Range rows_;
 };
 

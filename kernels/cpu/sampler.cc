@@ -50,7 +50,8 @@ void sample_token(const KernelTable& kernels, const SampleInput& input, SamplerS
   result.id = choose(kernels, input, max, argmax, scratch);
   result.is_nan = result.id < 0;
   if (!result.is_nan && input.row->params.num_logprobs >= 0)
-    compute_logprobs(kernels, input, result.id, max, scratch, result);
+    compute_logprobs(kernels, input, result.id, input.row->params.logprob_ids, max, scratch,
+                     result);
 }
 
 void judge_prompt_token(const KernelTable& kernels, const SampleInput& input,
@@ -62,7 +63,7 @@ void judge_prompt_token(const KernelTable& kernels, const SampleInput& input,
   std::int32_t argmax;
   if (!find_max(kernels, input.logits, input.vocab_size, max, argmax)) return;
   result.is_nan = false;
-  compute_logprobs(kernels, input, result.id, max, scratch, result);
+  compute_logprobs(kernels, input, result.id, {}, max, scratch, result);
 }
 
 }  // namespace vt

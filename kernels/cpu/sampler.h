@@ -23,7 +23,7 @@ struct SampleInput {
   const std::int32_t* tokens;
   /// Position of the token that is made or judged.
   int position;
-  /// Alternatives to return with the token's logprob.
+  /// Best ids to return with the token's logprob, unless the row names ids of its own.
   int num_top;
   int first_id = 0;
 };
@@ -35,8 +35,9 @@ struct LogitResult {
   bool has_logprob;
   float logprob;
   std::int32_t rank;
-  std::int32_t top_ids[kMaxLogprobs];
-  float top_logprobs[kMaxLogprobs];
+  /// The alternatives: as many as were asked for.
+  std::vector<std::int32_t> top_ids;
+  std::vector<float> top_logprobs;
 };
 
 /// Memory of one thread for the rows that it samples.
@@ -49,7 +50,7 @@ struct SamplerScratch {
   std::vector<float> values;
   std::vector<double> bucket_mass;
   std::vector<std::int32_t> bucket_count;
-  /// Candidates of ranks.
+  /// Candidates of ranks; ids where many of them are put in order.
   std::vector<std::int32_t> ids;
   std::vector<float> logits;
 };
@@ -61,9 +62,11 @@ void judge_prompt_token(const KernelTable& kernels, const SampleInput& input,
 
 // The parts, each in its own file.
 
-/// Section 1 of docs/sampling.md: logprob and rank of `id`, and the top list.
+/// Section 1 of docs/sampling.md: logprob and rank of `id`, and the alternatives: the ids in
+/// `named` where there are any, else the best.
 void compute_logprobs(const KernelTable& kernels, const SampleInput& input, std::int32_t id,
-                      float max, SamplerScratch& scratch, LogitResult& result);
+                      const std::vector<std::int32_t>& named, float max, SamplerScratch& scratch,
+                      LogitResult& result);
 /// Its parts: the sum of exp(x - max) over the ids of one tile; the `count` best ids, of at most n;
 /// the logprob of a logit.
 double sum_of_tile(const KernelTable& kernels, const float* x, int count, float max,

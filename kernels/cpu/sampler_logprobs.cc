@@ -1,6 +1,7 @@
 // Logprobs of raw logits: a sum of exponentials over tiles of 1,024 ids in f64, and the best ids.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "sampler.h"
 
@@ -14,6 +15,20 @@ double sum_of_exps(const KernelTable& kernels, const float* x, int n, float max,
   for (int begin = 0; begin < n; begin += kTileIds)
     sum += sum_of_tile(kernels, x + begin, std::min(kTileIds, n - begin), max, scratch);
   return sum;
+}
+
+/// Beyond this, keeping a list sorted by insertion costs more than putting all ids in order.
+constexpr int kMostInserted = 64;
+
+/// As find_top_ids, for many.
+void sort_top_ids(const float* x, int n, int count, std::vector<std::int32_t>& order,
+                  std::int32_t* ids) {
+  order.resize(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(
+      order.begin(), order.begin() + count, order.end(),
+      [x](std::int32_t a, std::int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
+  std::copy_n(order.begin(), count, ids);
 }
 
 }  // namespace
@@ -50,7 +65,8 @@ void find_top_ids(const KernelTable& kernels, const float* x, int n, int count, 
 }
 
 void compute_logprobs(const KernelTable& kernels, const SampleInput& input, std::int32_t id,
-                      float max, SamplerScratch& scratch, LogitResult& result) {
+                      const std::vector<std::int32_t>& named, float max, SamplerScratch& scratch,
+                      LogitResult& result) {
   const float* x = input.logits;
   const int n = input.vocab_size;
   const double log_sum = std::log(sum_of_exps(kernels, x, n, max, scratch));
@@ -59,13 +75,18 @@ void compute_logprobs(const KernelTable& kernels, const SampleInput& input, std:
   result.logprob = logprob(id);
   result.rank = 1;
   for (int i = 0; i < n; i++) result.rank += x[i] > x[id];
-  const int count = std::min(input.num_top, n);
-  if (count > 0) find_top_ids(kernels, x, n, count, result.top_ids);
-  for (int i = 0; i < count; i++) result.top_logprobs[i] = logprob(result.top_ids[i]);
-  for (int i = count; i < input.num_top; i++) {
-    result.top_ids[i] = -1;
-    result.top_logprobs[i] = -INFINITY;
+  std::vector<std::int32_t>& ids = result.top_ids;
+  if (!named.empty()) {
+    ids = named;
+  } else {
+    ids.resize(input.num_top);
+    if (input.num_top > kMostInserted)
+      sort_top_ids(x, n, input.num_top, scratch.ids, ids.data());
+    else if (input.num_top > 0)
+      find_top_ids(kernels, x, n, input.num_top, ids.data());
   }
+  result.top_logprobs.resize(ids.size());
+  for (std::size_t i = 0; i < ids.size(); i++) result.top_logprobs[i] = logprob(ids[i]);
 }
 
 }  // namespace vt

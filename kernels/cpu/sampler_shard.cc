@@ -50,10 +50,10 @@ void find_many(const KernelTable& kernels, const SampleInput& input, const float
 
 }  // namespace
 
-ShardKind shard_kind(const Row& row, bool is_prompt, int num_top, int vocab_size) {
+ShardKind shard_kind(const Row& row, const LogitRow& logit_row, int vocab_size) {
   const SamplingParams& p = row.params;
-  if (num_top > kMaxShardTop) return ShardKind::gathered;
-  if (is_prompt) return ShardKind::judged;
+  if (logit_row.num_top > kMaxShardTop || logit_row.num_named > 0) return ShardKind::gathered;
+  if (logit_row.is_prompt) return ShardKind::judged;
   const bool has_top_k = p.top_k > 0 && p.top_k < vocab_size;
   if (is_greedy(p) || !(p.min_p > 0 || has_top_k || p.top_p < 1)) return ShardKind::one;
   const bool is_narrow = p.min_p > 0 || (has_top_k && p.top_k <= kMaxCandidates) ||

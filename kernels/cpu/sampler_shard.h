@@ -4,13 +4,15 @@
 // threads, nor of how ranks meet.
 #pragma once
 
+#include "../host/batch.h"
 #include "sampler.h"
 
 namespace vt {
 
 /// How a row is served; every rank finds the same.
 enum class ShardKind {
-  /// All logits are needed: top-p over more ids than are worth naming, and the like.
+  /// All logits are needed: top-p over more ids than are worth naming, logprobs of ids that the row
+  /// names, and the like.
   gathered,
   /// A prompt token is judged.
   judged,
@@ -23,7 +25,7 @@ enum class ShardKind {
 constexpr int kMaxCandidates = 64;
 constexpr int kMaxShardTop = 20;
 
-ShardKind shard_kind(const Row& row, bool is_prompt, int num_top, int vocab_size);
+ShardKind shard_kind(const Row& row, const LogitRow& logit_row, int vocab_size);
 /// Whether the ranks have a second round for the row's logprobs.
 inline bool has_shard_logprobs(const Row& row, ShardKind kind) {
   return kind == ShardKind::judged || (kind != ShardKind::gathered && row.params.num_logprobs >= 0);

@@ -39,6 +39,8 @@ void merge_logprobs(const Choice& choice, const std::vector<const ShardLogprobs*
   const auto logprob = [&](float x) { return logprob_of(x, choice.max, log_sum); };
   result.has_logprob = true;
   result.logprob = logprob(choice.logit);
+  result.top_ids.clear();
+  result.top_logprobs.clear();
   // Lists are sorted, and ranks have ascending ids: of equals the first rank's comes first.
   std::vector<int> taken(ranks.size(), 0);
   for (int i = 0; i < num_top; i++) {
@@ -48,9 +50,10 @@ void merge_logprobs(const Choice& choice, const std::vector<const ShardLogprobs*
       if (taken[rank] < num_top && next(rank).id >= 0 &&
           (best < 0 || next(rank).logit > next(best).logit))
         best = rank;
-    result.top_ids[i] = best < 0 ? -1 : next(best).id;
-    result.top_logprobs[i] = best < 0 ? -INFINITY : logprob(next(best).logit);
-    if (best >= 0) taken[best]++;
+    if (best < 0) return;
+    result.top_ids.push_back(next(best).id);
+    result.top_logprobs.push_back(logprob(next(best).logit));
+    taken[best]++;
   }
 }
 

@@ -5,6 +5,8 @@
 //
 // A row's result does not depend on the number of blocks: maxima, counts and masses in integers are
 // the same in any order, and sums of exponentials go by tiles at absolute borders.
+#include <algorithm>
+
 #include "sample_draw.cuh"
 #include "sample_edit.cuh"
 #include "sample_logprobs.cuh"
@@ -55,6 +57,7 @@ __device__ Word sample(Row& row, Word best) {
   return cluster_max(row, draw.run(z_max, ranked_id(best)));
 }
 
+template <int kKept>
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_row(const __grid_constant__ VtCudaSample args, const int num_tiles) {
   extern __shared__ float4 logits_in_shared[];
@@ -102,7 +105,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   if (!has_logprob) return;
   if (has_edits_here) best = cluster_max(row, scan_logits(row));
   const float max = best == kNone ? -INFINITY : ranked_value(best);
-  Logprobs(row, args, index, max).write(id);
+  const int num_named = judges ? 0 : min(shared.params.num_logprob_ids, args.num_named);
+  Logprobs<kKept>(row, args, index, max, table_row, num_named).write(id);
 }
 
 struct Shape {
@@ -140,9 +144,13 @@ extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
              a.logits_stride, a.vocab_size);
   VT_REQUIRE(a.num_top >= -1 && a.num_top <= VT_CUDA_MAX_LOGPROBS,
              "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
+  VT_REQUIRE(a.num_named >= 0 && a.num_named <= VT_CUDA_MAX_LOGPROB_IDS,
+             "sample: num_named %d (at most %d)", a.num_named, VT_CUDA_MAX_LOGPROB_IDS);
   const Shape shape = shape_of(a.num_rows, a.vocab_size);
-  return launch_clusters("sample", sample_row, shape.blocks, dim3(a.num_rows * shape.blocks),
-                         dim3(shape.threads),
-                         static_cast<size_t>(shape.tiles) * kTile * sizeof(float), a.flags, stream,
-                         a, shape.tiles);
+  const bool is_long = a.num_top > 32;
+  const size_t logit_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
+  return launch_clusters("sample", is_long ? sample_row<kMostKept> : sample_row<1>, shape.blocks,
+                         dim3(a.num_rows * shape.blocks), dim3(shape.threads),
+                         std::max(logit_bytes, list_bytes(shape.threads, a.num_top)), a.flags,
+                         stream, a, shape.tiles);
 }

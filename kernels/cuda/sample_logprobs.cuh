@@ -1,5 +1,6 @@
 // Logprobs of raw logits, section 1 of docs/sampling.md: a sum of exponentials over tiles of 1,024
-// ids, the rank of an id, and the best ids, which each warp lists for itself and block 0 merges.
+// ids, the rank of an id, and the alternatives: ids that the row names, or the best ones, which
+// each warp lists for itself and block 0 merges.
 #ifndef VT_CUDA_SAMPLE_LOGPROBS_CUH_
 #define VT_CUDA_SAMPLE_LOGPROBS_CUH_
 
@@ -8,16 +9,34 @@
 namespace vt {
 namespace sample {
 
-/** Row.z must hold the logits as they are. Every method with a barrier: all of the cluster. */
+/** Of a warp's list: a lane has every 32nd entry. One is as much as 32 of the best take. */
+constexpr int kMostKept = VT_CUDA_MAX_LOGPROBS / 32;
+
+/** Bytes of the lists of a block, over the start of row.z. */
+inline size_t list_bytes(int threads, int num_top) {
+  return static_cast<size_t>(threads / 32) * (num_top > 0 ? num_top : 0) * sizeof(Word);
+}
+
+/**
+ * Row.z must hold the logits as they are. Every method with a barrier: all of the cluster. Lists of
+ * up to 32 * kKept.
+ */
+template <int kKept>
 class Logprobs {
  public:
-  /** Of logits row `index` of the step, whose greatest logit is `max`. */
-  __device__ Logprobs(const Row& row, const VtCudaSample& args, int index, float max)
+  /**
+   * Of logits row `index` of the step, whose greatest logit is `max`. `num_named` > 0: the row
+   * names so many ids; its row of the table is `table_row`.
+   */
+  __device__ Logprobs(const Row& row, const VtCudaSample& args, int index, float max, int table_row,
+                      int num_named)
       : row_(row),
         shared_(*row.shared),
         args_(args),
         index_(index),
         max_(max),
+        table_row_(table_row),
+        num_named_(num_named),
         lane_(threadIdx.x % 32),
         warp_(threadIdx.x / 32),
         num_warps_(blockDim.x / 32) {}
@@ -26,7 +45,8 @@ class Logprobs {
   __device__ void write(int id) {
     const float x = row_.logits[id];
     add_up(x);
-    if (args_.num_top > 0) list_best();
+    const bool has_list = args_.num_top > 0 && num_named_ == 0;
+    if (has_list) list_best();
     cluster_sync();
     if (row_.rank == 0 && warp_ == 0) {
       const double log_sum = log(total());
@@ -34,7 +54,8 @@ class Logprobs {
         args_.logprobs[index_] = logprob(x, log_sum);
         args_.ranks[index_] = 1 + static_cast<int>(shared_.num_greater);
       }
-      if (args_.num_top > 0) merge(log_sum);
+      if (has_list) merge(log_sum);
+      if (num_named_ > 0) write_named(log_sum);
     }
     cluster_sync();  // block 0 has read the others' lists
   }
@@ -78,23 +99,44 @@ class Logprobs {
     Word best = kNone;
 #pragma unroll 4
     for (int i = threadIdx.x; i < row_.count; i += blockDim.x) best = max(best, at(i));
-    Word kept = kNone;
-    for (int k = 0; k < args_.num_top; k++) {
-      const Word top = warp_max(best);
-      if (lane_ == k) kept = top;
-      if (top == kNone) continue;
-      // The lane that had it needs its next: the warp looks through that lane's ids.
-      const int owner = __ffs(__ballot_sync(~0u, best == top)) - 1;
-      Word next = kNone;
-      for (int i = warp_ * 32 + owner + lane_ * blockDim.x; i < row_.count; i += 32 * blockDim.x) {
-        const Word word = at(i);
-        if (word < top) next = max(next, word);
+    Word kept[kKept];
+#pragma unroll
+    for (int q = 0; q < kKept; q++) {
+      kept[q] = kNone;
+      const int end = kKept == 1 ? args_.num_top : min(args_.num_top - 32 * q, 32);
+      for (int k = 0; k < end; k++) {
+        const Word top = warp_max(best);
+        if (lane_ == k) kept[q] = top;
+        if (top == kNone) continue;
+        // The lane that had it needs its next: the warp looks through that lane's ids.
+        const int owner = __ffs(__ballot_sync(~0u, best == top)) - 1;
+        Word next = kNone;
+        for (int i = warp_ * 32 + owner + lane_ * blockDim.x; i < row_.count;
+             i += 32 * blockDim.x) {
+          const Word word = at(i);
+          if (word < top) next = max(next, word);
+        }
+        next = warp_max(next);
+        if (lane_ == owner) best = next;
       }
-      next = warp_max(next);
-      if (lane_ == owner) best = next;
     }
     __syncthreads();
-    if (lane_ < args_.num_top) lists()[warp_ * args_.num_top + lane_] = kept;
+#pragma unroll
+    for (int q = 0; q < kKept; q++) {
+      const int k = 32 * q + lane_;
+      if (k < args_.num_top) lists()[warp_ * args_.num_top + k] = kept[q];
+    }
+  }
+
+  /** By one warp: of each id that the row names. Ids outside the vocabulary have none. */
+  __device__ void write_named(double log_sum) const {
+    const int32_t* ids = shared_.params.logprob_ids;
+    float* to = args_.named_logprobs + static_cast<int64_t>(table_row_) * args_.num_named;
+    for (int i = lane_; i < num_named_; i += 32) {
+      const int id = ids[i];
+      const bool has = id >= 0 && id < row_.vocab_size;
+      to[i] = has ? logprob(row_.logits[id], log_sum) : -INFINITY;
+    }
   }
 
   __device__ Word at(int i) const { return ranked(row_.z[i], row_.begin + i); }
@@ -144,6 +186,7 @@ class Logprobs {
   const VtCudaSample& args_;
   const int index_;
   const float max_;
+  const int table_row_, num_named_;
   const int lane_, warp_, num_warps_;
 };
 

@@ -258,12 +258,15 @@ typedef struct {
   int32_t num_prompt_tokens;
   int32_t min_tokens;
   int32_t max_num_tokens; /* not read by sample: for the kernel that ends rows */
-  int32_t num_logprobs, num_prompt_logprobs; /* -1 = none */
+  int32_t num_logprobs;   /* -1 = none */
+  int32_t num_logprob_ids; /* 0 = the best ids are the alternatives */
   int32_t num_stop_ids, num_biases, num_allowed_ids, num_bad_words;
-  uint64_t unused;
+  const int32_t* logprob_ids; /* [num_logprob_ids], at most VT_CUDA_MAX_LOGPROB_IDS */
 } VtCudaRowParams; /* 128 bytes */
 
-#define VT_CUDA_MAX_LOGPROBS 20
+/** Best ids that are listed with a token, and ids that a row may name instead. */
+#define VT_CUDA_MAX_LOGPROBS 128
+#define VT_CUDA_MAX_LOGPROB_IDS 128
 
 /**
  * docs/sampling.md: a token for each row of logits, or the logprob of a judged prompt token. One
@@ -279,6 +282,9 @@ typedef struct {
   int32_t* ranks;      /* [num_rows] */
   int32_t* top_ids;    /* [num_rows][num_top] */
   float* top_logprobs; /* [num_rows][num_top] */
+  /* Of rows that sample and name ids, in their order; these have no top list. By row of the table.
+   */
+  float* named_logprobs; /* [][num_named] */
   const float* logits; /* [num_rows][logits_stride]; never changed; 16-byte rows are fastest */
   const int32_t* row_of;     /* [num_rows] row of the table; -1 = padding, no work */
   const int32_t* judged_ids; /* [num_rows] prompt token to judge, -1 = sample; null = all sample */
@@ -289,6 +295,7 @@ typedef struct {
   int32_t num_rows, vocab_size;
   int32_t logits_stride, history_stride; /* elements */
   int32_t num_top; /* 0..VT_CUDA_MAX_LOGPROBS; -1 = no logprobs in this step */
+  int32_t num_named; /* most ids that a row of this step names; 0 = none does */
   int32_t flags;
 } VtCudaSample;
 VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);

@@ -59,6 +59,7 @@ typedef struct {
   const int32_t* num_parts;      /* [number of weights]; 0 with dummy_seed: any numbers */
   int64_t dummy_seed;            /* -1: weights are `parts`; else made on the device */
   int32_t block_size, max_num_seqs, max_model_len, async_depth;
+  int32_t max_logprobs; /* room for so many alternatives; at most VT_CUDA_MAX_LOGPROBS */
   int32_t fast_math, debug_sync;
   /* KV cache: bytes if > 0, else what memory_utilization of the whole card leaves. Never more than
    * max_num_seqs rows of max_model_len can fill. */
@@ -91,7 +92,6 @@ VT_CUDA_API int vt_cuda_backend_submit(VtCudaBackend* backend, double step, int6
 /** A step's output; pointers are valid until the next call of vt_cuda_backend_wait. */
 typedef struct {
   double step;
-  int32_t num_top;
   uint32_t hash;
   double start_us, end_us;   /* when the device began and ended it, on the host's steady clock */
   double device_idle_us;     /* between the last kernel of the step before and this one's first */

@@ -20,7 +20,7 @@ void BatchBuilder::build(const StepView& step, std::int64_t num_tokens, Batch& b
   batch.rows.clear();
   batch.num_tokens = 0;
   batch.logit_rows.clear();
-  batch.num_top = 0;
+  batch.num_top = batch.num_named = 0;
   step_++;
   std::int64_t total = 0;
   for (std::int64_t i = 0; i < rows.count; i++) {
@@ -56,15 +56,21 @@ void BatchBuilder::add_row(int index, int row_index, int start, int count, int f
   const int token_begin = batch.num_tokens;
   batch.num_tokens += count;
   batch.rows.push_back({index, row_index, token_begin, count, start});
+  const int vocab_size = table_.sizes().vocab_size;
+  const int num_prompt_top = std::min(row.params.num_prompt_logprobs, vocab_size);
   if ((flags & kStepFlagPromptLogprobs) != 0 && row.params.num_prompt_logprobs >= 0) {
     for (int position = start; position < end && position + 1 < row.num_prompt_tokens; position++)
-      batch.logit_rows.push_back(
-          {index, row_index, token_begin + position - start, position + 1, true});
-    batch.num_top = std::max(batch.num_top, row.params.num_prompt_logprobs);
+      batch.logit_rows.push_back({index, row_index, token_begin + position - start, position + 1,
+                                  true, num_prompt_top, 0});
+    batch.num_top = std::max(batch.num_top, num_prompt_top);
   }
   if (!sample) return;
-  batch.logit_rows.push_back({index, row_index, token_begin + count - 1, end, false});
-  batch.num_top = std::max(batch.num_top, row.params.num_logprobs);
+  const int num_named = static_cast<int>(row.params.logprob_ids.size());
+  const int num_top = num_named > 0 ? 0 : std::min(row.params.num_logprobs, vocab_size);
+  batch.logit_rows.push_back(
+      {index, row_index, token_begin + count - 1, end, false, num_top, num_named});
+  batch.num_top = std::max(batch.num_top, num_top);
+  batch.num_named = std::max(batch.num_named, num_named);
 }
 
 void BatchBuilder::check_blocks(int row, int start, int end) const {

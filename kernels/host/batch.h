@@ -31,6 +31,9 @@ struct LogitRow {
   int position;
   /// Judges a prompt token; otherwise makes the next one.
   bool is_prompt;
+  /// Alternatives to return with its logprob, if it has one: the best ids, or those that the row
+  /// names.
+  int num_top, num_named;
 };
 
 struct Batch {
@@ -39,8 +42,8 @@ struct Batch {
   std::vector<BatchRow> rows;
   int num_tokens = 0;
   std::vector<LogitRow> logit_rows;
-  /// Longest list of alternatives that a row asked for.
-  int num_top = 0;
+  /// Longest list of best ids that a row asked for, and longest list of ids that one named.
+  int num_top = 0, num_named = 0;
 };
 
 struct BatchLimits {

@@ -52,6 +52,7 @@ constexpr In kPerRow[] = {In::newNumTokens,
                           In::newMaxNumTokens,
                           In::newNumLogprobs,
                           In::newNumPromptLogprobs,
+                          In::newNumLogprobIds,
                           In::newNumStopIds,
                           In::newNumLogitBias,
                           In::newNumAllowedIds,
@@ -61,7 +62,7 @@ void check_finite(float value, In column) {
   VT_CHECK(value - value == 0, "column %s is not finite", name_of(column));
 }
 
-SamplingParams scalars(const StepView& step, std::int64_t i) {
+SamplingParams scalars(const StepView& step, std::int64_t i, int max_logprobs) {
   SamplingParams p{};
   p.temperature = step.f32(In::newTemperature)[i];
   p.top_p = step.f32(In::newTopP)[i];
@@ -82,9 +83,11 @@ SamplingParams scalars(const StepView& step, std::int64_t i) {
   check_finite(p.repetition_penalty, In::newRepetitionPenalty);
   VT_CHECK(p.temperature >= 0, "column newTemperature is negative");
   VT_CHECK(p.repetition_penalty > 0, "column newRepetitionPenalty is not positive");
-  VT_CHECK(p.num_logprobs <= kMaxLogprobs, "column newNumLogprobs is above %d", kMaxLogprobs);
-  VT_CHECK(p.num_prompt_logprobs <= kMaxLogprobs, "column newNumPromptLogprobs is above %d",
-           kMaxLogprobs);
+  VT_CHECK(p.num_logprobs <= max_logprobs, "column newNumLogprobs is above %d", max_logprobs);
+  VT_CHECK(p.num_prompt_logprobs <= max_logprobs, "column newNumPromptLogprobs is above %d",
+           max_logprobs);
+  VT_CHECK(step.i32(In::newNumLogprobIds)[i] <= kMaxLogprobIds,
+           "column newNumLogprobIds is above %d", kMaxLogprobIds);
   return p;
 }
 
@@ -105,6 +108,7 @@ void RowTable::fill_rows(const StepView& step) {
              name_of(column), static_cast<long long>(step.count(column)),
              static_cast<long long>(new_row.count));
   Runs<std::int32_t> tokens(In::newTokenIds, step.i32(In::newTokenIds));
+  Runs<std::int32_t> logprob_ids(In::logprobIds, step.i32(In::logprobIds));
   Runs<std::int32_t> stop_ids(In::stopIds, step.i32(In::stopIds));
   Runs<std::int32_t> bias_ids(In::logitBiasIds, step.i32(In::logitBiasIds));
   Runs<float> biases(In::logitBias, step.f32(In::logitBias));
@@ -128,12 +132,16 @@ void RowTable::fill_rows(const StepView& step) {
     for (int t = 0; t < row.num_tokens; t++)
       VT_CHECK(ids[t] >= 0 && ids[t] < sizes_.vocab_size, "column newTokenIds: id %d of %d", ids[t],
                sizes_.vocab_size);
-    row.params = scalars(step, i);
+    row.params = scalars(step, i, sizes_.max_logprobs);
     const auto assign = [i, &step](auto& to, auto& runs, In count) {
       const std::int32_t n = step.i32(count)[i];
       const auto* run = runs.take(n, count);
       to.assign(run, run + n);
     };
+    assign(row.params.logprob_ids, logprob_ids, In::newNumLogprobIds);
+    for (const std::int32_t id : row.params.logprob_ids)
+      VT_CHECK(id >= 0 && id < sizes_.vocab_size, "column logprobIds: id %d of %d", id,
+               sizes_.vocab_size);
     assign(row.params.stop_ids, stop_ids, In::newNumStopIds);
     assign(row.params.bias_ids, bias_ids, In::newNumLogitBias);
     assign(row.params.biases, biases, In::newNumLogitBias);
@@ -149,6 +157,7 @@ void RowTable::fill_rows(const StepView& step) {
     rows_[r] = std::move(row);
   }
   tokens.check_end();
+  logprob_ids.check_end();
   stop_ids.check_end();
   bias_ids.check_end();
   biases.check_end();

@@ -19,6 +19,8 @@ struct SamplingParams {
   int min_tokens;
   /// -1 = none
   int num_logprobs, num_prompt_logprobs;
+  /// In place of the best ids, with each sampled token; empty = none.
+  std::vector<std::int32_t> logprob_ids;
   std::vector<std::int32_t> stop_ids;
   std::vector<std::int32_t> bias_ids;
   std::vector<float> biases;
@@ -43,6 +45,8 @@ struct Row {
 
 struct RowTableSizes {
   int num_rows, max_model_len, block_size, num_blocks, vocab_size;
+  /// Alternatives that a row may ask for.
+  int max_logprobs;
 
   /// One more than the longest history: the last token may still sample one.
   std::int64_t token_stride() const { return max_model_len + 1; }

@@ -10,7 +10,6 @@ namespace vt {
 
 struct StepOutput {
   double step = 0;
-  int num_top = 0;
   std::uint32_t hash = 0;
   double start_us = 0, end_us = 0;
   std::vector<char> body;
@@ -20,13 +19,14 @@ struct StepOutput {
 
 /// The columns of one kind of logprobs: of sampled tokens, or of prompt tokens.
 struct LogprobColumns {
-  std::vector<std::int32_t> index, position, rank, top_ids;
+  std::vector<std::int32_t> index, position, rank, top_count, top_ids;
   std::vector<float> logprob, top_logprobs;
 
   void clear();
-  /// One token: its place in the step's columns, and `num_top` alternatives.
+  /// One token: its place in the step's columns, and `num_alternatives` of them.
   void add(std::int32_t row_index, std::int32_t token_position, float token_logprob,
-           std::int32_t token_rank, const std::int32_t* ids, const float* logprobs, int num_top);
+           std::int32_t token_rank, const std::int32_t* ids, const float* logprobs,
+           int num_alternatives);
 };
 
 struct OutputColumns {

@@ -42,11 +42,10 @@ function execute(step: number, body: Uint8Array, table: Int32Array): void {
       op = index;
       Atomics.store(position!, 1, index);
     });
-    const { numTop } = output;
     const endUs = nowUs();
     const deviceIdleUs = lastEndUs === null ? 0 : startUs - lastEndUs;
     lastEndUs = endUs;
-    const result = { step, numTop, hash: output.hash(), startUs, endUs, deviceIdleUs };
+    const result = { step, hash: output.hash(), startUs, endUs, deviceIdleUs };
     tell({ kind: 'step', result: { ...result, columns: output.columns() } });
   } catch (error) {
     const name = op < 0 ? null : program!.ops[op]!.op;

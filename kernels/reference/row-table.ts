@@ -31,6 +31,8 @@ export interface RowSampling {
   readonly minTokens: number;
   readonly numLogprobs: number;
   readonly numPromptLogprobs: number;
+  /** In place of the best ids; empty = none. */
+  readonly logprobIds: Int32Array;
   readonly stopIds: Int32Array;
   readonly logitBiasIds: Int32Array;
   readonly logitBias: Float32Array;
@@ -92,6 +94,7 @@ export class RowTable {
       row.maxNumTokens = c.newMaxNumTokens[i]!;
       row.hasEnded = false;
       row.sampling = sampling.read(i);
+      for (const id of row.sampling.logprobIds) check(id, 0, vocabSize, 'logprobIds');
     });
     tokenIds.end();
     sampling.end();
@@ -113,6 +116,7 @@ export class RowTable {
 
 class SamplingReader {
   private readonly columns: StepInputColumns;
+  private readonly logprobIds: Cursor<Int32Array>;
   private readonly stopIds: Cursor<Int32Array>;
   private readonly logitBiasIds: Cursor<Int32Array>;
   private readonly logitBias: Cursor<Float32Array>;
@@ -122,6 +126,7 @@ class SamplingReader {
 
   constructor(columns: StepInputColumns) {
     this.columns = columns;
+    this.logprobIds = new Cursor(columns.logprobIds, 'logprobIds');
     this.stopIds = new Cursor(columns.stopIds, 'stopIds');
     this.logitBiasIds = new Cursor(columns.logitBiasIds, 'logitBiasIds');
     this.logitBias = new Cursor(columns.logitBias, 'logitBias');
@@ -148,6 +153,7 @@ class SamplingReader {
       minTokens: c.newMinTokens[i]!,
       numLogprobs: c.newNumLogprobs[i]!,
       numPromptLogprobs: c.newNumPromptLogprobs[i]!,
+      logprobIds: this.logprobIds.take(c.newNumLogprobIds[i]!),
       stopIds: this.stopIds.take(c.newNumStopIds[i]!),
       logitBiasIds: this.logitBiasIds.take(c.newNumLogitBias[i]!),
       logitBias: this.logitBias.take(c.newNumLogitBias[i]!),
@@ -157,7 +163,8 @@ class SamplingReader {
   }
 
   end(): void {
-    for (const cursor of [this.stopIds, this.logitBiasIds, this.logitBias]) cursor.end();
+    for (const cursor of [this.logprobIds, this.stopIds]) cursor.end();
+    for (const cursor of [this.logitBiasIds, this.logitBias]) cursor.end();
     for (const cursor of [this.allowedIds, this.badWordLength, this.badWordIds]) cursor.end();
   }
 }

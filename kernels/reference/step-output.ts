@@ -3,24 +3,20 @@
 import { rowFlags, type StepOutputColumns } from '../../common/wire/step.ts';
 import type { Batch, LogitRow } from './batch.ts';
 import { RowLogprobs } from './logprobs.ts';
-import type { Row } from './row-table.ts';
+import type { Row, RowSampling } from './row-table.ts';
 import { isFinite, sampleRow } from './sampler.ts';
 
 export class StepOutput {
-  readonly numTop: number;
   private readonly batch: Batch;
   private readonly tokenId: Int32Array;
   private readonly rowFlags: Uint8Array;
-  private readonly sampled: Entries;
-  private readonly prompt: Entries;
+  private readonly sampled = new Entries();
+  private readonly prompt = new Entries();
 
   constructor(batch: Batch) {
     this.batch = batch;
-    this.numTop = Math.max(0, ...batch.logitRows.map((logitRow) => numLogprobs(batch, logitRow)));
     this.tokenId = new Int32Array(batch.rows.length).fill(-1);
     this.rowFlags = new Uint8Array(batch.rows.length);
-    this.sampled = new Entries(this.numTop);
-    this.prompt = new Entries(this.numTop);
   }
 
   /** Handles the logits of one logit row; a sampled id joins its row's history. */
@@ -30,7 +26,7 @@ export class StepOutput {
     if (row.hasEnded) return;
     if (promptPosition >= 0) {
       if (!isFinite(logits)) this.fail(batchIndex);
-      else this.prompt.add(batchIndex, promptPosition, logits, row.tokens[promptPosition]!);
+      else this.addPrompt(batchIndex, promptPosition, logits, row);
       return;
     }
     const id = sampleRow(logits, row);
@@ -39,7 +35,7 @@ export class StepOutput {
       return;
     }
     this.tokenId[batchIndex] = id;
-    if (row.sampling.numLogprobs >= 0) this.sampled.add(batchIndex, -1, logits, id);
+    this.addSampled(batchIndex, logits, id, row.sampling);
     if (row.numTokens < row.tokens.length) row.tokens[row.numTokens++] = id;
     row.hasEnded = isAtEnd(row, id);
   }
@@ -52,12 +48,13 @@ export class StepOutput {
       logprobIndex: Int32Array.from(sampled.batchIndices),
       logprob: Float32Array.from(sampled.logprobs),
       logprobRank: Int32Array.from(sampled.ranks),
-      topIds: sampled.topIds(),
+      ...{ topCount: sampled.topCount(), topIds: sampled.topIds() },
       topLogprobs: sampled.topLogprobs(),
       promptLogprobIndex: Int32Array.from(prompt.batchIndices),
       promptLogprobPosition: Int32Array.from(prompt.positions),
       promptLogprob: Float32Array.from(prompt.logprobs),
       promptLogprobRank: Int32Array.from(prompt.ranks),
+      promptTopCount: prompt.topCount(),
       promptTopIds: prompt.topIds(),
       promptTopLogprobs: prompt.topLogprobs(),
     };
@@ -73,6 +70,25 @@ export class StepOutput {
     return hash >>> 0;
   }
 
+  private addSampled(batchIndex: number, logits: Float32Array, id: number, asked: RowSampling) {
+    const { numLogprobs, logprobIds } = asked;
+    if (numLogprobs < 0) return;
+    const row = new RowLogprobs(logits);
+    this.sampled.add(
+      batchIndex,
+      -1,
+      row,
+      id,
+      logprobIds.length > 0 ? logprobIds : row.best(numLogprobs),
+    );
+  }
+
+  private addPrompt(batchIndex: number, position: number, logits: Float32Array, of: Row): void {
+    const row = new RowLogprobs(logits);
+    const { numPromptLogprobs } = of.sampling;
+    this.prompt.add(batchIndex, position, row, of.tokens[position]!, row.best(numPromptLogprobs));
+  }
+
   private fail(batchIndex: number): void {
     this.rowFlags[batchIndex] = rowFlags.nan;
     this.batch.rows[batchIndex]!.row.hasEnded = true;
@@ -86,36 +102,27 @@ function isAtEnd({ numTokens, numPromptTokens, maxNumTokens, tokens, sampling }:
   return numTokens >= maxNumTokens || numTokens >= tokens.length;
 }
 
-function numLogprobs(batch: Batch, { batchIndex, promptPosition }: LogitRow): number {
-  const { sampling } = batch.rows[batchIndex]!.row;
-  return promptPosition < 0 ? sampling.numLogprobs : sampling.numPromptLogprobs;
-}
-
 /** Growing columns of tokens with logprobs. */
 class Entries {
   readonly batchIndices: number[] = [];
   readonly positions: number[] = [];
   readonly logprobs: number[] = [];
   readonly ranks: number[] = [];
-  private readonly numTop: number;
   private readonly ids: Int32Array[] = [];
   private readonly values: Float32Array[] = [];
 
-  constructor(numTop: number) {
-    this.numTop = numTop;
-  }
-
-  add(batchIndex: number, position: number, logits: Float32Array, id: number): void {
-    const row = new RowLogprobs(logits);
-    const ids = new Int32Array(this.numTop);
-    const values = new Float32Array(this.numTop);
-    row.top(ids, values, 0, this.numTop);
+  /** Token `id`, with the alternatives `ids`. */
+  add(batchIndex: number, position: number, row: RowLogprobs, id: number, ids: Int32Array): void {
     this.batchIndices.push(batchIndex);
     this.positions.push(position);
     this.logprobs.push(row.logprob(id));
     this.ranks.push(row.rank(id));
     this.ids.push(ids);
-    this.values.push(values);
+    this.values.push(Float32Array.from(ids, (other) => row.logprob(other)));
+  }
+
+  topCount(): Int32Array {
+    return Int32Array.from(this.ids, (ids) => ids.length);
   }
 
   topIds(): Int32Array {

@@ -3,12 +3,13 @@ import { RequestError } from '../../common/errors.ts';
 import {
   defaultSamplingParams,
   defaultTextParams,
+  type RepetitionDetection,
   type SamplingParams,
   type TextParams,
 } from '../../common/sampling-params.ts';
 import type { AddRequest } from '../../common/wire/messages.ts';
 import { Admission } from '../../engine/admission.ts';
-import { defaultRequestLimits as limits } from '../../common/limits.ts';
+import { defaultRequestLimits as limits, maxRowLogprobs } from '../../common/limits.ts';
 import { defaultScheduler } from '../../scripts/virtual-server.ts';
 
 const vocabSize = 100;
@@ -37,6 +38,11 @@ const makeMessage = (
 
 const many = (length: number, value: unknown = 1) => Array.from({ length }, () => value) as never;
 
+const repetition = (change: Partial<RepetitionDetection> = {}) => ({
+  ...{ minPatternSize: 1, maxPatternSize: 3, minCount: 2 },
+  ...change,
+});
+
 // Each field at its borders: what is taken, and what is refused under which name.
 const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] = [
   ['temperature', 'temperature', [0, 2], [-0.1, 2.1, NaN, Infinity, '1', null]],
@@ -58,6 +64,19 @@ const sampling: readonly [keyof SamplingParams, string, unknown[], unknown[]][] 
   ['ignoreEos', 'ignore_eos', [true], ['yes', null]],
   ['logprobs', 'logprobs', [null, 0, 5], [-1, 6, 0.5]],
   ['promptLogprobs', 'prompt_logprobs', [null, 0, 5], [-1, 6]],
+  [
+    'repetitionDetection',
+    'repetition_detection',
+    [null, repetition(), repetition({ maxPatternSize: 1024, minPatternSize: 1024 })],
+    [
+      repetition({ minCount: 1 }),
+      repetition({ minPatternSize: 0 }),
+      repetition({ minPatternSize: 4 }),
+      repetition({ maxPatternSize: 1025 }),
+      { maxPatternSize: 3 },
+      true,
+    ],
+  ],
   [
     'logitBias',
     'logit_bias',
@@ -127,5 +146,48 @@ t.test('Admission checks the request as a whole', (t) => {
   t.equal(of(prompt(...(many(63) as number[])), { maxTokens: null }), null);
   t.match(refusal(makeMessage({}, { detokenize: false, stop: ['a'] })), { param: 'stop' });
   t.match(refusal(makeMessage({ unheard: 1 } as never)), { message: /unheard/ });
+  t.end();
+});
+
+t.test('ids whose logprobs are named need logprobs, and are in the vocabulary', (t) => {
+  const named = (logprobTokenIds: unknown, logprobs: number | null = 0) =>
+    makeMessage({ logprobTokenIds, logprobs } as Partial<SamplingParams>);
+  for (const ids of [null, [0], [99, 1, 1], many(128)]) t.ok(admission.check(named(ids)));
+  for (const ids of [[], [100], [-1], [0.5], many(129), [null], 7])
+    t.throws(() => admission.check(named(ids)), {
+      code: 'bad_request',
+      param: 'logprob_token_ids',
+    });
+  t.throws(() => admission.check(named([1], null)), {
+    code: 'bad_request',
+    param: 'logprob_token_ids',
+  });
+  t.end();
+});
+
+t.test('logprobs that would not fit one message are refused before anything is made', (t) => {
+  const vocabSize = 100_000;
+  const scheduler = { ...defaultScheduler, maxModelLen: 4096 };
+  const large = new Admission({ scheduler, vocabSize, maxLogprobs: vocabSize, limits });
+  const promptTokenIds = new Int32Array(1001);
+  const check = (sampling: Partial<SamplingParams>, finalOnly: boolean) =>
+    large.check(makeMessage(sampling, { finalOnly }, { columns: { promptTokenIds } }));
+  const most = maxRowLogprobs / 1000 - 1;
+  t.ok(check({ promptLogprobs: Math.floor(most) }, false));
+  t.throws(() => check({ promptLogprobs: Math.ceil(most) }, false), {
+    code: 'bad_request',
+    param: 'prompt_logprobs',
+  });
+  t.ok(check({ logprobs: 100, maxTokens: 3000 }, true));
+  t.throws(() => check({ logprobs: 2000, maxTokens: 3000 }, true), {
+    code: 'bad_request',
+    param: 'logprobs',
+  });
+  t.throws(() => check({ logprobs: 2000, maxTokens: null }, true), {
+    code: 'bad_request',
+    param: 'logprobs',
+  });
+  t.ok(check({ logprobs: 2000, maxTokens: null }, false), 'streamed, a row has a few tokens');
+  t.ok(check({ logprobs: 2000, maxTokens: 3000, logprobTokenIds: [1, 2] }, true));
   t.end();
 });

@@ -11,6 +11,7 @@ import {
   type NewRequest,
   type VirtualServerOptions,
 } from '../../scripts/virtual-server.ts';
+import { endsInPattern } from './naive-repetition.ts';
 import { Random } from './random.ts';
 
 interface PlannedRequest extends NewRequest {
@@ -48,6 +49,7 @@ const met = {
   kills: 0,
   nans: 0,
   followUps: 0,
+  repetitions: 0,
 };
 
 function makeScenario(random: Random): Scenario {
@@ -63,6 +65,8 @@ function makeScenario(random: Random): Scenario {
     const prompt = [...random.pick(prefixes).slice(0, random.int(0, 40)), ...tail];
     const maxTokens = random.int(1, maxModelLen - prompt.length);
     const n = random.chance(0.2) ? random.int(2, 5) : 1;
+    const maxPatternSize = random.int(1, 8);
+    const logprobs = random.chance(0.25) ? random.int(0, 3) : null;
     requests.push({
       atUs: atUs + 2_000_000,
       requestId,
@@ -76,7 +80,14 @@ function makeScenario(random: Random): Scenario {
         ignoreEos: random.chance(0.3),
         stopTokenIds: random.chance(0.3) ? [random.int(3, 60), random.int(3, 60)] : [],
         seed: random.chance(0.5) ? random.int(0, 1000) : null,
-        logprobs: random.chance(0.2) ? random.int(0, 3) : null,
+        logprobs,
+        logprobTokenIds:
+          logprobs !== null && random.chance(0.5)
+            ? Array.from({ length: random.int(1, 5) }, () => random.int(0, 90))
+            : null,
+        repetitionDetection: random.chance(0.3)
+          ? { minPatternSize: random.int(1, maxPatternSize), maxPatternSize, minCount: 2 }
+          : null,
         promptLogprobs: random.chance(0.15) ? random.int(0, 3) : null,
       },
       abortAt: random.chance(0.15) ? random.int(0, 30) : -1,
@@ -176,9 +187,28 @@ function play(
     // What came after the stop string completed is cut off by the detokenizer.
     const cut = stopped.has(requestId) ? plans.get(requestId)!.stopAt : outcome.tokenIds.length;
     const tokenIds = outcome.tokenIds.slice(0, cut);
+    if (finishReason === 'repetition') met.repetitions++;
+    if (!stopped.has(requestId)) checkRepetition(plans.get(requestId)!, tokenIds, finishReason);
     results.set(requestId, { ...outcome, tokenIds, finishReason });
   }
   return results;
+}
+
+/** The output ends at the first token with which it repeats itself, and at no other. */
+function checkRepetition(
+  { sampling = {} }: PlannedRequest,
+  tokenIds: readonly number[],
+  finishReason: FinishReason,
+): void {
+  const { repetitionDetection, minTokens = 0 } = sampling;
+  if (!repetitionDetection) return;
+  const repeats = (length: number) =>
+    length >= minTokens && endsInPattern(tokenIds.slice(0, length), repetitionDetection);
+  const first = tokenIds.findIndex((_, i) => repeats(i + 1)) + 1;
+  const last = tokenIds.length;
+  // A stop token or the length on the same token comes first.
+  const good = finishReason === 'repetition' ? first === last : first === 0 || first === last;
+  if (!good) throw new Error(`${finishReason} after ${last} tokens; they repeat from ${first} on`);
 }
 
 function compare(t: Test, plain: Map<number, Result>, pressed: Map<number, Result>): void {

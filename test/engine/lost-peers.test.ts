@@ -142,7 +142,7 @@ t.test('a worker that reports a failure, or answers nonsense, is replaced', (t) 
   const { columns } = wrong.model.execute();
   wrong.core.workerMessage(0, {
     ...{ kind: 'stepOutput', step: 7, generation: 0, rank: 0 },
-    ...{ numTop: 0, hash: 0, startUs: 0, endUs: 0, deviceIdleUs: 0, columns },
+    ...{ hash: 0, startUs: 0, endUs: 0, deviceIdleUs: 0, columns },
   } as never);
   wrong.step();
   t.match(wrong.replaced, [{ reason: /step 7 instead of 1/ }]);

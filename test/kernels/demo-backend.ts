@@ -51,6 +51,7 @@ export function loadOf(
     dummySeed: null,
     maxNumSeqs: 32,
     maxModelLen: 1024,
+    maxLogprobs: 20,
     numThreads: 1,
     asyncDepth: 2,
     fastMath: false,

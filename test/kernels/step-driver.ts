@@ -18,6 +18,7 @@ export interface TestSampling {
   maxNumTokens?: number;
   logprobs?: number;
   promptLogprobs?: number;
+  logprobIds?: readonly number[];
   stopIds?: readonly number[];
   logitBias?: readonly (readonly [number, number])[];
   allowedIds?: readonly number[];
@@ -83,6 +84,8 @@ export function pushNewRow(
   lists.newMaxNumTokens.push(sampling.maxNumTokens ?? 2 ** 30);
   lists.newNumLogprobs.push(sampling.logprobs ?? -1);
   lists.newNumPromptLogprobs.push(sampling.promptLogprobs ?? -1);
+  lists.newNumLogprobIds.push(sampling.logprobIds?.length ?? 0);
+  lists.logprobIds.push(...(sampling.logprobIds ?? []));
   lists.newNumStopIds.push(sampling.stopIds?.length ?? 0);
   lists.stopIds.push(...(sampling.stopIds ?? []));
   lists.newNumLogitBias.push(sampling.logitBias?.length ?? 0);

@@ -34,7 +34,7 @@ class ScriptedBackend implements Backend {
     const columns = Object.fromEntries(
       Object.keys(stepOutputColumns).map((name) => [name, new Int32Array()]),
     ) as unknown as StepResult['columns'];
-    this.onStep?.({ step, numTop: 0, hash: 7, startUs: 1, endUs: 2, deviceIdleUs: 3, columns });
+    this.onStep?.({ step, hash: 7, startUs: 1, endUs: 2, deviceIdleUs: 3, columns });
   }
 
   position() {

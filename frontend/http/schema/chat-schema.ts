@@ -13,7 +13,7 @@ const makeObject = (limits: HttpLimits) =>
     max_tokens: field.integer(1, field.maxInt32).optional(),
     max_completion_tokens: field.integer(1, field.maxInt32).optional(),
     logprobs: field.boolean().optional(),
-    top_logprobs: field.integer(0, field.maxInt32).optional(),
+    top_logprobs: field.integer(-1, field.maxInt32).optional(),
     add_generation_prompt: field.boolean().optional(),
     continue_final_message: field.boolean().optional(),
     add_special_tokens: field.boolean().optional(),

@@ -2,13 +2,24 @@
 // vocabulary and the context allow is checked later, in sampling.ts.
 import * as z from 'zod';
 import type { HttpLimits } from '../../../common/limits.ts';
-import { repetitionPenaltyRange } from '../../../common/sampling-params.ts';
+import { maxPatternTokens, repetitionPenaltyRange } from '../../../common/sampling-params.ts';
+import { maxLogprobIds } from '../../../common/wire/step.ts';
 import * as field from './fields.ts';
 
 const streamOptions = z.object(
   {
     include_usage: field.boolean().nullish(),
     continuous_usage_stats: field.boolean().nullish(),
+  },
+  { error: 'must be an object' },
+);
+
+const patternSize = field.integer(0, maxPatternTokens).nullish();
+const repetitionDetection = z.object(
+  {
+    max_pattern_size: patternSize,
+    min_pattern_size: patternSize,
+    min_count: field.integer(0, field.maxInt32).nullish(),
   },
   { error: 'must be an object' },
 );
@@ -30,7 +41,9 @@ export const samplingFields = (limits: HttpLimits) => ({
   ignore_eos: field.boolean().optional(),
   bad_words: field.texts(limits.badWords, limits.badWordBytes).optional(),
   min_tokens: field.integer(0, field.maxInt32).optional(),
-  prompt_logprobs: field.integer(0, field.maxInt32).optional(),
+  prompt_logprobs: field.integer(-1, field.maxInt32).optional(),
+  logprob_token_ids: field.tokenIds(0, maxLogprobIds).optional(),
+  repetition_detection: repetitionDetection.optional(),
   logit_bias: field.logitBias(limits.logitBias).optional(),
   allowed_token_ids: field.tokenIds(1).optional(),
   skip_special_tokens: field.boolean().optional(),
@@ -75,8 +88,6 @@ export const unsupportedFields: Readonly<Record<string, Neutral>> = {
   truncate_prompt_tokens: never,
   truncation_side: never,
   prompt_embeds: never,
-  logprob_token_ids: never,
-  repetition_detection: never,
   thinking_token_budget: only(-1),
   return_prompt_text: only(false),
   session_id: never,

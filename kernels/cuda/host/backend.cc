@@ -55,6 +55,9 @@ void check_options(const VtCudaLoad& o) {
            "--block-size %d is not supported on cuda: a power of two from 16", o.block_size);
   VT_CHECK(o.max_num_seqs >= 1 && o.max_num_seqs <= 1 << 20, "%d rows", o.max_num_seqs);
   VT_CHECK(o.max_model_len >= 1 && o.max_model_len <= 1 << 26, "%d tokens a row", o.max_model_len);
+  VT_CHECK(o.max_logprobs >= 0 && o.max_logprobs <= VT_CUDA_MAX_LOGPROBS,
+           "--max-logprobs %d is not supported on cuda: at most %d", o.max_logprobs,
+           VT_CUDA_MAX_LOGPROBS);
   VT_CHECK(o.async_depth >= 0 && o.async_depth <= 64, "async depth %d", o.async_depth);
 }
 
@@ -160,8 +163,8 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   if (load.ranks != nullptr) backend->ranks = std::make_unique<RankGroup>(*load.ranks, ledger);
   backend->executor = std::make_unique<Executor>(
       program, *backend->weights, *backend->linears, backend->kv->base(), backend->ranks.get(),
-      ExecutorOptions{load.block_size, load.max_num_seqs, load.max_model_len, load.async_depth,
-                      load.debug_sync != 0},
+      ExecutorOptions{load.block_size, load.max_num_seqs, load.max_model_len, load.max_logprobs,
+                      load.async_depth, load.debug_sync != 0},
       ledger);
   backend->executor->capture(ledger);
   clock.mark("capture");

@@ -148,7 +148,6 @@ int Executor::wait(VtCudaStepOutput* output) {
     if (s.num_submitted > sequence + 1)
       s.position_step.store(s.flight(sequence + 1).record.step, std::memory_order_relaxed);
   }
-  output->num_top = s.output.num_top;
   output->hash = s.output.hash;
   output->start_us = s.output.start_us;
   output->end_us = s.output.end_us;

@@ -16,7 +16,7 @@
 namespace vt {
 
 struct ExecutorOptions {
-  int block_size, max_num_seqs, max_model_len, async_depth;
+  int block_size, max_num_seqs, max_model_len, max_logprobs, async_depth;
   bool debug_sync;
 };
 

@@ -187,6 +187,7 @@ void Launches::sample_rows(const Operand& logits, const Call& call) const {
   args.ranks = arrays_.ranks + begin;
   args.top_ids = arrays_.top_ids + top;
   args.top_logprobs = arrays_.top_logprobs + top;
+  args.named_logprobs = arrays_.named_logprobs;
   args.logits = reinterpret_cast<const float*>(logits.data);
   args.row_of = arrays_.logit_row + begin;
   args.judged_ids = arrays_.judged_ids + begin;
@@ -199,6 +200,7 @@ void Launches::sample_rows(const Operand& logits, const Call& call) const {
   args.logits_stride = logits.stride;
   args.history_stride = static_cast<int>(arrays_.history_stride);
   args.num_top = num_top;
+  args.num_named = call.shape.num_named;
   args.flags = call.flags;
   VT_LAUNCH(vt_cuda_sample(&args, call.stream));
 }

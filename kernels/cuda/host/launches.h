@@ -21,8 +21,8 @@ struct StepShape {
   int num_logit_rows = 0;
   /// Row l of logits is token l: there is nothing to gather.
   bool logits_are_tokens = false;
-  /// Alternatives of logprobs; -1: no row asked for logprobs.
-  int num_top = -1;
+  /// Most best ids that a row asked for; -1: no row asked for logprobs. Most ids that one names.
+  int num_top = -1, num_named = 0;
   std::vector<AttentionGroup> attention;
 };
 

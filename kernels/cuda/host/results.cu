@@ -17,7 +17,7 @@ __device__ __forceinline__ char* result_slot(const StepArrays& a) {
 }
 
 __global__ void __launch_bounds__(256)
-    copy_logprobs(const __grid_constant__ StepArrays a, int num_rows, int num_top) {
+    copy_logprobs(const __grid_constant__ StepArrays a, int num_rows, int num_top, int num_named) {
   wait_for_previous();
   start_next();
   char* slot = result_slot(a);
@@ -34,6 +34,15 @@ __global__ void __launch_bounds__(256)
   for (int i = begin; i < num_rows * num_top; i += step) {
     top_ids[i] = a.top_ids[i];
     top_logprobs[i] = a.top_logprobs[i];
+  }
+  float* named_logprobs = reinterpret_cast<float*>(slot + a.layout.named_logprobs);
+  for (int i = begin; i < num_rows * num_named; i += step) {
+    const int l = i / num_named;
+    const int k = i - l * num_named;
+    const int row = a.logit_row[l];
+    if (row < 0 || a.judged_ids[l] >= 0 || k >= a.params[row].num_logprob_ids) continue;
+    const int64_t at = static_cast<int64_t>(row) * num_named + k;
+    named_logprobs[at] = a.named_logprobs[at];
   }
 }
 
@@ -112,11 +121,12 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
 
 }  // namespace
 
-void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int flags,
-                          void* stream) {
-  const int blocks = min(num_multiprocessors(), (num_logit_rows * max(1, num_top) + 255) / 256);
+void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int num_named,
+                          int flags, void* stream) {
+  const int widest = max(1, max(num_top, num_named));
+  const int blocks = min(num_multiprocessors(), (num_logit_rows * widest + 255) / 256);
   VT_LAUNCH(launch("logprobs", copy_logprobs, dim3(blocks), dim3(256), 0, flags, stream, arrays,
-               num_logit_rows, num_top));
+                   num_logit_rows, num_top, num_named));
 }
 
 void launch_finish_step(const StepArrays& arrays, int flags, void* stream) {

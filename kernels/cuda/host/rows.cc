@@ -123,7 +123,7 @@ void Rows::set_up(int row) {
   to.min_tokens = from.min_tokens;
   to.max_num_tokens = known.max_num_tokens;
   to.num_logprobs = from.num_logprobs;
-  to.num_prompt_logprobs = from.num_prompt_logprobs;
+  to.num_logprob_ids = static_cast<std::int32_t>(from.logprob_ids.size());
   to.num_stop_ids = static_cast<std::int32_t>(from.stop_ids.size());
   to.num_biases = static_cast<std::int32_t>(from.bias_ids.size());
   to.num_allowed_ids = static_cast<std::int32_t>(from.allowed_ids.size());
@@ -151,6 +151,7 @@ void Rows::put_lists(int row, VtCudaRowParams& params) {
     params.allowed_ids = writer.put(from.allowed_ids);
     params.bad_word_starts = writer.put(word_starts);
     params.bad_word_ids = writer.put(from.bad_word_ids);
+    params.logprob_ids = writer.put(from.logprob_ids);
   };
   ListWriter counter(nullptr);
   put(counter);

@@ -11,7 +11,7 @@
 
 namespace vt {
 
-static_assert(kMaxLogprobs == VT_CUDA_MAX_LOGPROBS, "step.h and vt_cuda.h differ");
+static_assert(kMaxLogprobIds == VT_CUDA_MAX_LOGPROB_IDS, "step.h and vt_cuda.h differ");
 
 /// Stop ids that the device keeps of a row; those of a row with more are read where the host put
 /// them.
@@ -78,7 +78,8 @@ struct SlotLayout {
   // inputs
   std::int64_t row_entries, new_rows, judged_entries, input_bytes;
   // results
-  std::int64_t token_ids, row_flags, logprobs, ranks, top_ids, top_logprobs, result_bytes;
+  std::int64_t token_ids, row_flags, logprobs, ranks, top_ids, top_logprobs, named_logprobs,
+      result_bytes;
   int num_slots;
 };
 
@@ -113,6 +114,7 @@ struct StepArrays {
   std::int32_t* ranks;
   std::int32_t* top_ids;
   float* top_logprobs;
+  float* named_logprobs;  ///< by row of the row table
 
   /// Steps that were finished on the device: the slot of the next one.
   std::uint64_t* sequence;
@@ -129,8 +131,8 @@ struct StepPadding {
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
                          int flags, void* stream);
 /// Logprobs of the step's rows of logits to its result slot.
-void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int flags,
-                          void* stream);
+void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int num_named,
+                          int flags, void* stream);
 /// The last kernel: appends sampled ids, ends rows, and publishes the results.
 void launch_finish_step(const StepArrays& arrays, int flags, void* stream);
 

@@ -31,7 +31,7 @@ class Places {
   std::size_t end_ = 0;
 };
 
-SlotLayout lay_out(std::size_t rows, std::size_t tokens, int num_slots) {
+SlotLayout lay_out(std::size_t rows, std::size_t tokens, std::size_t num_top, int num_slots) {
   SlotLayout layout{};
   layout.num_slots = num_slots;
   Places inputs;
@@ -47,14 +47,16 @@ SlotLayout lay_out(std::size_t rows, std::size_t tokens, int num_slots) {
   layout.row_flags = results.take(rows);
   layout.logprobs = results.take(tokens * 4);
   layout.ranks = results.take(tokens * 4);
-  layout.top_ids = results.take(tokens * kMaxLogprobs * 4);
-  layout.top_logprobs = results.take(tokens * kMaxLogprobs * 4);
+  layout.top_ids = results.take(tokens * num_top * 4);
+  layout.top_logprobs = results.take(tokens * num_top * 4);
+  layout.named_logprobs = results.take(rows * kMaxLogprobIds * 4);
   layout.result_bytes = static_cast<std::int64_t>(results.bytes());
   return layout;
 }
 
 /// The device arrays at `base`; returns their bytes.
-std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t tokens) {
+std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t tokens,
+                   std::size_t num_top) {
   Places places(base);
   for (std::int32_t** by_token : {&a.token_ids, &a.positions, &a.slots})
     places.take(*by_token, tokens);
@@ -65,8 +67,9 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
     places.take(*by_logit, tokens);
   places.take(a.sampled_flags, tokens);
   places.take(a.logprobs, tokens);
-  places.take(a.top_ids, tokens * kMaxLogprobs);
-  places.take(a.top_logprobs, tokens * kMaxLogprobs);
+  places.take(a.top_ids, tokens * num_top);
+  places.take(a.top_logprobs, tokens * num_top);
+  places.take(a.named_logprobs, rows * kMaxLogprobIds);
   places.take(a.sequence, 1);
   places.take(a.start_ns, 1);
   places.take(a.first_epoch, 1);
@@ -74,23 +77,25 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
   return places.bytes();
 }
 
-std::size_t array_bytes(std::size_t rows, std::size_t tokens) {
+std::size_t array_bytes(std::size_t rows, std::size_t tokens, std::size_t num_top) {
   StepArrays unused{};
-  return cut_up(unused, nullptr, rows, tokens);
+  return cut_up(unused, nullptr, rows, tokens, num_top);
 }
 
 }  // namespace
 
-StepBuffers::StepBuffers(int max_num_seqs, int max_num_tokens, int num_slots, Ledger& ledger)
-    : layout_(lay_out(max_num_seqs, max_num_tokens, num_slots)),
+StepBuffers::StepBuffers(int max_num_seqs, int max_num_tokens, int max_logprobs, int num_slots,
+                         Ledger& ledger)
+    : layout_(lay_out(max_num_seqs, max_num_tokens, max_logprobs, num_slots)),
       inputs_(layout_.input_bytes * num_slots, "stepRingsHost", ledger),
       results_(layout_.result_bytes * num_slots, "stepRingsHost", ledger),
       max_rows_(max_num_seqs),
       max_tokens_(max_num_tokens),
-      arrays_(array_bytes(max_rows_, max_tokens_), "stepRings", ledger) {}
+      max_logprobs_(max_logprobs),
+      arrays_(array_bytes(max_rows_, max_tokens_, max_logprobs_), "stepRings", ledger) {}
 
 void StepBuffers::describe(StepArrays& arrays) const {
-  cut_up(arrays, arrays_.as<char>(), max_rows_, max_tokens_);
+  cut_up(arrays, arrays_.as<char>(), max_rows_, max_tokens_, max_logprobs_);
   arrays.layout = layout_;
   arrays.inputs = inputs_.as<char>();
   arrays.results = results_.as<char>();
@@ -151,6 +156,7 @@ StepResults StepBuffers::results(std::uint64_t sequence) const {
           reinterpret_cast<const std::int32_t*>(slot + layout_.ranks),
           reinterpret_cast<const std::int32_t*>(slot + layout_.top_ids),
           reinterpret_cast<const float*>(slot + layout_.top_logprobs),
+          reinterpret_cast<const float*>(slot + layout_.named_logprobs),
           header->start_ns,
           header->end_ns};
 }

@@ -20,12 +20,15 @@ struct StepResults {
   const std::int32_t* ranks;       ///< [rows of logits]; 0 = none
   const std::int32_t* top_ids;     ///< [rows of logits][num_top]
   const float* top_logprobs;       ///< [rows of logits][num_top]
+  const float* named_logprobs;     ///< [rows of the row table][num_named]
   std::uint64_t start_ns, end_ns;  ///< on the device's clock
 };
 
 class StepBuffers {
  public:
-  StepBuffers(int max_num_seqs, int max_num_tokens, int num_slots, Ledger& ledger);
+  /// `max_logprobs`: alternatives that there is room for, a row of logits.
+  StepBuffers(int max_num_seqs, int max_num_tokens, int max_logprobs, int num_slots,
+              Ledger& ledger);
 
   /// Fills the fields of `arrays` that are not the row table's.
   void describe(StepArrays& arrays) const;
@@ -40,7 +43,7 @@ class StepBuffers {
 
   SlotLayout layout_{};
   PinnedBuffer inputs_, results_;
-  const std::size_t max_rows_, max_tokens_;
+  const std::size_t max_rows_, max_tokens_, max_logprobs_;
   /// One allocation for the small arrays, cut up by describe().
   DeviceBuffer arrays_;
 };

@@ -32,20 +32,31 @@ void StepReporter::report(const StepRecord& record, const StepResults& results, 
     if (rows_[row].is_unfit) columns_.flags[i] |= kRowFlagNan;
     hash.add(row, rows_[row].num_tokens, columns_.token_ids[i]);
   }
-  if (record.has_logprobs)
-    for (std::size_t l = 0; l < batch.logit_rows.size(); l++) {
-      const LogitRow& row = batch.logit_rows[l];
-      if (results.ranks[l] == 0) continue;
-      (row.is_prompt ? columns_.prompt : columns_.sampled)
-          .add(row.index, row.position, results.logprobs[l], results.ranks[l],
-               results.top_ids + l * batch.num_top, results.top_logprobs + l * batch.num_top,
-               batch.num_top);
-    }
+  if (record.has_logprobs) add_logprobs(record, results);
   output.step = record.step;
-  output.num_top = batch.num_top;
   output.hash = hash.value();
   set_times(results, now_us, output);
   pack_output(columns_, output);
+}
+
+void StepReporter::add_logprobs(const StepRecord& record, const StepResults& results) {
+  const Batch& batch = record.batch;
+  const std::int32_t* named = record.named_ids.data();
+  for (std::size_t l = 0; l < batch.logit_rows.size(); l++) {
+    const LogitRow& row = batch.logit_rows[l];
+    const std::int32_t* named_here = named;
+    named += row.num_named;
+    if (results.ranks[l] == 0) continue;
+    LogprobColumns& columns = row.is_prompt ? columns_.prompt : columns_.sampled;
+    const float logprob = results.logprobs[l];
+    if (row.num_named > 0)
+      columns.add(row.index, row.position, logprob, results.ranks[l], named_here,
+                  results.named_logprobs + std::int64_t{row.row} * batch.num_named, row.num_named);
+    else
+      columns.add(row.index, row.position, logprob, results.ranks[l],
+                  results.top_ids + l * batch.num_top, results.top_logprobs + l * batch.num_top,
+                  row.num_top);
+  }
 }
 
 void StepReporter::set_times(const StepResults& results, double now_us, StepOutput& output) {

@@ -24,6 +24,9 @@ struct StepRecord {
   bool has_logprobs = false;
   /// That of the first collective after the step.
   std::uint64_t end_epoch = 0;
+  /// Ids that its rows of logits name, one row after another: a row may be filled anew before the
+  /// step reports.
+  std::vector<std::int32_t> named_ids;
 };
 
 class StepReporter {
@@ -40,6 +43,7 @@ class StepReporter {
     std::int32_t num_tokens = 0;
     bool is_unfit = false;
   };
+  void add_logprobs(const StepRecord& record, const StepResults& results);
   void set_times(const StepResults& results, double now_us, StepOutput& output);
 
   std::vector<KnownRow> rows_;

@@ -16,7 +16,8 @@ BatchLimits limits_of(const Program& program, const ExecutorOptions& options) {
 }
 
 RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
-  return {options.max_num_seqs, options.max_model_len, options.block_size, 1, program.vocab_size};
+  return {options.max_num_seqs, options.max_model_len, options.block_size, 1,
+          program.vocab_size,   options.max_logprobs};
 }
 
 /// Tokens of the longest step that is run before the first; a longer one may load a kernel.
@@ -45,7 +46,8 @@ StepRunner::StepRunner(const Program& program, const Weights& weights,
       options_(options),
       ranks_(ranks),
       rows_(sizes_of(program, options), ledger),
-      buffers_(options.max_num_seqs, program.max_num_tokens, options.async_depth + 2, ledger),
+      buffers_(options.max_num_seqs, program.max_num_tokens, options.max_logprobs,
+               options.async_depth + 2, ledger),
       arrays_(describe()),
       launches_(program, weights, linears, kv_base, ranks, sizes_of(program, options), arrays_,
                 ledger),
@@ -73,7 +75,8 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
   if (watched) stream_.synchronize();
   launches_.run(shape, stream_, watched ? &watch_ : nullptr);
   if (shape.num_top >= 0 && shape.num_logit_rows > 0)
-    launch_copy_logprobs(arrays_, shape.num_logit_rows, shape.num_top, flags, stream_);
+    launch_copy_logprobs(arrays_, shape.num_logit_rows, shape.num_top, shape.num_named, flags,
+                         stream_);
   launch_finish_step(arrays_, flags, stream_);
   if (watched) stream_.synchronize();
 }
@@ -104,7 +107,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   const std::vector<int> buckets = decode_buckets(max_rows());
   const std::size_t before = free_bytes();
   StepShape mixed;
-  mixed.num_top = kMaxLogprobs;
+  mixed.num_top = options_.max_logprobs;
   mixed.num_logit_rows = launches_.has_sample() ? 1 : 0;
   if (launches_.attention() != nullptr)
     mixed.attention.push_back(launches_.attention()->empty_group());
@@ -142,8 +145,13 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   if (!launches_.has_sample()) batch.logit_rows.clear();
   buffers_.write(sequence, batch, rows_, epoch_);
   record.has_logprobs = false;
+  record.named_ids.clear();
   for (const LogitRow& row : batch.logit_rows) {
-    if (row.is_prompt || table.row(row.row).params.num_logprobs >= 0) record.has_logprobs = true;
+    const SamplingParams& params = table.row(row.row).params;
+    if (row.is_prompt || params.num_logprobs >= 0) record.has_logprobs = true;
+    if (row.num_named > 0)
+      record.named_ids.insert(record.named_ids.end(), params.logprob_ids.begin(),
+                              params.logprob_ids.end());
     if (!row.is_prompt) table.expect(row.row);
   }
   shape_.attention.clear();
@@ -181,6 +189,7 @@ void StepRunner::run_op_by_op(const StepRecord& record) {
   shape_.num_tokens = batch.num_tokens;
   shape_.num_logit_rows = static_cast<int>(batch.logit_rows.size());
   shape_.num_top = record.has_logprobs ? batch.num_top : -1;
+  shape_.num_named = batch.num_named;
   int max_count = 0;
   for (const BatchRow& row : batch.rows) max_count = std::max(max_count, row.count);
   queue(shape_, {static_cast<int>(batch.rows.size()), shape_.num_tokens, shape_.num_logit_rows},

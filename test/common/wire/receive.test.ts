@@ -167,7 +167,10 @@ t.test('checkStepInput finds counts that do not add up and rows outside the tabl
     { newNumLogitBias: [1] },
     { newNumAllowedIds: [1] },
     { badWordLength: [3] },
-    { newNumLogprobs: [21] },
+    { newNumLogprobIds: [1] },
+    { newNumLogprobIds: [-1] },
+    { logprobIds: [5] },
+    { newNumLogprobs: [-2] },
     { blockIndex: [] },
     { blockId: [-1] },
     { blockRow: [2] },
@@ -195,6 +198,7 @@ t.test('checkStepOutput holds the answer to the step that it answers', (t) => {
       logprobIndex: [0],
       logprob: [-1],
       logprobRank: [1],
+      topCount: [2],
       topIds: [5, 6],
       topLogprobs: [-1, -2],
       ...change,
@@ -206,12 +210,23 @@ t.test('checkStepOutput holds the answer to the step that it answers', (t) => {
       ]),
     ) as unknown as StepOutputColumns;
   };
-  t.ok(checkStepOutput(output(), 2, 2));
-  t.throws(() => checkStepOutput(output(), 2, 3), { name: 'WireError' });
-  t.throws(() => checkStepOutput(output(), 1, 2), { name: 'WireError' });
-  t.throws(() => checkStepOutput(output(), 21, 2), { name: 'WireError' });
-  t.throws(() => checkStepOutput(output({ rowFlags: [0] }), 2, 2), { name: 'WireError' });
-  t.throws(() => checkStepOutput(output({ logprobIndex: [2] }), 2, 2), { name: 'WireError' });
-  t.throws(() => checkStepOutput(output({ promptLogprobIndex: [0] }), 2, 2), { name: 'WireError' });
+  t.ok(checkStepOutput(output(), 2));
+  t.throws(() => checkStepOutput(output(), 3), { name: 'WireError' });
+  for (const change of [
+    { rowFlags: [0] },
+    { logprobIndex: [2] },
+    { promptLogprobIndex: [0] },
+    { topCount: [1] },
+    { topCount: [-2] },
+    { topCount: [2, 0] },
+    { topLogprobs: [-1] },
+    { promptTopCount: [0] },
+    { promptTopIds: [5], promptTopLogprobs: [-1] },
+  ])
+    t.throws(
+      () => checkStepOutput(output(change), 2),
+      { name: 'WireError' },
+      JSON.stringify(change),
+    );
   t.end();
 });

@@ -239,9 +239,9 @@ t.test('connect says who refused, who is silent, and what a bad file lacks', asy
     message: /over 100 bytes/,
   });
   const file = join(server.folder, 'frontend.json');
-  const json = { ...options, protocol: 2, engineKey: null, detokenizerKey: null, model: 'm' };
-  writeFileSync(file, JSON.stringify({ ...json, protocol: 3 }));
-  await t.rejects(EngineClient.connect(server.folder), { exitCode: 78, message: /version 3/ });
+  const json = { ...options, protocol: 3, engineKey: null, detokenizerKey: null, model: 'm' };
+  writeFileSync(file, JSON.stringify({ ...json, protocol: 2 }));
+  await t.rejects(EngineClient.connect(server.folder), { exitCode: 78, message: /version 2/ });
   writeFileSync(file, JSON.stringify({ ...json, token: 5 }));
   await t.rejects(EngineClient.connect(file), /token is not a string/);
   writeFileSync(file, JSON.stringify(json));

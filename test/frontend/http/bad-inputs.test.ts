@@ -7,6 +7,9 @@ type Fields = Record<string, unknown>;
 /** [what, fields of the body, param, status = 400] */
 type Case = readonly [string, Fields, string | null, number?];
 
+const repetition = (change: Record<string, unknown>) => ({
+  repetition_detection: { max_pattern_size: 3, min_count: 2, ...change },
+});
 const long = (length: number) => 'a'.repeat(length);
 const list = (length: number, item: unknown = 1) => Array.from({ length }, () => item);
 const biases = Object.fromEntries(Array.from({ length: 1025 }, (_, i) => [String(i), 1]));
@@ -58,9 +61,35 @@ const common: readonly Case[] = [
   ['max_tokens beyond the context', { max_tokens: 512 }, 'max_tokens'],
   ['min_tokens negative', { min_tokens: -1 }, 'min_tokens'],
   ['min_tokens above max_tokens', { min_tokens: 6, max_tokens: 5 }, 'min_tokens'],
+  ['prompt_logprobs -2', { prompt_logprobs: -2 }, 'prompt_logprobs'],
   ['prompt_logprobs -1', { prompt_logprobs: -1 }, 'prompt_logprobs'],
   ['prompt_logprobs above the cap', { prompt_logprobs: 21 }, 'prompt_logprobs'],
   ['prompt_logprobs with stream', { prompt_logprobs: 1, stream: true }, 'prompt_logprobs'],
+  ['logprob_token_ids without logprobs', { logprob_token_ids: [1] }, 'logprob_token_ids'],
+  ['repetition_detection a list', { repetition_detection: [] }, 'repetition_detection'],
+  ['repetition_detection size -1', repetition({ min_pattern_size: -1 }), 'repetition_detection'],
+  [
+    'repetition_detection size 1025',
+    repetition({ max_pattern_size: 1025 }),
+    'repetition_detection',
+  ],
+  ['repetition_detection size 1.5', repetition({ max_pattern_size: 1.5 }), 'repetition_detection'],
+  [
+    'repetition_detection min above max',
+    repetition({ min_pattern_size: 9 }),
+    'repetition_detection',
+  ],
+  ['repetition_detection min_count 1', repetition({ min_count: 1 }), 'repetition_detection'],
+  [
+    'repetition_detection without min_count',
+    { repetition_detection: { max_pattern_size: 3 } },
+    'repetition_detection',
+  ],
+  [
+    'repetition_detection min size alone',
+    { repetition_detection: { min_pattern_size: 1 } },
+    'repetition_detection',
+  ],
   ['logit_bias a list', { logit_bias: [1] }, 'logit_bias'],
   ['logit_bias of a word', { logit_bias: { word: 1 } }, 'logit_bias'],
   ['logit_bias of a string', { logit_bias: { '1': '1' } }, 'logit_bias'],
@@ -87,12 +116,25 @@ const common: readonly Case[] = [
   ['best_of', { best_of: 2 }, 'best_of'],
   ['truncate_prompt_tokens', { truncate_prompt_tokens: 3 }, 'truncate_prompt_tokens'],
   ['prompt_embeds', { prompt_embeds: 'AAAA' }, 'prompt_embeds'],
-  ['logprob_token_ids', { logprob_token_ids: [1] }, 'logprob_token_ids'],
   ['thinking_token_budget', { thinking_token_budget: 5 }, 'thinking_token_budget'],
   ['kv_transfer_params', { kv_transfer_params: { a: 1 } }, 'kv_transfer_params'],
 ];
 
+/** `logprobs` is the route's way to ask for them. */
+const named = (logprobs: unknown): Case[] => [
+  ['logprob_token_ids a number', { logprobs, logprob_token_ids: 1 }, 'logprob_token_ids'],
+  ['logprob_token_ids negative', { logprobs, logprob_token_ids: [-1] }, 'logprob_token_ids'],
+  ['logprob_token_ids a word', { logprobs, logprob_token_ids: ['a'] }, 'logprob_token_ids'],
+  [
+    'logprob_token_ids out of vocabulary',
+    { logprobs, logprob_token_ids: [1, 258] },
+    'logprob_token_ids',
+  ],
+  ['logprob_token_ids 129', { logprobs, logprob_token_ids: list(129) }, 'logprob_token_ids'],
+];
+
 const completion: readonly Case[] = [
+  ...named(0),
   ['prompt missing', { prompt: undefined }, 'prompt'],
   ['prompt null', { prompt: null }, 'prompt'],
   ['prompt an object', { prompt: {} }, 'prompt'],
@@ -110,11 +152,18 @@ const completion: readonly Case[] = [
   ['logprobs negative', { logprobs: -1 }, 'logprobs'],
   ['logprobs above the cap', { logprobs: 21 }, 'logprobs'],
   ['logprobs a boolean', { logprobs: true }, 'logprobs'],
+  [
+    'logprob_token_ids of an echo alone',
+    { logprobs: 1, logprob_token_ids: [1], echo: true, max_tokens: 0 },
+    'logprob_token_ids',
+  ],
   ['suffix', { suffix: 'end' }, 'suffix'],
 ];
 
 const say = (content: unknown, role: unknown = 'user') => ({ messages: [{ role, content }] });
 const chat: readonly Case[] = [
+  ...named(true),
+  ['logprob_token_ids without', { logprobs: false, logprob_token_ids: [1] }, 'logprob_token_ids'],
   ['messages missing', { messages: undefined }, 'messages'],
   ['messages empty', { messages: [] }, 'messages'],
   ['messages a string', { messages: 'hi' }, 'messages'],

@@ -107,12 +107,16 @@ export class Submission {
     const tokenIds = Int32Array.from(Buffer.from(text));
     const numOutputTokens = (this.numOutputTokens[index] ?? 0) + tokenIds.length;
     this.numOutputTokens[index] = numOutputTokens;
-    const { logprobs } = request.sampling;
+    const { logprobs, logprobTokenIds } = request.sampling;
+    const entries = (id: number) =>
+      logprobTokenIds === null
+        ? fakeLogprobs(id, logprobs!)
+        : fakeNamedLogprobs(id, logprobTokenIds);
     this.onOutput({
       index,
       text,
       tokenIds: request.text.returnTokenIds || logprobs !== null ? tokenIds : new Int32Array(0),
-      logprobs: logprobs === null ? null : Array.from(tokenIds, (id) => fakeLogprobs(id, logprobs)),
+      logprobs: logprobs === null ? null : Array.from(tokenIds, entries),
       promptLogprobs: null,
       finishReason: 'none',
       stopReason: null,
@@ -149,6 +153,17 @@ export function fakeLogprobs(id: number, numTop: number): TokenLogprobs {
     ids: Int32Array.from(ids),
     ranks: Int32Array.from(ranks),
     logprobs: Float32Array.from(ranks, (rank) => -rank / 2),
+    bytes: ids.map((token) => Uint8Array.of(token)),
+  };
+}
+
+/** The token itself at -1, then those that were named, each at a tenth of its id. */
+function fakeNamedLogprobs(id: number, named: readonly number[]): TokenLogprobs {
+  const ids = [id, ...named];
+  return {
+    ids: Int32Array.from(ids),
+    ranks: Int32Array.from(ids, (_, i) => (i === 0 ? 2 : 0)),
+    logprobs: Float32Array.from(ids, (other) => (other === id ? -1 : -other / 8)),
     bytes: ids.map((token) => Uint8Array.of(token)),
   };
 }
@@ -191,7 +206,7 @@ export class FakeClient implements EngineClientLike {
   refusal: ((request: GenerateRequest) => RequestError | null) | null = null;
   readonly info: EngineWelcome = {
     kind: 'welcome',
-    protocol: 2,
+    protocol: 3,
     frontendId: 1,
     attachKey: 'k',
     generation: 0,

@@ -153,3 +153,82 @@ t.test('logprobs that JSON cannot write, and tokens that are objects’ names', 
     ],
   });
 });
+
+t.test(
+  'ids that the request names are the alternatives, the token itself before them',
+  async (t) => {
+    const { client, post } = await startServer(t);
+    client.script = sayAb;
+    const logprob_token_ids = [98, 40, 32];
+    const token = (id: number, logprob: number) => ({
+      token: String.fromCharCode(id),
+      logprob,
+      bytes: [id],
+    });
+    const others = [token(40, -5), token(32, -4)];
+    const content = [
+      { ...token(97, -1), top_logprobs: [token(97, -1), token(98, -12.25), ...others] },
+      { ...token(98, -1), top_logprobs: [token(98, -1), ...others] },
+    ];
+    const chat = { messages, logprobs: true, top_logprobs: 1, logprob_token_ids };
+    const whole = (await (await post('/v1/chat/completions', chat)).json()) as {
+      choices: [{ logprobs: unknown }];
+    };
+    t.same(whole.choices[0].logprobs, { content }, 'whatever top_logprobs says');
+    t.match(await readEvents(await post('/v1/chat/completions', { ...chat, stream: true })), [
+      { choices: [{ delta: { role: 'assistant' } }] },
+      { choices: [{ logprobs: { content: [content[0]] } }] },
+      { choices: [{ logprobs: { content: [content[1]] } }] },
+      '[DONE]',
+    ]);
+
+    const completion = { prompt: 'xy', logprobs: 1, logprob_token_ids };
+    const top_logprobs = [
+      { a: -1, b: -12.25, '(': -5, ' ': -4 },
+      { b: -1, '(': -5, ' ': -4 },
+    ];
+    const text = (await (await post('/v1/completions', completion)).json()) as {
+      choices: [{ logprobs: unknown }];
+    };
+    t.same(text.choices[0].logprobs, {
+      text_offset: [0, 1],
+      token_logprobs: [-1, -1],
+      tokens: ['a', 'b'],
+      top_logprobs,
+    });
+    t.match(await readEvents(await post('/v1/completions', { ...completion, stream: true })), [
+      { choices: [{ logprobs: { top_logprobs: [top_logprobs[0]] } }] },
+      { choices: [{ logprobs: { top_logprobs: [top_logprobs[1]] } }] },
+      '[DONE]',
+    ]);
+
+    client.script = echoing;
+    const echo = (await (await post('/v1/completions', { ...completion, echo: true })).json()) as {
+      choices: [{ logprobs: { top_logprobs: unknown[] } }];
+    };
+    t.same(
+      echo.choices[0].logprobs.top_logprobs.at(-2),
+      { y: -1, '!': -0.5 },
+      'of a prompt the best are shown',
+    );
+    t.same(echo.choices[0].logprobs.top_logprobs.at(-1), top_logprobs[0]);
+  },
+);
+
+t.test('finish_reason repetition', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = (submission) =>
+    submission.say('aaa', { finishReason: 'repetition', stopReason: 'repetition_detected' });
+  const repetition_detection = { max_pattern_size: 1, min_count: 3 };
+  for (const [path, prompt] of [
+    ['/v1/completions', { prompt: 'x' }],
+    ['/v1/chat/completions', { messages }],
+  ] as const) {
+    const body = { ...prompt, repetition_detection };
+    const ended = { finish_reason: 'repetition', stop_reason: 'repetition_detected' };
+    t.match(await (await post(path, body)).json(), { choices: [ended] });
+    const events = await readEvents(await post(path, { ...body, stream: true }));
+    t.match(events.at(-2), { choices: [ended] });
+    t.equal(events.at(-1), '[DONE]');
+  }
+});

@@ -34,6 +34,8 @@ t.test('every sampling field reaches the engine', async (t) => {
     min_tokens: 5,
     logprobs: 3,
     prompt_logprobs: 2,
+    logprob_token_ids: [7, 3, 7],
+    repetition_detection: { max_pattern_size: 20, min_count: 4 },
     logit_bias: { '5': 101, '6': -3.5 },
     allowed_token_ids: [1, 2],
     skip_special_tokens: false,
@@ -62,6 +64,8 @@ t.test('every sampling field reaches the engine', async (t) => {
       minTokens: 5,
       logprobs: 3,
       promptLogprobs: 2,
+      logprobTokenIds: [7, 3],
+      repetitionDetection: { minPatternSize: 1, maxPatternSize: 20, minCount: 4 },
       logitBias: { ids: [5, 6], values: [100, -3.5] },
       allowedTokenIds: [1, 2],
     },
@@ -161,6 +165,24 @@ t.test('special tokens in a prompt are tokens only where that is asked for', asy
 t.test('bad words are banned at the start and after a space', async (t) => {
   // A space is one more byte here: what comes after it is the bare word.
   t.same((await asked(t, { bad_words: [' ab', 'c'] })).sampling.badWords, [[97, 98], [99]]);
+});
+
+t.test('the whole vocabulary, where the server allows it', async (t) => {
+  const whole = { maxLogprobs: 258 };
+  const prompt = await asked(t, { prompt_logprobs: -1 }, whole);
+  t.equal(prompt.sampling.promptLogprobs, 258);
+  const chat = await asked(t, { logprobs: true, top_logprobs: -1 }, whole, true);
+  t.equal(chat.sampling.logprobs, 258);
+});
+
+t.test('what asks for nothing is nothing', async (t) => {
+  const off = { max_pattern_size: 0, min_count: 0 };
+  const none = await asked(t, { logprob_token_ids: [], repetition_detection: off });
+  t.match(none.sampling, { logprobTokenIds: null, repetitionDetection: null, logprobs: null });
+  const smallest = { max_pattern_size: 5, min_pattern_size: 2, min_count: 2, strange: 1 };
+  const some = await asked(t, { repetition_detection: smallest });
+  const wanted = { minPatternSize: 2, maxPatternSize: 5, minCount: 2 };
+  t.same(some.sampling.repetitionDetection, wanted);
 });
 
 t.test('priority', async (t) => {

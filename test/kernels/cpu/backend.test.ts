@@ -99,11 +99,11 @@ t.test('prompt logprobs are those of the logits, in chunks and in slices', async
     let start = 0;
     for (const count of chunks) {
       const last = start + count === prompt.length;
-      const { columns, numTop } = await model.step(start === 0 ? rows : [], [
+      const { columns } = await model.step(start === 0 ? rows : [], [
         { row: 2, start, count, flags: flags | (last ? stepFlags.sample : 0) },
       ]);
       columns.promptLogprobPosition.forEach((position, i) => {
-        const top = columns.promptTopIds.slice(i * numTop, i * numTop + 3);
+        const top = columns.promptTopIds.slice(i * 3, i * 3 + 3);
         seen.push([position, columns.promptLogprob[i]!, columns.promptLogprobRank[i]!, [...top]]);
       });
       t.same([...columns.logprobIndex], last ? [0] : []);

@@ -24,9 +24,10 @@ export function fingerprint(
   index: number,
   logitRow = result.columns.logprobIndex.indexOf(index),
 ): string {
-  const { columns, numTop } = result;
+  const { columns } = result;
   const r = columns.logprobIndex.indexOf(index);
-  const top = columns.topLogprobs.slice(r * numTop, (r + 1) * numTop);
+  const topAt = columns.topCount.subarray(0, Math.max(r, 0)).reduce((sum, n) => sum + n, 0);
+  const top = columns.topLogprobs.slice(topAt, topAt + (columns.topCount[r] ?? 0));
   const logits = new Float32Array(model.backend.readBuffer(model.logitsBuffer));
   const row = logits.slice(logitRow * 8192, (logitRow + 1) * 8192);
   return [

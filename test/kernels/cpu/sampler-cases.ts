@@ -52,6 +52,7 @@ export function referenceRow(row: Request): Row {
       seedHigh: Number(BigInt(p.seed ?? 0) >> 32n),
       numLogprobs: p.logprobs ?? -1,
       numPromptLogprobs: p.promptLogprobs ?? -1,
+      logprobIds: Int32Array.from(p.logprobTokenIds ?? []),
       temperature: Math.fround(p.temperature),
       topP: Math.fround(p.topP),
       minP: Math.fround(p.minP),

@@ -47,38 +47,56 @@ for (const variant of ['', 'portable', 'avx2'] as const)
     t.equal(different, 0, 'of 320');
   });
 
-t.test('logprobs, ranks and top lists are the reference’s', async (t) => {
+/** log-softmax in float64 throughout. */
+function exactLogprobs(logits: Float32Array): Float64Array {
+  const max = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const sum = logits.reduce((total, x) => total + Math.exp(x - max), 0);
+  return Float64Array.from(logits, (x) => x - max - Math.log(sum));
+}
+
+t.test('logprobs, ranks and alternatives of each row', async (t) => {
   for (const variant of ['', 'portable'] as const) {
     const model = await loadSampler(variant);
     t.teardown(() => model.close());
-    const counts = [0, null, 20, 5];
-    const rows = counts.map((logprobs, i) => ({
-      tokens: ids(4, i),
-      params: { logprobs, seed: i },
-    }));
+    const named = [2999, 0, 17, 17, 1024, ...ids(123, 9)];
+    const asked = [
+      { logprobs: 0 },
+      { logprobs: null },
+      { logprobs: 20 },
+      { logprobs: 7, logprobTokenIds: named },
+      { logprobs: 65 },
+      { logprobs: vocabSize },
+      { logprobs: 0, logprobTokenIds: [42] },
+      { logprobs: 5 },
+    ];
+    const rows = asked.map((params, i) => ({ tokens: ids(4, i), params: { ...params, seed: i } }));
     // Few distinct values, so that there are ties.
     const logits = rows.map((_, i) =>
       randomValues(vocabSize, i).map((x) => Math.round(x * 40) / (i + 1)),
     );
-    const { columns, numTop } = await sampleAll(model, rows, logits);
-    t.equal(numTop, 20);
-    t.same([...columns.logprobIndex], [0, 2, 3]);
+    const { columns } = await sampleAll(model, rows, logits);
+    t.same([...columns.logprobIndex], [0, 2, 3, 4, 5, 6, 7]);
+    t.same([...columns.topCount], [0, 20, 128, 65, vocabSize, 1, 5]);
+    let top = 0;
     columns.logprobIndex.forEach((index, r) => {
-      const reference = new RowLogprobs(logits[index]!);
+      const exact = exactLogprobs(logits[index]!);
       const id = columns.tokenId[index]!;
-      t.ok(Math.abs(columns.logprob[r]! - reference.logprob(id)) < 1e-5);
-      t.equal(columns.logprobRank[r], reference.rank(id));
-      const top = columns.topIds.slice(r * numTop, (r + 1) * numTop);
-      const wanted = Array.from(logits[index]!, (x, i) => [x, i] as const)
+      t.ok(Math.abs(columns.logprob[r]! - exact[id]!) < 1e-5);
+      t.equal(columns.logprobRank[r], new RowLogprobs(logits[index]!).rank(id));
+      const best = Array.from(logits[index]!, (x, i) => [x, i] as const)
         .sort((a, b) => b[0] - a[0] || a[1] - b[1])
-        .slice(0, numTop);
-      t.same(
-        [...top],
-        wanted.map(([, i]) => i),
+        .slice(0, asked[index]!.logprobs!)
+        .map(([, i]) => i);
+      const wanted = asked[index]!.logprobTokenIds ?? best;
+      const end = top + columns.topCount[r]!;
+      t.same([...columns.topIds.subarray(top, end)], wanted, `row ${index}`);
+      const errors = wanted.map((other, k) =>
+        Math.abs(columns.topLogprobs[top + k]! - exact[other]!),
       );
-      for (let j = 0; j < numTop; j++)
-        t.ok(Math.abs(columns.topLogprobs[r * numTop + j]! - reference.logprob(top[j]!)) < 1e-5);
+      t.ok(Math.max(0, ...errors) < 1e-5, `row ${index} within ${Math.max(0, ...errors)}`);
+      top = end;
     });
+    t.equal(columns.topIds.length, top);
   }
 });
 

@@ -84,7 +84,7 @@ t.test('steps are reported in order, with their columns and times', { skip }, as
   t.match(run(env, 'steps'), {
     position: { step: 3, opIndex: 3 },
     steps: [1, 2, 3].map((step) => ({
-      ...{ step, numTop: 0, hash: 7, startUs: step * 100, endUs: step * 100 + 90 },
+      ...{ step, hash: 7, startUs: step * 100, endUs: step * 100 + 90 },
       deviceIdleUs: 10,
       columns: { tokenId: { 0: 5 + step, 1: 5 }, rowFlags: { 0: 0, 1: 0 }, topIds: {} },
     })),

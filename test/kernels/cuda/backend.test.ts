@@ -84,26 +84,40 @@ for (const debugSync of [false, true])
   );
 
 t.test('logprobs, ranks and top lists are the reference’s', { skip: noGpu }, async (t) => {
-  const model = await loadSampler(vocabSize);
+  const model = await loadSampler(vocabSize, { load: { maxLogprobs: 128 } });
   t.teardown(() => model.close());
-  const rows = [0, null, 20, 5].map((logprobs, i) => ({
-    tokens: ids(4, i),
-    params: { logprobs, seed: i },
-  }));
+  const named = [2999, 0, 17, ...ids(125, 9)];
+  const asked = [
+    { logprobs: 0 },
+    { logprobs: null },
+    { logprobs: 20 },
+    { logprobs: 0, logprobTokenIds: named },
+    { logprobs: 128 },
+    { logprobs: 5 },
+  ];
+  const rows = asked.map((params, i) => ({ tokens: ids(4, i), params: { ...params, seed: i } }));
   const { logits } = roundOf(3);
-  const { columns, numTop } = await sampleAll(model, rows, logits.slice(0, 4), blocks);
-  t.equal(numTop, 20);
-  t.same([...columns.logprobIndex], [0, 2, 3]);
+  const { columns } = await sampleAll(model, rows, logits.slice(0, rows.length), blocks);
+  t.same([...columns.logprobIndex], [0, 2, 3, 4, 5]);
+  t.same([...columns.topCount], [0, 20, 128, 128, 5]);
+  let top = 0;
   columns.logprobIndex.forEach((index, r) => {
     const reference = new RowLogprobs(logits[index]!);
     const id = columns.tokenId[index]!;
     t.ok(Math.abs(columns.logprob[r]! - reference.logprob(id)) < 1e-5);
     t.equal(columns.logprobRank[r], reference.rank(id));
-    const wanted = Array.from(logits[index]!, (x, i) => [x, i] as const)
+    const best = Array.from(logits[index]!, (x, i) => [x, i] as const)
       .sort((a, b) => b[0] - a[0] || a[1] - b[1])
-      .slice(0, numTop)
+      .slice(0, asked[index]!.logprobs!)
       .map(([, i]) => i);
-    t.same([...columns.topIds.slice(r * numTop, (r + 1) * numTop)], wanted);
+    const wanted = asked[index]!.logprobTokenIds ?? best;
+    const end = top + columns.topCount[r]!;
+    t.same([...columns.topIds.subarray(top, end)], wanted, `row ${index}`);
+    const errors = wanted.map((other, k) =>
+      Math.abs(columns.topLogprobs[top + k]! - reference.logprob(other)),
+    );
+    t.ok(Math.max(0, ...errors) < 1e-5, `row ${index} within ${Math.max(0, ...errors)}`);
+    top = end;
   });
 });
 

@@ -36,8 +36,8 @@ class Load(ctypes.Structure):
                            "num_kv_group_words")] + [
         (n, f64) for n in ("vocab_size", "arena_bytes", "max_num_tokens", "max_num_logits")] + [
         ("parts", ptr), ("num_parts", ptr), ("dummy_seed", i64)] + [
-        (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "async_depth",
-                           "fast_math", "debug_sync")] + [
+        (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "max_logprobs",
+                           "async_depth", "fast_math", "debug_sync")] + [
         ("kv_cache_memory_bytes", i64), ("memory_utilization", f64),
         ("library_path", ctypes.c_char_p), ("ranks", ptr)]
 
@@ -52,7 +52,7 @@ class Loaded(ctypes.Structure):
 
 
 class Output(ctypes.Structure):
-    _fields_ = [("step", f64), ("num_top", i32), ("hash", ctypes.c_uint32), ("start_us", f64),
+    _fields_ = [("step", f64), ("hash", ctypes.c_uint32), ("start_us", f64),
                 ("end_us", f64), ("device_idle_us", f64), ("body", ptr), ("body_bytes", u64),
                 ("table", ctypes.POINTER(i32))]
 
@@ -157,7 +157,7 @@ def new_rows(prompts, num_decode, first_block=1):
     """Columns that fill rows 0.. with prompts and hand each all its blocks."""
     n = len(prompts)
     lists = {name: [0] * n for name in (
-        "newTopK", "newMinTokens", "newNumStopIds", "newNumLogitBias", "newNumAllowedIds",
+        "newTopK", "newMinTokens", "newNumLogprobIds", "newNumStopIds", "newNumLogitBias", "newNumAllowedIds",
         "newNumBadWords", "newSeed")}
     lists |= {name: [0.0] * n for name in ("newTemperature", "newMinP", "newPresencePenalty",
                                            "newFrequencyPenalty")}

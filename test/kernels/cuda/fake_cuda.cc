@@ -136,7 +136,7 @@ int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, doubl
   }
   backend->last_step = done.step;
   *output = {
-      done.step,        0,         7u, done.step * 100, done.step * 100 + 90, 10, done.body.data(),
+      done.step,        7u,        done.step * 100, done.step * 100 + 90, 10, done.body.data(),
       done.body.size(), done.table};
   return 0;
 }

@@ -7,7 +7,7 @@ import torch
 
 DEFAULTS = {"seed": 0, "temperature": 0.0, "min_p": 0.0, "top_p": 1.0, "top_k": 0,
             "repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0,
-            "num_prompt_tokens": 1, "min_tokens": 0, "num_logprobs": -1, "num_prompt_logprobs": -1,
+            "num_prompt_tokens": 1, "min_tokens": 0, "num_logprobs": -1, "logprob_ids": [],
             "stop_ids": [], "bias_ids": [], "biases": [], "allowed_ids": [], "bad_words": []}
 
 

@@ -93,14 +93,15 @@ t.test(
     const d = await driver(t, { maxNumLogits: 4 });
     const prompt = golden[0]!.prompt_ids.slice(0, 21);
     const whole = d.add(0, prompt, { promptLogprobs: 2, logprobs: 0 });
-    const { columns, numTop } = await d.run([{ row: whole, count: 21 }]);
-    t.equal(numTop, 2);
+    const { columns } = await d.run([{ row: whole, count: 21 }]);
+    t.strictSame([...columns.promptTopCount], new Array(20).fill(2));
     t.strictSame(
       [...columns.promptLogprobPosition],
       Array.from({ length: 20 }, (_, i) => i + 1),
     );
     t.equal(columns.promptTopIds.length, 40);
-    t.equal(columns.topIds.length, 2);
+    t.strictSame([...columns.topCount], [0]);
+    t.equal(columns.topIds.length, 0);
 
     const chunked = d.add(1, prompt, { promptLogprobs: 2, logprobs: 0 });
     const parts: number[] = [];

@@ -19,6 +19,7 @@ const off: RowSampling = {
   minTokens: 0,
   numLogprobs: -1,
   numPromptLogprobs: -1,
+  logprobIds: new Int32Array(),
   stopIds: new Int32Array(),
   logitBiasIds: new Int32Array(),
   logitBias: new Float32Array(),
@@ -222,21 +223,16 @@ t.test('logprobs are raw, ranks and lists put ties to the lower id', (t) => {
   t.ok(Math.abs(row.logprob(5) - (z[5]! - Math.log(sum))) < 1e-6);
   t.equal(row.rank(17), 1);
   t.equal(row.rank(2400), 1);
-  const topIds = new Int32Array(6);
-  const topLogprobs = new Float32Array(6);
-  row.top(topIds, topLogprobs, 1, 4);
   const expected = [...z.keys()].sort((a, b) => z[b]! - z[a]! || a - b).slice(0, 4);
-  t.strictSame([...topIds], [0, ...expected, 0]);
-  t.equal(topLogprobs[1], row.logprob(17));
+  t.strictSame([...row.best(4)], expected);
+  t.strictSame([...row.best(0)], []);
   t.equal(row.rank(expected[2]!), 3);
   t.end();
 });
 
-t.test('a vocabulary smaller than the list ends in -1', (t) => {
-  const topIds = new Int32Array(4);
-  const topLogprobs = new Float32Array(4);
-  new RowLogprobs(logits(0, 1)).top(topIds, topLogprobs, 0, 4);
-  t.strictSame([...topIds], [1, 0, -1, -1]);
-  t.equal(topLogprobs[3], -Infinity);
+t.test('a list is never longer than the vocabulary, and masked ids come last', (t) => {
+  t.strictSame([...new RowLogprobs(logits(0, 1)).best(4)], [1, 0]);
+  const masked = new RowLogprobs(logits(-Infinity, 2, -Infinity, 3));
+  t.strictSame([...masked.best(4)], [3, 1, 0, 2]);
   t.end();
 });
