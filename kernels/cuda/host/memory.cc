@@ -84,7 +84,7 @@ void Ledger::add(const std::string& owner, std::size_t bytes, bool on_device) {
   entries_.emplace_back(owner, bytes);
 }
 
-void* DeviceMemory::allocate(std::size_t bytes, const std::string& owner) {
+void* DeviceAllocator::allocate(std::size_t bytes, const std::string& owner) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, bytes);
   if (error != cudaSuccess) {
@@ -105,9 +105,9 @@ void* DeviceMemory::allocate(std::size_t bytes, const std::string& owner) {
   return data;
 }
 
-void DeviceMemory::free(void* data) noexcept { cudaFree(data); }
+void DeviceAllocator::free(void* data) noexcept { cudaFree(data); }
 
-void* PinnedMemory::allocate(std::size_t bytes, const std::string& owner) {
+void* PinnedAllocator::allocate(std::size_t bytes, const std::string& owner) {
   void* data = nullptr;
   const cudaError_t error =
       cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
@@ -120,7 +120,7 @@ void* PinnedMemory::allocate(std::size_t bytes, const std::string& owner) {
   return data;
 }
 
-void PinnedMemory::free(void* data) noexcept { cudaFreeHost(data); }
+void PinnedAllocator::free(void* data) noexcept { cudaFreeHost(data); }
 
 KvCache::KvCache(std::size_t max_bytes) {
   if (max_bytes == 0) return;

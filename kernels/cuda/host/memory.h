@@ -24,7 +24,7 @@ class Ledger {
 };
 
 /// cudaMalloc.
-struct DeviceMemory {
+struct DeviceAllocator {
   static constexpr bool kOnDevice = true;
   /// Zeroed, for every stream; throws KernelError naming the owner.
   static void* allocate(std::size_t bytes, const std::string& owner);
@@ -32,7 +32,7 @@ struct DeviceMemory {
 };
 
 /// Pinned host memory mapped into the device: one address on both sides.
-struct PinnedMemory {
+struct PinnedAllocator {
   static constexpr bool kOnDevice = false;
   /// Zeroed; throws KernelError naming the owner.
   static void* allocate(std::size_t bytes, const std::string& owner);
@@ -72,8 +72,8 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-using DeviceBuffer = Buffer<DeviceMemory>;
-using PinnedBuffer = Buffer<PinnedMemory>;
+using DeviceBuffer = Buffer<DeviceAllocator>;
+using PinnedBuffer = Buffer<PinnedAllocator>;
 
 /// [block][layer][K|V][kvHead][blockSize][headDim] at an address that is known before its size.
 class KvCache {
