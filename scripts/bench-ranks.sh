@@ -3,14 +3,16 @@
 #
 #   sh scripts/bench-ranks.sh [RANKS] [PYTHON]
 #
-# From a checkout that is built, or from what scripts/gpu-kit.mjs unpacked (with its bin/ on the
-# PATH). Each part has a limit, and the next one is run whatever becomes of it. Python needs torch.
+# From a checkout. Where that is not built, APP is the app/ that scripts/gpu-kit.mjs unpacked, with
+# its bin/ on the PATH. Each part has a limit, and the next one is run whatever becomes of it. Python
+# needs torch.
 ranks=${1:-2}
 python=${2:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
+app=${APP:-$root}
 export VLLM_TS_CUDA_RANKS=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
 export NVSHMEM_DISABLE_NVLS=1 PYTHONUNBUFFERED=1
-library=$(ls "$root"/build/*/libvt_cuda.so "$root"/prebuilds/*/libvt_cuda.so 2>/dev/null | head -1)
+library=$(ls "$app"/build/*/libvt_cuda.so "$app"/prebuilds/*/libvt_cuda.so 2>/dev/null | head -1)
 failed=
 
 part() {
@@ -27,7 +29,7 @@ check() {
     --ranks "$ranks" --parts "$1" --limit "$(($2 - 5))"
 }
 
-cd "$root" || exit 1
+cd "$app" || exit 1
 [ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
 nvidia-smi topo -m 2>/dev/null | head -8
 check bits 60

@@ -9,8 +9,8 @@ namespace vt {
 
 namespace {
 
-/// What a rank may be behind another while they load: weights from a cold disk.
-constexpr int kLoadTimeoutMs = 600'000;
+/// What a rank may be behind another while they load; weights are on their way meanwhile.
+constexpr int kLoadTimeoutMs = 60'000;
 /// Of a rank's part in an inbox: 64 rows of 4,096 columns, in words of 8 bytes.
 constexpr std::int64_t kSlotBytes = std::int64_t{2} << 20;
 /// Allocations of whole units of this size share nothing with others.
