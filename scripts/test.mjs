@@ -33,6 +33,8 @@ const child = spawn(
 
 const counts = { pass: 0, fail: 0, skipped: 0, cancelled: 0, todo: 0 };
 const failures = [];
+/** Tests of files that have begun and not ended; a file whose event loop runs dry leaves one. */
+const unfinished = new Set();
 const skips = [];
 let tail = '';
 child.stdout.setEncoding('utf8');
@@ -43,6 +45,10 @@ child.stdout.on('data', (chunk) => {
   for (const line of lines) {
     const count = /^# (pass|fail|skipped|cancelled|todo) (\d+)$/.exec(line);
     if (count) counts[count[1]] = Number(count[2]);
+    const [, begun] = /^# Subtest: (.*)$/.exec(line) ?? [];
+    if (begun !== undefined) unfinished.add(begun);
+    const [, ended] = /^(?:not )?ok \d+ - (.*?)(?: # .*)?$/.exec(line) ?? [];
+    if (ended !== undefined) unfinished.delete(ended);
     const skip = /^ *ok \d+ - (.*) # SKIP ?(.*)$/.exec(line);
     if (skip) skips.push({ name: skip[1], reason: skip[2] });
     const failure = /^ *not ok \d+ - (.*)$/.exec(line);
@@ -54,7 +60,8 @@ child.on('close', (code) => {
   for (const { name, reason } of skips) console.log(`skipped: ${name} (${reason})`);
   for (const { name } of refused) console.log(`failed: ${name}: this one may not be skipped here`);
   for (const name of failures) console.log(`failed: ${name}`);
-  const failed = counts.fail + counts.cancelled + refused.length;
+  for (const name of unfinished) console.log(`failed: ${name}: it never ended`);
+  const failed = counts.fail + counts.cancelled + refused.length + unfinished.size;
   const skipped = counts.skipped - refused.length;
   console.log(`${counts.pass} passed, ${failed} failed, ${skipped} skipped`);
   process.exit(code || failed ? 1 : 0);
