@@ -8,6 +8,7 @@ import type {
   RequestLimits,
   TextLimits,
 } from './limits.ts';
+import type { RankTokens } from './rank-tokens.ts';
 import type { DefaultSampling } from './sampling-params.ts';
 import type { CurveKeys } from './wire/transport.ts';
 
@@ -102,21 +103,33 @@ export interface EngineSlice extends ProcessSlice {
   readonly defaultSampling: DefaultSampling;
 }
 
-/** How the ranks of one model exchange what they compute: so far through memory of one host. */
-export interface Collectives {
-  readonly kind: 'sharedMemory';
-  /** In the run directory; rank 0 makes it. */
-  readonly path: string;
+/** How the ranks of one model exchange what they compute: in memory of one host, or over TCP. */
+export type Collectives = {
   /** A rank that others wait for is lost if it runs no op for so long. */
   readonly timeoutMs: number;
-}
+} & (
+  | {
+      readonly kind: 'sharedMemory';
+      /** In the run directory; rank 0 makes it. */
+      readonly path: string;
+    }
+  | ({
+      readonly kind: 'network';
+      /** host:port of each rank. */
+      readonly addresses: readonly string[];
+    } & RankTokens)
+);
 
 export interface WorkerSlice extends ProcessSlice {
   readonly rank: number;
   readonly numRanks: number;
+  /** On the same host, this one among them. */
+  readonly numLocalRanks: number;
   /** null where one rank runs the whole model. */
   readonly collectives: Collectives | null;
   readonly engineAddress: string;
+  /** CURVE public key of the engine where the link is tcp, null for ipc. */
+  readonly engineKey: string | null;
   readonly model: ModelConfig;
   readonly device: 'reference' | 'cpu' | 'cuda';
   readonly loadFormat: 'auto' | 'safetensors' | 'dummy';

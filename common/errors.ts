@@ -95,6 +95,8 @@ export class KernelError extends Error {
 export const exitCodes = {
   badFlag: 64,
   badModel: 65,
+  /** The nodes of one server do not have one key. */
+  noPermission: 77,
   versionMismatch: 78,
   interrupted: 130,
 } as const;

@@ -15,11 +15,13 @@ import type {
   SupervisorToProcess,
 } from './wire/messages.ts';
 import { receive } from './wire/receive.ts';
-import { DealerLink } from './wire/transport.ts';
+import { clientCurve, DealerLink } from './wire/transport.ts';
 
 /** Names of the environment variables that the supervisor sets for a child. */
 export const processEnv = {
   address: 'VLLM_TS_SUPERVISOR',
+  /** Its public CURVE key, where the address is tcp. */
+  serverKey: 'VLLM_TS_SUPERVISOR_KEY',
   token: 'VLLM_TS_TOKEN',
   index: 'VLLM_TS_INDEX',
   generation: 'VLLM_TS_GENERATION',
@@ -87,12 +89,17 @@ export function runProcess<Slice extends ProcessSlice>(
   /** News of peers that came while this process was still starting. */
   let earlyNews: (PeerLost | PeerReady)[] = [];
   let ending = false;
-  const link = new DealerLink(address, makeHello(role, index, generation, token), {
-    message: (message) => {
-      obey(receive('supervisorToProcess', message)).catch((error: unknown) => fatal(error));
+  const link = new DealerLink(
+    address,
+    makeHello(role, index, generation, token),
+    {
+      message: (message) => {
+        obey(receive('supervisorToProcess', message)).catch((error: unknown) => fatal(error));
+      },
+      rejected: (error) => fatal(error),
     },
-    rejected: (error) => fatal(error),
-  });
+    clientCurve(process.env[processEnv.serverKey] ?? null),
+  );
   const tell = (message: ProcessToSupervisor) => link.send(message);
 
   function fatal(error: unknown, exitCode?: number): void {

@@ -114,7 +114,9 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
   }
 
   detokenizer.connect(slice.detokenizerAddress);
-  workers.link = await RouterLink.bind(slice.workerListen.address, workers);
+  workers.link = await RouterLink.bind(slice.workerListen.address, workers, {
+    curve: slice.workerListen.curve,
+  });
   frontends.link = await RouterLink.bind(slice.frontendListen.address, frontends, {
     curve: slice.frontendListen.curve,
     maxUnread: maxUnreadByFrontend,

@@ -13,8 +13,8 @@ import type {
   Refused,
 } from '../common/wire/messages.ts';
 import { receive } from '../common/wire/receive.ts';
-import { DealerLink, type CurveKeys } from '../common/wire/transport.ts';
-import { clientCurve, type ResolvedOptions } from './engine-client-options.ts';
+import { clientCurve, DealerLink, type CurveKeys } from '../common/wire/transport.ts';
+import type { ResolvedOptions } from './engine-client-options.ts';
 
 export type LostRole = 'engine' | 'detokenizer';
 

@@ -1,11 +1,9 @@
 // Where a server is: given in words, or read from the frontend.json that it wrote.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { curveKeyPair } from 'zeromq';
 import type { FrontendJson } from '../common/config.ts';
 import { exitCodes, StartError } from '../common/errors.ts';
 import { protocolVersion } from '../common/wire/messages.ts';
-import type { CurveKeys } from '../common/wire/transport.ts';
 
 export interface ConnectOptions {
   /** ipc:// or tcp:// addresses of the two processes that a frontend speaks to. */
@@ -59,9 +57,4 @@ export function readFrontendJson(path: string): FrontendJson {
     if (value !== null && typeof value !== 'string')
       throw new Error(`${file}: ${name} is neither null nor a key`);
   return json as FrontendJson;
-}
-
-/** Our side of CURVE towards a server with this public key. */
-export function clientCurve(serverKey: string | null): CurveKeys | undefined {
-  return serverKey === null ? undefined : { ...curveKeyPair(), serverKey };
 }

@@ -45,7 +45,8 @@ export async function loadModel(
     maxNumSeqs,
     maxModelLen,
     maxLogprobs: slice.maxLogprobs,
-    numThreads: slice.numThreads || Math.max(1, Math.floor(defaultNumThreads() / slice.numRanks)),
+    numThreads:
+      slice.numThreads || Math.max(1, Math.floor(defaultNumThreads() / slice.numLocalRanks)),
     ...rankGroup(slice),
     asyncDepth: slice.asyncDepth,
     fastMath: slice.fastMath,
@@ -66,8 +67,10 @@ export async function loadModel(
 
 function rankGroup({ rank, numRanks, collectives }: WorkerSlice): Pick<BackendLoad, 'group'> {
   if (!collectives) return {};
-  const { path, timeoutMs } = collectives;
-  return { group: { rank, numRanks, path, timeoutMs } };
+  const { timeoutMs } = collectives;
+  return collectives.kind === 'sharedMemory'
+    ? { group: { rank, numRanks, path: collectives.path, timeoutMs } }
+    : { group: { rank, numRanks, path: '', timeoutMs, network: collectives } };
 }
 
 /** A GPU makes random weights itself: they need not cross the bus. */
@@ -98,7 +101,7 @@ function chooseKvSize(
     maxNumBatchedTokens: slice.maxNumBatchedTokens,
     kvCacheMemoryBytes,
     // Ranks on one host share it.
-    availableBytes: Math.floor(process.availableMemory() / slice.numRanks),
+    availableBytes: Math.floor(process.availableMemory() / slice.numLocalRanks),
   });
   return { numBlocks, kvCacheMemoryBytes, memoryUtilization };
 }

@@ -5,7 +5,7 @@ import { runProcess, type ProcessContext, type RunningProcess } from '../common/
 import { makeHello } from '../common/wire/handshake.ts';
 import type { WorkerToEngine } from '../common/wire/messages.ts';
 import { receive } from '../common/wire/receive.ts';
-import { DealerLink } from '../common/wire/transport.ts';
+import { clientCurve, DealerLink } from '../common/wire/transport.ts';
 import { createBackend } from './backends.ts';
 import { loadModel } from './load-model.ts';
 import { StepLoop } from './step-loop.ts';
@@ -23,24 +23,29 @@ async function startWorker(context: ProcessContext<WorkerSlice>): Promise<Runnin
   });
   log.info({ device: model.device, numBlocks: model.numBlocks }, 'model loaded');
 
-  const link = new DealerLink(slice.engineAddress, makeHello('worker', rank, generation, token), {
-    message: (raw) => {
-      const message = receive('engineToWorker', raw);
-      switch (message.kind) {
-        case 'welcome':
-          send({ kind: 'workerReady', rank, generation, ...model });
-          return;
-        case 'refused':
-          context.fatal(new StartError(exitCodes.versionMismatch, `engine: ${message.message}`));
-          return;
-        case 'stepInput':
-          steps.submit(message);
-          return;
-      }
+  const link = new DealerLink(
+    slice.engineAddress,
+    makeHello('worker', rank, generation, token),
+    {
+      message: (raw) => {
+        const message = receive('engineToWorker', raw);
+        switch (message.kind) {
+          case 'welcome':
+            send({ kind: 'workerReady', rank, generation, ...model });
+            return;
+          case 'refused':
+            context.fatal(new StartError(exitCodes.versionMismatch, `engine: ${message.message}`));
+            return;
+          case 'stepInput':
+            steps.submit(message);
+            return;
+        }
+      },
+      // The engine is our own process: bytes that are not a message of its are a fault of ours.
+      rejected: (error) => context.fatal(error),
     },
-    // The engine is our own process: bytes that are not a message of its are a fault of ours.
-    rejected: (error) => context.fatal(error),
-  });
+    clientCurve(slice.engineKey),
+  );
   const send = (message: WorkerToEngine) => link.send(message);
   const steps = new StepLoop({
     backend,

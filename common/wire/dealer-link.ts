@@ -6,6 +6,7 @@ import { WireError } from '../errors.ts';
 import { decodeMessage, encodeMessage, type AnyMessage, type WireMessage } from './codec.ts';
 import {
   checkAddress,
+  handshakeErrors,
   repeatInterrupted,
   SendQueue,
   socketOptions,
@@ -21,6 +22,8 @@ export interface DealerEvents {
   rejected(error: WireError): void;
   /** The connection broke; a new one with a new hello is tried every 100 ms until `close`. */
   disconnected?(): void;
+  /** Somebody listens there, but not with this link's keys; it is tried again all the same. */
+  turnedAway?(): void;
 }
 
 export class DealerLink {
@@ -28,17 +31,25 @@ export class DealerLink {
   private readonly hello: WireMessage;
   private readonly events: DealerEvents;
   private readonly curve: CurveKeys | undefined;
+  private readonly silenceMs: number | undefined;
   private connection: { readonly socket: Dealer; readonly queue: SendQueue } | null = null;
   private retry: NodeJS.Timeout | null = null;
   private closed = false;
 
   /** Connects; the peer need not be there yet. */
-  constructor(address: string, hello: WireMessage, events: DealerEvents, curve?: CurveKeys) {
+  constructor(
+    address: string,
+    hello: WireMessage,
+    events: DealerEvents,
+    curve?: CurveKeys,
+    silenceMs?: number,
+  ) {
     checkAddress(address);
     this.address = address;
     this.hello = hello;
     this.events = events;
     this.curve = curve;
+    this.silenceMs = silenceMs;
     this.connect();
   }
 
@@ -68,7 +79,7 @@ export class DealerLink {
   private open(): Dealer {
     const { curve } = this;
     const socket = new Dealer({
-      ...socketOptions(this.address),
+      ...socketOptions(this.address, this.silenceMs),
       ...(curve && {
         curveServerKey: curve.serverKey,
         curvePublicKey: curve.publicKey,
@@ -78,6 +89,10 @@ export class DealerLink {
     try {
       let established = false;
       socket.events.on('handshake', () => (established = true));
+      for (const event of handshakeErrors)
+        socket.events.on(event, () => {
+          if (this.connection?.socket === socket) this.events.turnedAway?.();
+        });
       socket.events.on('disconnect', () => {
         if (this.connection?.socket !== socket) return;
         this.disconnect();

@@ -2,7 +2,7 @@
 
 export const protocolVersion = 3;
 
-export type Role = 'supervisor' | 'frontend' | 'engine' | 'worker' | 'detokenizer';
+export type Role = 'supervisor' | 'node' | 'frontend' | 'engine' | 'worker' | 'detokenizer';
 
 /** First message on every link, from the DEALER; repeated after a reconnect. */
 export interface Hello {
@@ -11,7 +11,7 @@ export interface Hello {
   /** Per-boot secret (hex); from the environment of our own processes or from frontend.json. */
   readonly token: string;
   readonly role: Role | 'client';
-  /** Index among processes of the role; rank for a worker. 0 for a foreign frontend. */
+  /** Index among processes of the role; rank for a worker, node rank for a node. 0 for a foreign frontend. */
   readonly index: number;
   readonly generation: number;
   /** Hash of the build between our own processes, null from a foreign frontend. */

@@ -2,4 +2,5 @@
 // for each field of each.
 export * from './messages-common.ts';
 export * from './messages-frontend.ts';
+export * from './messages-nodes.ts';
 export * from './messages-server.ts';

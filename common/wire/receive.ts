@@ -20,6 +20,8 @@ export interface LinkMessages {
   engineToWorker: m.EngineToWorker;
   supervisorToProcess: m.SupervisorToProcess;
   processToSupervisor: m.ProcessToSupervisor;
+  nodeToHead: m.NodeToHead;
+  headToNode: m.HeadToNode;
 }
 
 interface AnySpec {

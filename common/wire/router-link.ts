@@ -11,7 +11,13 @@ import {
   type WireMessage,
 } from './codec.ts';
 import type { Refused } from './messages.ts';
-import { checkAddress, SendQueue, socketOptions, type CurveKeys } from './socket.ts';
+import {
+  checkAddress,
+  handshakeErrors,
+  SendQueue,
+  socketOptions,
+  type CurveKeys,
+} from './socket.ts';
 
 /** Names a peer of a ROUTER until it disconnects. */
 export type PeerId = string;
@@ -23,6 +29,8 @@ export interface RouterEvents {
   disconnected(peer: PeerId): void;
   /** Bytes that are not a message; every later frame of this peer is dropped unread. */
   rejected(peer: PeerId, error: WireError): void;
+  /** A stranger did not get past the handshake: it has other keys, or speaks something else. */
+  turnedAway?(): void;
 }
 
 /** A stranger's first message is its hello: one frame of at most this many bytes, else unread. */
@@ -41,6 +49,8 @@ export interface BindOptions {
    * disconnected. 0 = no bound, for peers of our own.
    */
   readonly maxUnread?: number;
+  /** Over tcp a peer that is silent for this long has vanished. */
+  readonly silenceMs?: number;
 }
 
 /** For links to frontends, which may be anybody's: above any burst that credit allows. */
@@ -67,11 +77,11 @@ export class RouterLink {
   static async bind(
     address: string,
     events: RouterEvents,
-    { curve = null, maxUnread = 0 }: BindOptions = {},
+    { curve = null, maxUnread = 0, silenceMs }: BindOptions = {},
   ): Promise<RouterLink> {
     checkAddress(address);
     const socket = new Router({
-      ...socketOptions(address),
+      ...socketOptions(address, silenceMs),
       // At its mark such a ROUTER says so instead of dropping silently.
       ...(maxUnread > 0 && { sendHighWaterMark: maxUnread, mandatory: true, sendTimeout: 0 }),
       ...(curve && {
@@ -80,6 +90,7 @@ export class RouterLink {
         curveSecretKey: curve.secretKey,
       }),
     });
+    for (const event of handshakeErrors) socket.events.on(event, () => events.turnedAway?.());
     (socket as unknown as OptionSetter).setInt32Option(routerNotify, notifyDisconnect);
     try {
       await socket.bind(address);

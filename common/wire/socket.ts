@@ -2,6 +2,7 @@
 // (zeromq allows one pending send a socket). High-water marks are 0, because a ROUTER at its mark
 // drops silently (credits are the bound; RouterLink can bound what a peer leaves unread); linger is
 // 0, so that closing never waits for a peer.
+import { curveKeyPair } from 'zeromq';
 import { maxBodyBytes } from './columns.ts';
 
 /** CURVE key pair and, for a DEALER, the server's public key (Z85 text). */
@@ -21,14 +22,32 @@ export function checkAddress(address: string): void {
     throw new Error(`socket path is over ${maxSocketPathBytes} bytes: ${path}`);
 }
 
+/** Our side of CURVE towards a server with this public key; none where it has none. */
+export function clientCurve(serverKey: string | null): CurveKeys | undefined {
+  return serverKey === null ? undefined : { ...curveKeyPair(), serverKey };
+}
+
+/** Over tcp a peer that says nothing for so long has vanished. */
+const defaultSilenceMs = 20_000;
+
+/** Of a socket's monitor: the connection stands, but the other end is not ours. */
+export const handshakeErrors = [
+  'handshake:error:protocol',
+  'handshake:error:auth',
+  'handshake:error:other',
+] as const;
+
 /** Options of every socket; over tcp a peer that has vanished is noticed by its silence. */
-export function socketOptions(address: string) {
+export function socketOptions(address: string, silenceMs = defaultSilenceMs) {
   return {
     linger: 0,
     sendHighWaterMark: 0,
     receiveHighWaterMark: 0,
     maxMessageSize: maxBodyBytes,
-    ...(address.startsWith('tcp:') && { heartbeatInterval: 5000, heartbeatTimeout: 15000 }),
+    ...(address.startsWith('tcp:') && {
+      heartbeatInterval: silenceMs / 4,
+      heartbeatTimeout: (silenceMs * 3) / 4,
+    }),
   };
 }
 

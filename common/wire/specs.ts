@@ -22,7 +22,8 @@ export type LinkSpec<Union extends { readonly kind: string }> = {
   readonly [K in Union['kind']]: Spec<Extract<Union, { readonly kind: K }>>;
 };
 
-const role = field.oneOf('supervisor', 'frontend', 'engine', 'worker', 'detokenizer');
+const roles = ['supervisor', 'node', 'frontend', 'engine', 'worker', 'detokenizer'] as const;
+const role = field.oneOf(...roles);
 const errorInfo = record({ code: field.oneOf(...Object.keys(errorCodes)), message: string });
 const rowErrors = list(record({ row: u32, error: errorInfo }));
 const peer = { role, index: u32, generation: u32 };
@@ -31,7 +32,7 @@ const hello: Spec<m.Hello> = {
   fields: {
     protocol: u32,
     token: string,
-    role: field.oneOf('supervisor', 'frontend', 'engine', 'worker', 'detokenizer', 'client'),
+    role: field.oneOf(...roles, 'client'),
     index: u32,
     generation: u32,
     build: nullable(string),
@@ -276,6 +277,41 @@ const processToSupervisor: LinkSpec<m.ProcessToSupervisor> = {
   replacePeer: { fields: { ...peer, reason: string }, columns: null },
 };
 
+const nodeToHead: LinkSpec<m.NodeToHead> = {
+  hello,
+  nodeJoin: {
+    fields: {
+      nodeRank: u32,
+      numNodes: u32,
+      numRanks: u32,
+      arch: string,
+      address: string,
+      modelPath: string,
+      configHash: string,
+      weightsHash: string,
+      numThreads: u32,
+    },
+    columns: null,
+  },
+  rankExited: {
+    fields: {
+      index: u32,
+      generation: u32,
+      exitCode: nullable(integer),
+      signal: nullable(string),
+    },
+    columns: null,
+  },
+};
+
+const headToNode: LinkSpec<m.HeadToNode> = {
+  nodeWelcome: { fields: {}, columns: null },
+  refused,
+  startRank: { fields: { index: u32, generation: u32, token: string }, columns: null },
+  killRank: { fields: { index: u32, generation: u32 }, columns: null },
+  endNode: { fields: { exitCode: integer, message: string }, columns: null },
+};
+
 /** By link and direction. */
 export const specs = {
   frontendToEngine,
@@ -288,4 +324,6 @@ export const specs = {
   engineToWorker,
   supervisorToProcess,
   processToSupervisor,
+  nodeToHead,
+  headToNode,
 } as const;

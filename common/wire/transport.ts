@@ -9,4 +9,4 @@ export {
   type PeerId,
   type RouterEvents,
 } from './router-link.ts';
-export { checkAddress, maxSocketPathBytes, type CurveKeys } from './socket.ts';
+export { checkAddress, clientCurve, maxSocketPathBytes, type CurveKeys } from './socket.ts';

@@ -10,6 +10,7 @@ import { whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
 import { chooseMaxLogprobs } from './max-logprobs.ts';
+import { checkNodes } from './nodes.ts';
 import { checkTokenizer, chooseModel, readChatTemplate, readDefaultSampling } from './model.ts';
 import type { ServeCommand } from './parse.ts';
 
@@ -60,6 +61,7 @@ export function makeConfig(
 ): Config {
   const device = chooseDevice(flags, cuda);
   checkTogether(flags, device);
+  checkNodes(flags, device);
   const { path, name } = chooseModel(model);
   const modelConfig = readModelConfig(path);
   checkRanks(flags, device, modelConfig, env[cudaRanksEnv] === '1');
@@ -128,7 +130,7 @@ function chooseBatch(
 /** Flags that only make sense together, or not together. */
 function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
   const { sslKeyfile, sslCertfile, uds, host, headless, frontendAddress, rootPath } = flags;
-  const { fastMath, blockSize } = flags;
+  const { fastMath, blockSize, nodeRank } = flags;
   if ((sslKeyfile === null) !== (sslCertfile === null))
     throw badFlag('--ssl-keyfile and --ssl-certfile go together');
   for (const [name, file] of [
@@ -138,7 +140,7 @@ function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
     if (file !== null && !existsSync(file)) throw badFlag(`${name}: ${file} does not exist`);
   if (sslKeyfile !== null && sslCertfile !== null) checkTls(sslKeyfile, sslCertfile);
   if (uds !== null && host !== null) throw badFlag('--uds and --host exclude each other');
-  if (headless && frontendAddress === null)
+  if (headless && frontendAddress === null && nodeRank === 0)
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
   if (rootPath !== null && !/^(\/[^/?#]+)+$/.test(rootPath))
     throw badFlag(`--root-path: ${rootPath} is not a path such as /llm`);

@@ -164,6 +164,38 @@ export const flags = {
     'a rank is lost if it stands still for so long while other ranks wait for it',
   ),
 
+  // Several hosts
+  nnodes: integer('--nnodes', 1, 1, 256, 'hosts over which the ranks are spread evenly (cpu)'),
+  nodeRank: integer(
+    '--node-rank',
+    0,
+    0,
+    255,
+    'this host among --nnodes; 0 is the head, which serves; the others run their ranks alone',
+  ),
+  masterAddr: text(
+    '--master-addr',
+    '<address>',
+    'address of the head, at which it waits for the other nodes',
+  ),
+  masterPort: integer(
+    '--master-port',
+    29_501,
+    1,
+    65_535,
+    'first of the ports between nodes: nodes, engine, then one for each rank',
+  ),
+  nodeKeyFile: text(
+    '--node-key-file',
+    '<file>',
+    'secret that all nodes share (also VLLM_TS_NODE_KEY)',
+  ),
+  nodeTimeout: seconds(
+    '--node-timeout',
+    600,
+    'what nodes wait for each other, at the start and when one is lost',
+  ),
+
   // HTTP
   host: text('--host', '<address>', 'address to listen on (default: 127.0.0.1)'),
   port: integer('--port', 8000, 0, 65535, 'port to listen on; 0 = any free one'),

@@ -7,7 +7,7 @@ export const notBuilt: ReadonlySet<string> = new Set(
   --lora-modules --speculative-config --enable-auto-tool-choice --tool-call-parser
   --reasoning-parser --api-server-count --kv-transfer-config --kv-events-config
   --kv-offloading-size --kv-offloading-backend --enforce-eager --compilation-config -O
-  --distributed-executor-backend --nnodes --node-rank --master-addr --master-port
+  --distributed-executor-backend
   --no-enable-chunked-prefill
   --prefix-caching-hash-algo --long-prefill-token-threshold --logprobs-mode --tokenizer-mode
   --trust-remote-code --revision --download-dir --hf-overrides --task --runner --config

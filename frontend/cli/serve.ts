@@ -3,23 +3,23 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { fileURLToPath } from 'node:url';
 import { findCudaDevice } from '../../common/cuda-device.ts';
-import { createLogger } from '../../common/log.ts';
+import { createLogger, type Logger } from '../../common/log.ts';
 import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
-import { packageRoot } from '../../common/package-root.ts';
 import { parentPipeFd, processEnv } from '../../common/process.ts';
-import type { ChildRole } from '../supervisor/child.ts';
+import { Nodes } from '../supervisor/nodes.ts';
 import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
 import { RunDir } from '../supervisor/run-dir.ts';
 import type { Outcome, Plan } from '../supervisor/plan.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
+import { entryPoint } from './entry-point.ts';
+import { makeRefusal, nodesAddress, readNodeKeys, resolveHost, workersAddress } from './nodes.ts';
+import { serveNode } from './serve-node.ts';
 import { asksForCuda, makeConfig, report, type Config } from './config.ts';
 import { baseUrl, bindHttp, curlLine } from './listen.ts';
 import type { ServeCommand } from './parse.ts';
-import { makeSlice } from './slices.ts';
+import { makeSlice, type Network } from './slices.ts';
 
 /** Open files of a frontend beside its connections. */
 const filesBesides = 128;
@@ -29,13 +29,17 @@ export async function serve(command: ServeCommand): Promise<number> {
   const { flags } = command;
   const cuda = asksForCuda(flags) ? await findCudaDevice() : null;
   const config = makeConfig(command, process.env, cuda);
-  const tcp = parseTcpAddress(flags.frontendAddress ?? '');
-  const listening = flags.headless ? null : bindHttp(config);
+  const isHead = flags.nodeRank === 0;
   const log = createLogger({
-    process: 'supervisor',
+    process: isHead ? 'supervisor' : `node ${flags.nodeRank}`,
     level: config.logLevel,
     format: flags.logFormat,
   });
+  if (!isHead) return await serveNode(config, log);
+  const tcp = parseTcpAddress(flags.frontendAddress ?? '');
+  const token = randomBytes(32).toString('hex');
+  const network = await makeNetwork(config, token, log);
+  const listening = flags.headless ? null : bindHttp(config);
   const numFiles = raiseFileLimit();
   if (flags.maxConnections + filesBesides > numFiles)
     log.warn(
@@ -47,8 +51,9 @@ export async function serve(command: ServeCommand): Promise<number> {
       : RunDir.named(flags.frontendAddress);
   let outcome: Outcome;
   try {
-    const endpoints = new Endpoints(runDir, tcp);
-    const plan = makePlan(config, endpoints, runDir, listening);
+    const workers = network && workersAddress(network.host, flags);
+    const endpoints = new Endpoints(runDir, tcp, workers);
+    const plan = makePlan(config, token, endpoints, runDir, network, listening);
     const publish = () => {
       const json = endpoints.frontendJson(plan.token, config.names[0]!, 0, generation);
       return runDir.writeFrontendJson(json);
@@ -93,14 +98,34 @@ export async function serve(command: ServeCommand): Promise<number> {
   return exitCode;
 }
 
+/** The other hosts, if there are any. */
+async function makeNetwork(config: Config, token: string, log: Logger): Promise<Network | null> {
+  const { flags } = config;
+  if (flags.nnodes === 1) return null;
+  const host = await resolveHost(flags.masterAddr!);
+  const nodes = new Nodes({
+    address: nodesAddress(host, flags),
+    keys: readNodeKeys(flags, process.env),
+    numNodes: flags.nnodes,
+    numRanks: flags.tensorParallelSize,
+    token,
+    timeoutMs: Math.round(flags.nodeTimeout * 1000),
+    log,
+    refusal: makeRefusal(config),
+  });
+  return { nodes, host, secret: randomBytes(32).toString('hex') };
+}
+
 function makePlan(
   config: Config,
+  token: string,
   endpoints: Endpoints,
   runDir: RunDir,
+  network: Network | null,
   listening: Listening | null,
 ): Plan {
   return {
-    token: randomBytes(32).toString('hex'),
+    token,
     controlAddress: endpoints.control,
     // The one that takes longest to load comes first.
     processes: [
@@ -112,12 +137,13 @@ function makePlan(
       { role: 'detokenizer', index: 0 },
       { role: 'engine', index: 0 },
     ],
+    nodes: network?.nodes ?? null,
     shutdownTimeoutMs: Math.round(config.flags.shutdownTimeout * 1000),
     livenessTimeoutMs: Math.round(config.flags.livenessTimeout * 1000),
     command: (role) => [entryPoint(role)],
     fds: (role) => (role === 'frontend' && listening ? [listening.fd] : []),
     slice: (id, generations) => ({
-      ...makeSlice(id, { config, endpoints, runDir, generations }),
+      ...makeSlice(id, { config, endpoints, runDir, generations, network }),
     }),
     addresses: ({ role, generation }) =>
       role === 'detokenizer'
@@ -143,12 +169,6 @@ function watchStarter(gone: () => void): void {
   const pipe = new Socket({ fd: parentPipeFd, readable: true, writable: false });
   pipe.on('error', () => undefined).on('close', gone);
   pipe.resume().unref();
-}
-
-/** Processes start in the form in which this one runs: as a bundle, or as tsc left it. */
-function entryPoint(role: ChildRole): string {
-  const isBundle = basename(dirname(fileURLToPath(import.meta.url))) === 'bundle';
-  return join(packageRoot, 'dist', isBundle ? `bundle/${role}.js` : `${role}/main.js`);
 }
 
 type Info = ReadonlyMap<string, Readonly<Record<string, unknown>>>;

@@ -3,19 +3,23 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type {
+  Collectives,
   DetokenizerSlice,
   EngineSlice,
   FrontendSlice,
   ProcessSlice,
   WorkerSlice,
 } from '../../common/config.ts';
+import { rankTokens } from '../../common/rank-tokens.ts';
 import { firstInheritedFd } from '../../common/process.ts';
 import type { ChildId } from '../supervisor/child.ts';
 import type { Endpoints } from '../supervisor/endpoints.ts';
+import type { Nodes } from '../supervisor/nodes.ts';
 import type { RunDir } from '../supervisor/run-dir.ts';
 import type { Generations } from '../supervisor/plan.ts';
 import { isLoopback, type Config } from './config.ts';
 import { httpLimits, httpTimeouts, readerLimits, requestLimits, textLimits } from './limits.ts';
+import { rankAddress } from './nodes.ts';
 
 /** A folder that the operator names may hold what a server that was killed left. */
 const boot = randomBytes(4).toString('hex');
@@ -25,6 +29,17 @@ export interface SliceContext {
   readonly endpoints: Endpoints;
   readonly runDir: RunDir;
   readonly generations: Generations;
+  /** null where all ranks are on this host. */
+  readonly network: Network | null;
+}
+
+/** The hosts of a server that runs on several. */
+export interface Network {
+  readonly nodes: Nodes;
+  /** Of the head, numeric. */
+  readonly host: string;
+  /** From which the tokens of ranks are made. */
+  readonly secret: string;
 }
 
 type Slice = EngineSlice | WorkerSlice | DetokenizerSlice | FrontendSlice;
@@ -85,21 +100,40 @@ function engineSlice(id: ChildId, { config, endpoints, generations }: SliceConte
   } satisfies Own<EngineSlice>;
 }
 
-function workerSlice(id: ChildId, { config, endpoints, runDir, generations }: SliceContext) {
+/** How the rank meets the others. All have one generation: they are replaced together. */
+function collectives(id: ChildId, { config, runDir, network }: SliceContext): Collectives | null {
+  const { flags } = config;
+  const numRanks = flags.tensorParallelSize;
+  if (numRanks === 1) return null;
+  const timeoutMs = Math.round(flags.collectiveTimeout * 1000);
+  if (!network)
+    return {
+      kind: 'sharedMemory',
+      path: runDir.file(`ranks.${boot}.${id.generation}`),
+      timeoutMs,
+    };
+  const { nodes, host, secret } = network;
+  const addresses = Array.from({ length: numRanks }, (_, rank) =>
+    rankAddress(nodes.joinOf(rank)?.address ?? host, rank, flags),
+  );
+  const tokens = rankTokens(`${secret} ${id.generation}`, id.index, numRanks);
+  return { kind: 'network', addresses, ...tokens, timeoutMs };
+}
+
+function workerSlice(id: ChildId, context: SliceContext) {
+  const { config, endpoints, generations, network } = context;
   const { flags, model } = config;
   const numRanks = flags.tensorParallelSize;
-  const collectives = {
-    kind: 'sharedMemory',
-    // All ranks have one generation: they are replaced together.
-    path: runDir.file(`ranks.${boot}.${id.generation}`),
-    timeoutMs: Math.round(flags.collectiveTimeout * 1000),
-  } as const;
+  const engine = endpoints.engineWorker(generations.of('engine', 0));
+  const node = network?.nodes.joinOf(id.index) ?? null;
   return {
     rank: id.index,
     numRanks,
-    collectives: numRanks === 1 ? null : collectives,
-    engineAddress: endpoints.engineWorker(generations.of('engine', 0)).address,
-    model,
+    numLocalRanks: numRanks / flags.nnodes,
+    collectives: collectives(id, context),
+    engineAddress: engine.address,
+    engineKey: engine.curve?.publicKey ?? null,
+    model: node ? { ...model, path: node.modelPath } : model,
     device: config.device,
     loadFormat: flags.loadFormat,
     dtype: config.dtype,
@@ -112,7 +146,7 @@ function workerSlice(id: ChildId, { config, endpoints, runDir, generations }: Sl
     maxLogprobs: config.maxLogprobs,
     blockSize: flags.blockSize,
     asyncDepth: flags.asyncDepth,
-    numThreads: flags.threads,
+    numThreads: node?.numThreads ?? flags.threads,
     seed: flags.seed,
     fastMath: flags.fastMath,
     debugSync: flags.debugSync,

@@ -1,12 +1,11 @@
-// One child process: how it is spawned, and what the supervisor knows of it. A child dies with the
-// supervisor (see common/process.ts); its stdout goes to stderr, because stdout belongs to the
-// ready line.
-import { spawn, type ChildProcess } from 'node:child_process';
-import { parentPipeFd, processEnv, processTitle } from '../../common/process.ts';
+// One process of the server as the supervisor knows it: who it is, how far it is, how to reach it.
+// Whether it runs on this host (local-process.ts) or on another node (nodes.ts) is its launcher's
+// business.
+import { processTitle } from '../../common/process.ts';
 import type { Fatal, Role } from '../../common/wire/messages.ts';
-import type { PeerId } from '../../common/wire/transport.ts';
+import type { PeerId, RouterLink } from '../../common/wire/transport.ts';
 
-export type ChildRole = Exclude<Role, 'supervisor'>;
+export type ChildRole = Exclude<Role, 'supervisor' | 'node'>;
 
 export interface ChildId {
   readonly role: ChildRole;
@@ -14,18 +13,26 @@ export interface ChildId {
   readonly generation: number;
 }
 
-export interface Spawn extends ChildId {
-  /** Arguments of node: the entry point. */
-  readonly command: readonly string[];
-  /** Descriptors that the child inherits, as 4, 5, ... */
-  readonly fds: readonly number[];
-  readonly address: string;
-  readonly token: string;
-}
-
 export interface ExitStatus {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
+  /** In place of both, where nobody could tell them. */
+  readonly reason?: string;
+}
+
+export interface Running {
+  /** null on another node. */
+  readonly pid: number | null;
+  kill(): void;
+}
+
+/** Starts the process; `exited` is called once, never before this returns. */
+export type Launch = (id: ChildId, exited: (status: ExitStatus) => void) => Running;
+
+/** A peer of one of the supervisor's links. */
+export interface Connection {
+  readonly link: RouterLink;
+  readonly peer: PeerId;
 }
 
 export class Child implements ChildId {
@@ -35,8 +42,8 @@ export class Child implements ChildId {
   /** "engine", "worker 0", ... */
   readonly name: string;
   state: 'starting' | 'ready' | 'gone' = 'starting';
-  /** Its connection to the control link; null before it has said hello. */
-  peer: PeerId | null = null;
+  /** Null before it has said hello. */
+  connection: Connection | null = null;
   isConfigured = false;
   isDrained = false;
   /** Generation that takes its place, once it is killed because another of its group died. */
@@ -45,51 +52,28 @@ export class Child implements ChildId {
   fatal: Fatal | null = null;
   /** What it reported with ready. */
   info: Readonly<Record<string, unknown>> = {};
-  private readonly process: ChildProcess;
+  private readonly running: Running;
 
-  constructor(spawned: Spawn, exited: (child: Child, status: ExitStatus) => void) {
-    const { role, index, generation, command, fds, address, token } = spawned;
-    this.role = role;
-    this.index = index;
-    this.generation = generation;
-    this.name = processTitle(role, index).replace('vllm-ts: ', '');
-    const env = { ...process.env };
-    delete env['VLLM_API_KEY'];
-    this.process = spawn(process.execPath, command, {
-      stdio: ['ignore', 2, 2, 'pipe', ...fds],
-      env: {
-        ...env,
-        [processEnv.address]: address,
-        [processEnv.token]: token,
-        [processEnv.index]: String(index),
-        [processEnv.generation]: String(generation),
-        [processEnv.parent]: String(process.pid),
-      },
-    });
-    // Nothing is ever written to the pipe: only its end matters.
-    this.process.stdio[parentPipeFd]?.on('error', () => undefined);
-    let isOver = false;
-    const over = (status: ExitStatus) => {
-      if (isOver) return;
-      isOver = true;
+  constructor(id: ChildId, launch: Launch, exited: (child: Child, status: ExitStatus) => void) {
+    this.role = id.role;
+    this.index = id.index;
+    this.generation = id.generation;
+    this.name = processTitle(id.role, id.index).replace('vllm-ts: ', '');
+    this.running = launch(id, (status) => {
       this.state = 'gone';
       exited(this, status);
-    };
-    this.process.on('exit', (code, signal) => over({ code, signal }));
-    this.process.on('error', () => {
-      if (this.process.pid === undefined) over({ code: 1, signal: null });
     });
   }
 
-  get pid(): number {
-    return this.process.pid ?? -1;
+  get pid(): number | null {
+    return this.running.pid;
   }
 
   kill(): void {
-    this.process.kill('SIGKILL');
+    this.running.kill();
   }
 }
 
-export function describeExit({ code, signal }: ExitStatus): string {
-  return signal === null ? `exit code ${code}` : `killed by ${signal}`;
+export function describeExit({ code, signal, reason }: ExitStatus): string {
+  return reason ?? (signal === null ? `exit code ${code}` : `killed by ${signal}`);
 }

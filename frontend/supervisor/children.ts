@@ -1,8 +1,15 @@
 // The processes of a server: who lives under which role and index, and how to speak to them. When
 // one is started, replaced or ended is decided elsewhere.
 import type { SupervisorToProcess } from '../../common/wire/messages.ts';
-import type { PeerId, RouterLink } from '../../common/wire/transport.ts';
-import { Child, type ChildId, type ChildRole, type ExitStatus } from './child.ts';
+import {
+  Child,
+  type ChildId,
+  type ChildRole,
+  type Connection,
+  type ExitStatus,
+  type Running,
+} from './child.ts';
+import { spawnLocal } from './local-process.ts';
 import type { Generations, Plan } from './plan.ts';
 
 export class Children implements Generations {
@@ -10,11 +17,9 @@ export class Children implements Generations {
   readonly alive = new Set<Child>();
   private readonly current = new Map<string, Child>();
   private readonly plan: Plan;
-  private readonly link: RouterLink;
 
-  constructor(plan: Plan, link: RouterLink) {
+  constructor(plan: Plan) {
     this.plan = plan;
-    this.link = link;
   }
 
   /** The newest of each role and index, alive or not. */
@@ -32,8 +37,10 @@ export class Children implements Generations {
     return child?.generation === generation ? child : undefined;
   }
 
-  byPeer(peer: PeerId): Child | undefined {
-    return [...this.alive].find((child) => child.peer === peer);
+  byConnection({ link, peer }: Connection): Child | undefined {
+    return [...this.alive].find(
+      ({ connection }) => connection?.link === link && connection.peer === peer,
+    );
   }
 
   byPid(pid: unknown): Child | undefined {
@@ -45,10 +52,10 @@ export class Children implements Generations {
   }
 
   spawn(id: ChildId, exited: (child: Child, status: ExitStatus) => void): void {
-    const { token, controlAddress: address } = this.plan;
-    const command = this.plan.command(id.role);
-    const fds = this.plan.fds(id.role);
-    const child = new Child({ ...id, command, fds, address, token }, (gone, status) => {
+    const { nodes } = this.plan;
+    const isElsewhere = id.role === 'worker' && nodes !== null && nodes.nodeOf(id.index) > 0;
+    const launch = isElsewhere ? nodes.launch.bind(nodes) : this.launchHere.bind(this);
+    const child = new Child(id, launch, (gone, status) => {
       this.alive.delete(gone);
       exited(gone, status);
     });
@@ -56,12 +63,19 @@ export class Children implements Generations {
     this.alive.add(child);
   }
 
-  tell(child: Child, message: SupervisorToProcess): void {
-    if (child.peer !== null) this.link.send(child.peer, message);
+  tell({ connection }: Child, message: SupervisorToProcess): void {
+    connection?.link.send(connection.peer, message);
   }
 
   tellOthers(than: Child, message: SupervisorToProcess): void {
     for (const child of this.alive) if (child !== than) this.tell(child, message);
+  }
+
+  private launchHere(id: ChildId, exited: (status: ExitStatus) => void): Running {
+    const { token, controlAddress: address } = this.plan;
+    const command = this.plan.command(id.role);
+    const fds = this.plan.fds(id.role);
+    return spawnLocal({ ...id, command, fds, address, serverKey: null, token }, exited);
   }
 }
 

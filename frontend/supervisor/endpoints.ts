@@ -33,13 +33,16 @@ export class Endpoints {
   private readonly tcp: TcpAddress | null;
   private readonly engineKeys: CurveKeys | null;
   private readonly detokenizerKeys: CurveKeys | null;
+  private readonly workers: Listen | null;
 
-  constructor(runDir: RunDir, tcp: TcpAddress | null) {
+  /** `workers` is where the engine binds for them over tcp; null where all are on this host. */
+  constructor(runDir: RunDir, tcp: TcpAddress | null, workers: string | null = null) {
     this.runDir = runDir;
     this.tcp = tcp;
     this.control = runDir.socket('control.sock');
     this.engineKeys = tcp ? makeKeys() : null;
     this.detokenizerKeys = tcp ? makeKeys() : null;
+    this.workers = workers === null ? null : { address: workers, curve: makeKeys() };
   }
 
   /** Where the engine binds for frontends. */
@@ -50,6 +53,7 @@ export class Endpoints {
 
   /** Where the engine binds for workers. */
   engineWorker(generation: number): Listen {
+    if (this.workers) return this.workers;
     return { address: this.runDir.socket(`engine-worker.${generation}.sock`), curve: null };
   }
 

@@ -1,12 +1,15 @@
 // What the supervisor is told and what it tells: a plan of processes, and how the server ended.
 import type { Ready } from '../../common/wire/messages.ts';
 import type { ChildId, ChildRole } from './child.ts';
+import type { Nodes } from './nodes.ts';
 
 /** What is run, and with what. */
 export interface Plan {
   readonly token: string;
   readonly controlAddress: string;
   readonly processes: readonly { readonly role: ChildRole; readonly index: number }[];
+  /** The other hosts that run workers; null where all run here. */
+  readonly nodes: Nodes | null;
   readonly shutdownTimeoutMs: number;
   /** Silence after which a process stands still; 0 = never. */
   readonly livenessTimeoutMs: number;

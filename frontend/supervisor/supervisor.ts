@@ -7,12 +7,13 @@ import { exitCodes } from '../../common/errors.ts';
 import { checkHello } from '../../common/wire/handshake.ts';
 import type { PeerLost, ReplacePeer } from '../../common/wire/messages.ts';
 import { receive } from '../../common/wire/receive.ts';
-import { RouterLink, type AnyMessage, type PeerId } from '../../common/wire/transport.ts';
+import { RouterLink, type AnyMessage } from '../../common/wire/transport.ts';
 import {
   describeExit,
   type Child,
   type ChildId,
   type ChildRole,
+  type Connection,
   type ExitStatus,
 } from './child.ts';
 import { Children } from './children.ts';
@@ -24,6 +25,8 @@ import { isGroup, isReplaceable, needs } from './roles.ts';
 import { actionWords, SignalPolicy, signalExitCodes, type StopSignal } from './signals.ts';
 import { Waiter } from './waiter.ts';
 
+/** What nodes may take to hear that the server has ended. */
+const nodeGraceMs = 2000;
 /** A signal sent to all processes at once may reach a starting child before it reaches us. */
 const sharedSignalMs = 250;
 const watchMs = 1000;
@@ -53,7 +56,7 @@ export class Supervisor {
     this.events = events;
     this.log = log;
     this.link = link;
-    this.children = new Children(plan, link);
+    this.children = new Children(plan);
     this.ending = new Ending(this.children, this.waiter);
     this.liveness = new Liveness(plan.livenessTimeoutMs);
     this.watching = setInterval(() => this.watch(), watchMs);
@@ -64,14 +67,25 @@ export class Supervisor {
   static async start(plan: Plan, events: SupervisorEvents, log: Logger): Promise<Supervisor> {
     let supervisor: Supervisor | null = null;
     const link = await RouterLink.bind(plan.controlAddress, {
-      message: (peer, message) => supervisor?.receive(peer, message),
+      message: (peer, message) => supervisor?.receive({ link, peer }, message),
       disconnected: () => undefined,
       rejected: (_, error) => log.warn(`control link: ${error.message}`),
     });
     supervisor = new Supervisor(plan, events, log, link);
+    await supervisor.openNodes();
     for (const { role, index } of plan.processes) supervisor.spawn({ role, index, generation: 0 });
     log.debug({ atMs: Math.round(performance.now()) }, 'every process is spawned');
     return supervisor;
+  }
+
+  /** Ranks on other nodes speak as those of this host do, on the nodes' link. */
+  private async openNodes(): Promise<void> {
+    await this.plan.nodes?.open({
+      message: (link, peer, message) => this.receive({ link, peer }, message),
+      complete: () => this.configureAll(),
+      overdue: (process, reason) => this.fail(process, reason, 1),
+      changed: () => this.waiter.wake(),
+    });
   }
 
   signal(signal: StopSignal): void {
@@ -85,13 +99,13 @@ export class Supervisor {
 
   // ------------------------------------------------------------------ messages
 
-  private receive(peer: PeerId, raw: AnyMessage): void {
+  private receive(connection: Connection, raw: AnyMessage): void {
     if (raw.kind === 'hello') {
-      this.welcome(peer, raw);
+      this.welcome(connection, raw);
       return;
     }
     const message = receive('processToSupervisor', raw);
-    const child = this.children.byPeer(peer);
+    const child = this.children.byConnection(connection);
     if (!child) return;
     switch (message.kind) {
       case 'hello':
@@ -119,7 +133,8 @@ export class Supervisor {
     this.waiter.wake();
   }
 
-  private welcome(peer: PeerId, raw: AnyMessage): void {
+  private welcome(connection: Connection, raw: AnyMessage): void {
+    const { link, peer } = connection;
     const roles = ['engine', 'worker', 'detokenizer', 'frontend'] as const;
     const hello = checkHello(raw, { token: this.plan.token, roles });
     if (hello.kind === 'refused') {
@@ -129,19 +144,21 @@ export class Supervisor {
       const own = this.children.byPid(raw['pid']);
       if (own && raw['token'] === this.plan.token)
         own.fatal ??= { kind: 'fatal', exitCode, message: hello.message };
-      this.link.refuse(peer, hello);
+      link.refuse(peer, hello);
       return;
     }
     const child = this.children.find(hello as ChildId);
-    if (child?.pid !== hello.pid) return;
-    child.peer = peer;
+    if (!child || (child.pid !== null && child.pid !== hello.pid)) return;
+    child.connection = connection;
     this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} says hello`);
     this.configure(child);
   }
 
   /** Sends the slice once the processes that it names are there. At the first start none waits. */
   private configure(child: Child): void {
-    if (child.peer === null || child.isConfigured) return;
+    if (child.connection === null || child.isConfigured) return;
+    // A rank is told where all others are.
+    if (child.role === 'worker' && this.plan.nodes?.areAllHere === false) return;
     const isMissing = (role: ChildRole) =>
       this.children.ofRole(role).some(({ state }) => state !== 'ready');
     if (this.state !== 'starting' && needs[child.role].some(isMissing)) return;
@@ -164,6 +181,10 @@ export class Supervisor {
     this.events.replaced(child);
     const addresses = this.plan.addresses(child);
     this.children.tellOthers(child, { kind: 'peerReady', role, index, generation, addresses });
+    this.configureAll();
+  }
+
+  private configureAll(): void {
     for (const waiting of this.children.all) this.configure(waiting);
   }
 
@@ -263,14 +284,14 @@ export class Supervisor {
     if (this.state === 'ending') return;
     this.beginToEnd();
     await this.ending.stopAll(tellStreams);
-    this.finished(exitCode);
+    await this.finished(exitCode);
   }
 
   private async killAll(exitCode: number): Promise<void> {
     this.beginToEnd();
     this.killedWith ??= exitCode;
     await this.ending.killAll();
-    this.finished(exitCode);
+    await this.finished(exitCode);
   }
 
   /** From here on patience has other limits. */
@@ -279,9 +300,17 @@ export class Supervisor {
     clearInterval(this.watching);
   }
 
-  private finished(exitCode: number): void {
+  private async finished(firstCode: number): Promise<void> {
+    const { nodes } = this.plan;
+    const exitCode = this.killedWith ?? firstCode;
+    nodes?.end(
+      exitCode,
+      this.cause ? `${this.cause.process}: ${this.cause.message}` : 'it was stopped',
+    );
+    await this.waiter.until(() => nodes?.areAllGone ?? true, nodeGraceMs);
+    nodes?.close();
     this.link.close();
-    this.finish({ exitCode: this.killedWith ?? exitCode, cause: this.cause });
+    this.finish({ exitCode, cause: this.cause });
   }
 
   /** A method, so that the compiler expects it to change across an await. */

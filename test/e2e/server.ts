@@ -65,15 +65,18 @@ export class Server {
   }
 
   /** Waits for the ready line. Throws with all that it said if it ends instead. */
-  async waitReady(): Promise<void> {
-    await this.waitFor(() => this.stdout.includes('try: ') || this.stdout.includes('url=none'));
+  async waitReady(mostMs = limitMs): Promise<void> {
+    await this.waitFor(
+      () => this.stdout.includes('try: ') || this.stdout.includes('url=none'),
+      mostMs,
+    );
     const line = this.stdout.split('\n').find((text) => text.startsWith('vllm-ts ready '));
     for (const [, key = '', value = ''] of line!.matchAll(/(\w+)=("[^"]*"|\S+)/g))
       this.ready[key] = value.replaceAll('"', '');
   }
 
-  async waitFor(condition: () => boolean): Promise<void> {
-    const end = Date.now() + limitMs;
+  async waitFor(condition: () => boolean, mostMs = limitMs): Promise<void> {
+    const end = Date.now() + mostMs;
     while (!condition()) {
       if (this.process.exitCode !== null || this.process.signalCode !== null)
         throw new Error(`the server has ended: ${this.process.exitCode}\n${this.stderr}`);

@@ -1,26 +1,12 @@
 // Several ranks, each a process: golden tokens, the same ones whatever runs beside, and ranks that
 // die, stand still or disagree are found, named and replaced.
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { CompletionStream, get, post } from './client.ts';
-import { limitMs, runCommand, serveCommand, startServer, waitGone, type Server } from './server.ts';
+import { faultUnderLoad, golden, isGolden, long, servesAgain, short, tokensOf } from './ranks.ts';
+import { limitMs, runCommand, serveCommand, startServer, type Server } from './server.ts';
 
 t.setTimeout(10 * limitMs);
-
-interface GoldenRow {
-  readonly prompt_ids: readonly number[];
-  readonly greedy_ids: readonly number[];
-  readonly gaps: readonly number[];
-}
-
-const golden = (
-  JSON.parse(
-    readFileSync(new URL('../../../test/fixtures/demo/golden.json', import.meta.url), 'utf8'),
-  ) as { rows: readonly GoldenRow[] }
-).rows;
-/** A smaller gap may be decided otherwise by another order of summation. */
-const nearTie = 0.02;
 
 /** Nobody is blamed who only waits for a processor. */
 const patience = ['--collective-timeout', '60'];
@@ -29,15 +15,6 @@ const flags = (numRanks: number, ...more: string[]) => [
   ...patience,
   ...more,
 ];
-const short = { prompt: 'Once', max_tokens: 8, temperature: 0 };
-const long = { prompt: 'Once upon a time', max_tokens: 1500, ignore_eos: true };
-
-async function tokensOf(t: Test, server: Server, body: object): Promise<number[]> {
-  const stream = await CompletionStream.open(server, { return_token_ids: true, ...body });
-  await stream.ended;
-  t.ok(stream.isDone, JSON.stringify(stream.error));
-  return stream.tokenIds;
-}
 
 async function counter(server: Server, name: string): Promise<number> {
   const { body } = await get(server, '/metrics');
@@ -52,9 +29,7 @@ for (const numRanks of [2, 4])
     await Promise.all(
       golden.slice(0, 6).map(async (row) => {
         const ids = await tokensOf(t, server, { ...body, prompt: row.prompt_ids });
-        const at = ids.findIndex((id, i) => id !== row.greedy_ids[i]);
-        if (at >= 0 && row.gaps[at]! < nearTie) t.comment(`near tie at step ${at}`);
-        else t.equal(at, -1, `differs at step ${at} of ${ids.length}`);
+        isGolden(t, row, ids);
       }),
     );
     const { body: memory } = await get(server, '/memory');
@@ -108,53 +83,14 @@ t.test('the same tokens after prefix hits, preemption, in chunks and ahead', asy
   }
 });
 
-/** Asks until the server has mended itself; in between only errors that say so. */
-async function servesAgain(t: Test, server: Server): Promise<void> {
-  let status = 0;
-  for (let i = 0; status !== 200 && i < 1800; i++) {
-    status = await post(server, '/v1/completions', short).then(
-      (answer) => answer.status,
-      () => 0,
-    );
-    if (![0, 200, 500, 503].includes(status)) break;
-    if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  t.equal(status, 200, 'the next request is served');
-}
-
-async function ranksOf(server: Server, numRanks: number): Promise<number[]> {
-  return Promise.all(Array.from({ length: numRanks }, (_, rank) => server.child(`worker ${rank}`)));
-}
-
-/** Under load, does something to a rank; what clients are told of it, and that all ranks are new. */
-async function faultUnderLoad(
-  t: Test,
-  server: Server,
-  numRanks: number,
-  fault: (ranks: readonly number[]) => void,
-): Promise<string> {
-  const before = await tokensOf(t, server, short);
-  const ranks = await ranksOf(server, numRanks);
-  const streams = await Promise.all([1, 2, 3].map(() => CompletionStream.open(server, long)));
-  await Promise.all(streams.map((stream) => stream.started()));
-  fault(ranks);
-  await Promise.all(streams.map((stream) => stream.ended));
-  for (const stream of streams) t.equal(stream.error?.code, 500);
-  await servesAgain(t, server);
-  t.same(await waitGone(ranks), [], 'no rank goes on without the others');
-  t.equal(new Set([...ranks, ...(await ranksOf(server, numRanks))]).size, 2 * numRanks);
-  t.same(await tokensOf(t, server, short), before, 'the same tokens as before');
-  return streams[0]!.error!.message;
-}
-
 t.test('a rank that is killed takes the others along, and counts as one death', async (t) => {
   const server = await startServer(t, flags(2));
   t.match(
-    await faultUnderLoad(t, server, 2, ([, rank1]) => process.kill(rank1!, 'SIGKILL')),
+    await faultUnderLoad(t, [server], 2, ([, rank1]) => process.kill(rank1!, 'SIGKILL')),
     'worker 1',
   );
   t.match(
-    await faultUnderLoad(t, server, 2, ([rank0]) => process.kill(rank0!, 'SIGKILL')),
+    await faultUnderLoad(t, [server], 2, ([rank0]) => process.kill(rank0!, 'SIGKILL')),
     'worker 0',
   );
   t.equal((await get(server, '/health')).status, 200);
@@ -163,7 +99,9 @@ t.test('a rank that is killed takes the others along, and counts as one death', 
 t.test('a rank that stands still is named, with step and op', async (t) => {
   // Sooner than the engine would miss its heartbeats.
   const server = await startServer(t, flags(4, '--collective-timeout', '2'));
-  const message = await faultUnderLoad(t, server, 4, (ranks) => process.kill(ranks[2]!, 'SIGSTOP'));
+  const message = await faultUnderLoad(t, [server], 4, (ranks) =>
+    process.kill(ranks[2]!, 'SIGSTOP'),
+  );
   t.match(message, /^worker 2 was lost: .*rank 2 did not come to .* \(op \d+ of step \d+\)/);
   t.match(server.stderr, /worker 2 is given up: .*rank 2 did not come to/);
 });
@@ -217,5 +155,4 @@ t.test('numbers of ranks that cannot be are start errors with both numbers', asy
     await fail('--device', 'reference', '-tp', '2'),
     /2 is not built on reference; supported: cpu/,
   );
-  t.match(await fail('--nnodes', '2'), /--nnodes: vllm-ts does not have this flag/);
 });

@@ -36,7 +36,7 @@ t.test('every message is encoded to its golden bytes and decoded from them', (t)
 });
 
 t.test('every kind that is declared has a vector', (t) => {
-  const source = ['common', 'frontend', 'server']
+  const source = ['common', 'frontend', 'server', 'nodes']
     .map((name) => readFileSync(join(packageRoot, `common/wire/messages-${name}.ts`), 'utf8'))
     .join('');
   const declared = new Set([...source.matchAll(/readonly kind: '(\w+)'/g)].map((m) => m[1]!));

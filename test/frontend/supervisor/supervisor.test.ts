@@ -30,6 +30,7 @@ async function start(
       ...(['engine', 'detokenizer', 'frontend'] as const).map((role) => ({ role, index: 0 })),
       ...Array.from({ length: numWorkers }, (_, index) => ({ role: 'worker', index }) as const),
     ],
+    nodes: null,
     shutdownTimeoutMs,
     livenessTimeoutMs,
     command: (role) => [entry, role],
