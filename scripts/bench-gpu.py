@@ -27,6 +27,8 @@ SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048)
 
 # VtCudaPrefill of kernels/cuda/vt_cuda.h.
 PREFILL_KERNELS = {0: "mma", 1: "wgmma", 2: "overlap", 3: "turns"}
+# VtCudaLarge.
+LARGE_KERNELS = {1: "wgmma", 2: "cluster2", 3: "cluster4"}
 
 
 def median_ms(run, count, repeats=9):
@@ -102,6 +104,35 @@ def large_linear_times(vt, _bandwidth):
                 ms = median_ms(lambda: [run() for _ in range(10)], 10)
                 cells.append(f"{2 * m * n * k / ms / 1e9:.0f} TFLOP/s")
         print(f"| {n} x {k} | " + " | ".join(cells) + " |", flush=True)
+
+
+def wgmma_linear_times(vt, _bandwidth, kernels=tuple(LARGE_KERNELS)):
+    """Plain, and with siluAndMul behind it, beside cuBLAS and the op alone."""
+    names = " | ".join(LARGE_KERNELS[kernel] for kernel in kernels)
+    print(f"\n| linear by wgmma, bf16, TFLOP/s | cuBLAS | {names} | cuBLAS, then silu | "
+          + " | ".join(f"{LARGE_KERNELS[kernel]}, silu in it" for kernel in kernels) + " |")
+    print("| --- " * (2 * len(kernels) + 3) + "|")
+    for m, n, k in ((256, 6144, 4096), (256, 28672, 4096), (256, 16384, 2048), (2048, 28672, 4096),
+                    (16384, 28672, 4096), (16384, 16384, 2048), (16384, 3072, 2048)):
+        x = torch.randn(m, k, device="cuda").bfloat16()
+        w = torch.randn(n, k, device="cuda").bfloat16()
+        out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
+        half = torch.empty(m, n // 2, device="cuda", dtype=torch.bfloat16)
+
+        def then_silu():
+            torch.mm(x, w.t(), out=out)
+            vt.silu_and_mul(half, out, 8)
+
+        runs = [lambda: torch.mm(x, w.t(), out=out)]
+        runs += [lambda large=large: vt.linear(out, x, w, large=large) for large in kernels]
+        runs += [then_silu]
+        runs += [lambda large=large: vt.linear(half, x, w, silu=True, large=large)
+                 for large in kernels]
+        cells = []
+        for run in runs:
+            ms = median_ms(lambda: [run() for _ in range(5)], 5)
+            cells.append(f"{2 * m * n * k / ms / 1e9:.0f}")
+        print(f"| {m} x {n} x {k} | " + " | ".join(cells) + " |", flush=True)
 
 
 def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2, prefill=0):
@@ -187,6 +218,7 @@ def sample_times(vt, bandwidth):
 PARTS = {
     "linear": linear_times,
     "large-linear": large_linear_times,
+    "wgmma-linear": wgmma_linear_times,
     "layer": lambda vt, bandwidth: layer_times(vt, bandwidth, graph_us),
     "attention": attention_times,
     "prefill": prefill_times,

@@ -112,6 +112,30 @@ __device__ __forceinline__ void or_in_cluster(uint32_t address, uint32_t value) 
                : "memory");
 }
 
+/**
+ * An arrival on a barrier of any block of the cluster, by its address_in(). Says that this thread
+ * has read, not what it wrote: for that it would need the scope of the cluster, and a slow fence.
+ */
+__device__ __forceinline__ void barrier_arrive_in_cluster(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/**
+ * As copy_box, into each block of the cluster whose bit of `ranks` is set: to the same place there,
+ * counted down on the same barrier there.
+ */
+__device__ __forceinline__ void copy_box_to(unsigned ranks, uint32_t destination,
+                                            const CUtensorMap* map, const int (&at)[4],
+                                            uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;" ::"r"(
+          destination),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier),
+      "h"(static_cast<uint16_t>(ranks)), "l"(policy)
+      : "memory");
+}
+
 /** What this thread wrote to shared memory comes before copies begun after the next barrier. */
 __device__ __forceinline__ void fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

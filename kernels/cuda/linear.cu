@@ -13,7 +13,14 @@ int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "linear: dtype %d", a.dtype);
   VT_REQUIRE(a.out_dtype == a.dtype || a.out_dtype == VT_CUDA_F32, "linear: out dtype %d",
              a.out_dtype);
+  VT_REQUIRE(a.large >= VT_CUDA_LARGE_MMA && a.large <= VT_CUDA_LARGE_CLUSTER_4,
+             "linear: large %d", a.large);
   return 0;
+}
+
+/** Whether wgmma serves, which is asked for and built. */
+bool by_wgmma(const VtCudaLinear& a) {
+  return a.m > 64 && a.large != VT_CUDA_LARGE_MMA && vt::linear_wgmma_takes(a);
 }
 
 /** Whether one launch can do what the prologue and epilogue ask; says why not. */
@@ -26,7 +33,9 @@ int check_fusion(const VtCudaLinear& a) {
   if (a.epilogue == VT_CUDA_PLAIN) return 0;
   VT_REQUIRE(a.epilogue == VT_CUDA_SILU_AND_MUL || a.epilogue == VT_CUDA_ROPE_AND_CACHE,
              "linear: epilogue %d", a.epilogue);
-  VT_REQUIRE(a.m <= 64, "linear: epilogue %d is not built for m %d: at most 64", a.epilogue, a.m);
+  VT_REQUIRE(a.m <= 64 || by_wgmma(a),
+             "linear: epilogue %d is not built for m %d and head_dim %d by large %d", a.epilogue,
+             a.m, a.head_dim, a.large);
   VT_REQUIRE(a.residual == nullptr && a.out_dtype == a.dtype,
              "linear: epilogue %d with a residual or f32 output", a.epilogue);
   if (a.epilogue == VT_CUDA_SILU_AND_MUL) {
@@ -64,6 +73,7 @@ extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
   VT_REQUIRE(a.epilogue != VT_CUDA_ROPE_AND_CACHE ||
                  (vt::aligned16(a.cos_sin, 0) && vt::aligned16(a.kv_cache, 0)),
              "linear: cos_sin and kv_cache must be 16-byte aligned");
+  if (by_wgmma(a)) return vt::linear_wgmma(a, stream);
   if (a.m > 64) return vt::linear_large(a, stream);
   return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream)
                                 : vt::linear_skinny_bf16(a, stream);

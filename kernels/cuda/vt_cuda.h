@@ -136,6 +136,14 @@ enum VtCudaEpilogue {
   VT_CUDA_ROPE_AND_CACHE = 2,
 };
 
+/** Which kernel of ours computes m > 64: `large`. All give the same bits. */
+enum VtCudaLarge {
+  VT_CUDA_LARGE_MMA = 0,       /* mma.sync; no epilogues */
+  VT_CUDA_LARGE_WGMMA = 1,     /* wgmma, n a multiple of 8, rows 8-byte aligned; else as MMA */
+  VT_CUDA_LARGE_CLUSTER_2 = 2, /* and two blocks share the weight's rows */
+  VT_CUDA_LARGE_CLUSTER_4 = 3, /* and four */
+};
+
 /**
  * out[m][n] = round(sum_k x[m][k] * weight[n][k] (+ bias[n]) (+ residual[m][n])), the sum in one
  * f32 chain, k ascending by 16, whatever m. Strides in elements; k a multiple of 16, rows 16-byte
@@ -169,6 +177,7 @@ typedef struct {
   void* kv_cache;
   int32_t num_layers, layer, block_size;
   int32_t num_heads, num_kv_heads, head_dim;
+  int32_t large; /* VtCudaLarge */
 } VtCudaLinear;
 VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
 /**

@@ -69,6 +69,7 @@ VtCudaLinear Launches::linear_args(const OpRecord& op, const Call& call) const {
   args.residual_stride = residual.stride;
   args.dtype = dtype(op, 1);
   args.out_dtype = dtype(op, 0);
+  args.large = large_;
   args.flags = call.flags;
   return args;
 }

@@ -1,6 +1,8 @@
 #include "launches.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "launch_error.h"
 
@@ -23,6 +25,16 @@ int cuda_dtype(Dtype dtype) {
 
 Symbol rows_of(const Program& program, const OpRecord& op) {
   return program.buffers[op.args[0]].rows;
+}
+
+/// Those beside the first are chosen by hand until they were measured: docs/kernels.md.
+int chosen_large() {
+  constexpr const char* kNames[] = {"mma", "wgmma", "cluster2", "cluster4"};
+  const char* wanted = std::getenv("VLLM_TS_CUDA_LARGE");
+  if (wanted == nullptr || *wanted == '\0') return VT_CUDA_LARGE_MMA;
+  for (int i = 0; i < 4; i++)
+    if (std::strcmp(wanted, kNames[i]) == 0) return i;
+  VT_FAIL("VLLM_TS_CUDA_LARGE is '%s': mma, wgmma, cluster2 or cluster4", wanted);
 }
 
 /// Index of the first of the ops at the end that work on rows of logits.
@@ -48,7 +60,8 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
       arena_(ranks == nullptr ? static_cast<std::size_t>(program.arena_bytes)
                               : RankGroup::arena_bytes(program.arena_bytes),
              "activations", ledger),
-      first_logit_op_(find_first_logit_op(program)) {
+      first_logit_op_(find_first_logit_op(program)),
+      large_(chosen_large()) {
   bool has_embedding = false;
   for (const OpRecord& op : program.ops) {
     has_embedding |= op.id == OpId::embedding;

@@ -118,6 +118,8 @@ class Launches {
   /// The ops from this one on work on rows of logits, as many at a time as the buffers hold.
   std::size_t first_logit_op_;
   bool has_sample_ = false;
+  /// VtCudaLarge of our own linears; what cuBLASLt computes stays with it.
+  int large_ = 0;
   /// An embedding stands before all attention: VT_CUDA_EARLY_READS holds.
   bool early_reads_ = false;
   /// [ops] the op's output is an input of the next and of no other, or the two work in place.

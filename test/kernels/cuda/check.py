@@ -8,7 +8,7 @@ import torch
 
 from vt_cuda import VtCuda
 
-GROUPS = ("elementwise", "linear", "fused", "attention", "sample", "library", "prefill")
+GROUPS = ("elementwise", "linear", "fused", "attention", "sample", "library", "prefill", "large")
 
 
 def run(vt: VtCuda, groups, show_good=True) -> int:

@@ -62,3 +62,10 @@ t.test('prefill attention with wgmma has the bits of mma.sync', { skip }, async 
   t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
   t.equal(run.stdout.match(/^ok /gm)?.length, 12);
 });
+
+t.test('linear with wgmma has the bits of mma.sync, fused or not', { skip }, async (t) => {
+  const kernels = ['linear_large', 'linear_wgmma'];
+  const run = spawnSync(await build(t, 'linear_check', kernels), [], { encoding: 'utf8' });
+  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 12);
+});

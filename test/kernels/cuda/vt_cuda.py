@@ -98,7 +98,7 @@ class VtCuda:
                   dtype=DTYPES[out.dtype])
 
     def linear_fields(self, out, x, weight, bias=None, residual=None, tuning=0, norm_weight=None,
-                      norm_eps=0.0, silu=False, rope=None):
+                      norm_eps=0.0, silu=False, rope=None, large=0):
         """rope: (cos_sin, slots, cache, layer, num_heads)"""
         (m, k), n = x.shape, weight.shape[0]
         fields = dict(out=out, x=x, weight=weight, bias=bias, residual=residual, m=m, n=n, k=k,
@@ -106,7 +106,8 @@ class VtCuda:
                       weight_stride=weight.stride(0),
                       residual_stride=0 if residual is None else residual.stride(0),
                       dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning,
-                      norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0)
+                      norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0,
+                      large=large)
         if rope is not None:
             cos_sin, slots, cache, layer, num_heads = rope
             _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape

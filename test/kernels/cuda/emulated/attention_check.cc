@@ -11,7 +11,7 @@
 
 #include "device.h"
 
-emulated::Dim blockIdx, gridDim;
+emulated::Dim first_block, gridDim;
 
 namespace vt {
 

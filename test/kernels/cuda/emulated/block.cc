@@ -10,6 +10,8 @@
 #include <random>
 #include <vector>
 
+#include "memory.h"
+
 namespace emulated {
 
 Timing timing;
@@ -47,12 +49,13 @@ struct Mbarrier {
 
 std::vector<Thread> threads;
 std::vector<Warp> warps;
-std::map<int, NamedBarrier> named;
-std::map<std::uint32_t, Mbarrier> mbarriers;
+std::map<int, NamedBarrier> named;  // rank << 8 | id
+std::map<std::uint32_t, Mbarrier> mbarriers;  // by address in the cluster
 const std::function<void()>* thread_body;
 ucontext_t scheduler_context;
 jmp_buf scheduler;
 int current = 0;
+int block_threads = 0;
 bool progress = false;
 
 void enter() {
@@ -72,7 +75,7 @@ void resume() {
 }
 
 Mbarrier& mbarrier(std::uint32_t address) {
-  const auto found = mbarriers.find(address);
+  const auto found = mbarriers.find(in_cluster(address, block_rank()));
   if (found == mbarriers.end()) give_up("an mbarrier that was not initialised");
   return found->second;
 }
@@ -92,9 +95,15 @@ void give_up(const std::string& why) {
   std::_Exit(1);  // from a fiber, whose stack exit() would free
 }
 
-int this_thread() { return current; }
+int this_thread() { return current % block_threads; }
 
-int num_threads() { return static_cast<int>(threads.size()); }
+int this_fiber() { return current; }
+
+int num_threads() { return block_threads; }
+
+int num_blocks() { return static_cast<int>(threads.size()) / block_threads; }
+
+int block_rank() { return current / block_threads; }
 
 void made_progress() { progress = true; }
 
@@ -105,8 +114,10 @@ void block_until(const std::function<bool()>& ready) {
   }
 }
 
-void run_block(int num_threads, const std::function<void()>& body) {
-  if (num_threads % 32 != 0) give_up("a block of broken warps");
+void run_cluster(int num_blocks, int block_size, const std::function<void()>& body) {
+  if (block_size % 32 != 0) give_up("a block of broken warps");
+  const int num_threads = num_blocks * block_size;
+  block_threads = block_size;
   threads.resize(num_threads);
   warps.assign(num_threads / 32, Warp());
   named.clear();
@@ -161,7 +172,7 @@ const std::uint64_t* meet_warp(std::uint64_t value) {
 }
 
 void named_barrier(int id, int num_threads, bool wait) {
-  NamedBarrier& barrier = named[id];
+  NamedBarrier& barrier = named[block_rank() << 8 | id];
   const unsigned phase = barrier.phases;
   if (++barrier.arrived == num_threads) {
     barrier.arrived = 0;
@@ -172,9 +183,21 @@ void named_barrier(int id, int num_threads, bool wait) {
   }
 }
 
+void cluster_barrier() {
+  static NamedBarrier barrier;
+  const unsigned phase = barrier.phases;
+  if (++barrier.arrived == static_cast<int>(threads.size())) {
+    barrier.arrived = 0;
+    barrier.phases++;
+    progress = true;
+  } else {
+    block_until([phase] { return barrier.phases != phase; });
+  }
+}
+
 void mbarrier_init(std::uint32_t address, int count) {
   if (address % 8 != 0) give_up("an mbarrier that is not 8-byte aligned");
-  mbarriers[address] = {count, count, 0, 0};
+  mbarriers[in_cluster(address, block_rank())] = {count, count, 0, 0};
 }
 
 void mbarrier_arrive(std::uint32_t address, int expected_bytes) {

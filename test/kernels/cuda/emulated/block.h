@@ -1,5 +1,5 @@
-// One thread block on the CPU: a fiber a thread, run in turns until all have ended. Knows how
-// threads wait for each other (warps, named barriers, mbarriers), not what they compute.
+// Thread blocks of one cluster on the CPU: a fiber a thread, run in turns until all have ended.
+// Knows how threads wait for each other (warps, named barriers, mbarriers), not what they compute.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct Timing {
 };
 extern Timing timing;
 
-/// Runs `body` in every thread of one block; ends the process on a deadlock.
-void run_block(int num_threads, const std::function<void()>& body);
+/// Runs `body` in every thread of a cluster's blocks; ends the process on a deadlock.
+void run_cluster(int num_blocks, int num_threads, const std::function<void()>& body);
 
 /// Asked when no thread can run: does something that was put off, or returns false.
 extern std::function<bool()> do_late_work;
@@ -30,8 +30,13 @@ extern std::function<bool()> do_late_work;
 /// Ends the process: the kernel did what it must not.
 [[noreturn]] void give_up(const std::string& why);
 
+/// Of the block, of all blocks, and in a block.
 int this_thread();
+int this_fiber();
 int num_threads();
+int num_blocks();
+/// Which of the cluster's blocks this thread belongs to.
+int block_rank();
 
 /// Lets others run until `ready`.
 void block_until(const std::function<bool()>& ready);
@@ -45,6 +50,10 @@ const std::uint64_t* meet_warp(std::uint64_t value);
 /// bar.sync and bar.arrive.
 void named_barrier(int id, int num_threads, bool wait);
 
+/// The barrier of all threads of the cluster.
+void cluster_barrier();
+
+/// Addresses as memory.h has them: of this block's memory, or of another one's of the cluster.
 void mbarrier_init(std::uint32_t address, int count);
 void mbarrier_arrive(std::uint32_t address, int expected_bytes);
 void mbarrier_bytes(std::uint32_t address, int bytes);

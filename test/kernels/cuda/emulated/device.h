@@ -1,7 +1,8 @@
-// Stands in for kernels/cuda/common.cuh and wgmma_ptx.cuh, so that a kernel's source compiles for
-// the CPU and runs in the emulated block: include it before the .cu file.
+// Stands in for kernels/cuda/common.cuh, cluster.cuh and wgmma_ptx.cuh, so that a kernel's source
+// compiles for the CPU and runs in emulated blocks: include it before the .cu file.
 #pragma once
 #define VT_CUDA_COMMON_CUH_
+#define VT_CUDA_CLUSTER_CUH_
 #define VT_CUDA_WGMMA_PTX_CUH_
 
 #include <algorithm>
@@ -24,7 +25,10 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 
-extern emulated::Dim blockIdx, gridDim;
+/// `first_block`: the cluster's.
+extern emulated::Dim first_block, gridDim;
+#define blockIdx \
+  (emulated::Dim{first_block.x + emulated::block_rank(), first_block.y, first_block.z})
 #define threadIdx (emulated::Dim{static_cast<unsigned>(emulated::this_thread()), 0, 0})
 
 struct __half {
@@ -38,6 +42,9 @@ struct float2 {
 };
 struct float4 {
   float x, y, z, w;
+};
+struct int2 {
+  int x, y;
 };
 struct int4 {
   int x, y, z, w;
@@ -63,7 +70,11 @@ template <typename T>
 T __ldcg(const T* from) {
   return *from;
 }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
@@ -114,20 +125,39 @@ inline bool aligned16(const void* pointer, std::int64_t stride) {
 inline int multiprocessors = 3;
 inline int num_multiprocessors() { return multiprocessors; }
 
-/// Runs the blocks of a grid one after another.
+/// Runs the clusters of a grid one after another.
 template <typename Kernel, typename... Args>
-int launch(const char*, Kernel kernel, dim3 grid, dim3 block, std::size_t shared_bytes, int, void*,
-           Args... args) {
+int launch_clusters(const char*, Kernel kernel, int cluster, dim3 grid, dim3 block,
+                    std::size_t shared_bytes, int, void*, Args... args) {
+  if (grid.x % cluster != 0) emulated::give_up("a grid of broken clusters");
   if (shared_bytes > emulated::kSharedBytes) emulated::give_up("too much shared memory");
   gridDim = {grid.x, grid.y, grid.z};
   for (unsigned y = 0; y < grid.y; y++)
-    for (unsigned x = 0; x < grid.x; x++) {
-      blockIdx = {x, y, 0};
-      emulated::begin_block(shared, static_cast<std::uint32_t>(shared_bytes));
-      emulated::run_block(static_cast<int>(block.x), [&] { kernel(args...); });
-      emulated::end_block();
+    for (unsigned x = 0; x < grid.x; x += cluster) {
+      first_block = {x, y, 0};
+      emulated::begin_cluster(cluster, shared, static_cast<std::uint32_t>(shared_bytes));
+      emulated::run_cluster(cluster, static_cast<int>(block.x), [&] { kernel(args...); });
+      emulated::end_cluster();
     }
   return 0;
+}
+
+template <typename Kernel, typename... Args>
+int launch(const char* op, Kernel kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
+           int flags, void* stream, Args... args) {
+  return launch_clusters(op, kernel, 1, grid, block, shared_bytes, flags, stream, args...);
+}
+
+inline int make_tensor_map(CUtensorMap* map, const void* data, const std::int64_t (&sizes)[4],
+                           const std::int64_t (&strides)[3], const int (&box)[4]) {
+  map->map.data = static_cast<const std::uint8_t*>(data);
+  for (int d = 0; d < 4; d++) {
+    map->map.sizes[d] = sizes[d];
+    map->map.box[d] = box[d];
+    if (d > 0) map->map.strides[d - 1] = strides[d - 1];
+    if (box[d] > 256 || (d > 0 && strides[d - 1] % 16 != 0)) return fail("no such tensor map");
+  }
+  return box[0] == 64 ? 0 : fail("a box that is not 128 bytes wide");
 }
 
 template <typename T>
@@ -187,6 +217,21 @@ inline bool barrier_ready(std::uint32_t barrier, int parity) {
   return emulated::mbarrier_done(barrier, parity);
 }
 inline void fence_barrier_init() {}
+inline void prefetch_map(const CUtensorMap*) {}
+inline void copy_box(std::uint32_t to, const CUtensorMap* map, const int (&at)[4],
+                     std::uint32_t barrier, std::uint64_t) {
+  emulated::copy_box(to, map->map, at, barrier, 1u << emulated::block_rank());
+}
+inline void copy_box_to(unsigned ranks, std::uint32_t to, const CUtensorMap* map,
+                        const int (&at)[4], std::uint32_t barrier, std::uint64_t) {
+  emulated::copy_box(to, map->map, at, barrier, ranks);
+}
+inline int cluster_rank() { return emulated::block_rank(); }
+inline void cluster_sync() { emulated::cluster_barrier(); }
+inline std::uint32_t address_in(std::uint32_t address, int rank) {
+  return emulated::in_cluster(address, rank);
+}
+inline void barrier_arrive_in_cluster(std::uint32_t barrier) { barrier_arrive(barrier); }
 inline std::uint64_t evict_first_policy() { return 0; }
 inline std::uint64_t evict_last_policy() { return 0; }
 template <int kThreads>

@@ -108,8 +108,8 @@ void multiply_all(const std::vector<Product>& group) {
     const std::uint32_t* quad[4];
     for (int i = 0; i < 4; i++)
       quad[i] = reinterpret_cast<const std::uint32_t*>(as[lane / 4 * 4 + i]);
-    static Columns b[32];  // by warp
-    Columns& mine = b[this_thread() / 32];
+    static Columns b[64];  // by warp of the cluster
+    Columns& mine = b[this_fiber() / 32];
     if (lane == 0) read_b(product, mine);
     meet_warp(0);
     multiply(product, quad, mine);
@@ -197,7 +197,7 @@ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed) {
 
 void wgmma(Element element, int n, float* d, const std::uint32_t* a, std::uint64_t a_descriptor,
            std::uint64_t b_descriptor, bool add, bool b_transposed) {
-  Products& mine = products[this_thread()];
+  Products& mine = products[this_fiber()];
   if (!mine.fenced) give_up("wgmma without wgmma.fence");
   mine.open.push_back({element, n, d, a, a_descriptor, b_descriptor, add, b_transposed});
   if (!timing.late_products) {
@@ -206,16 +206,16 @@ void wgmma(Element element, int n, float* d, const std::uint32_t* a, std::uint64
   }
 }
 
-void wgmma_fence() { products[this_thread()].fenced = true; }
+void wgmma_fence() { products[this_fiber()].fenced = true; }
 
 void wgmma_commit() {
-  Products& mine = products[this_thread()];
+  Products& mine = products[this_fiber()];
   mine.groups.push_back(std::move(mine.open));
   mine.open.clear();
 }
 
 void wgmma_wait(int pending) {
-  Products& mine = products[this_thread()];
+  Products& mine = products[this_fiber()];
   while (static_cast<int>(mine.groups.size()) > pending) {
     multiply_all(mine.groups.front());
     mine.groups.pop_front();

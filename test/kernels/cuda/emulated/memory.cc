@@ -33,13 +33,17 @@ struct Copies {
 };
 
 std::uint8_t* memory = nullptr;
+std::vector<std::vector<std::uint8_t>> other_memory;  // of the blocks behind the first
 std::uint32_t memory_bytes = 0;
 std::map<int, Copies> copies;
 std::deque<Box> boxes;
 /// By 16-byte piece: written by an ordinary copy, and not fenced since.
 std::vector<bool> is_unfenced;
 
-std::size_t piece_of(std::uint32_t address) { return (address - kSharedBase) / 16; }
+/// Only blocks alone copy so.
+std::size_t piece_of(std::uint32_t address) {
+  return (address % (1u << kRankShift) - kSharedBase) / 16;
+}
 
 void land(Copies& mine, const Copy& copy) {
   std::uint8_t* to = at(copy.destination, 16);
@@ -86,7 +90,13 @@ bool land_oldest_box() {
 
 }  // namespace
 
-void begin_block(std::uint8_t* shared, std::uint32_t bytes) {
+std::uint32_t in_cluster(std::uint32_t address, int rank) {
+  if (address >> kRankShift != 0) return address;
+  return address + (static_cast<std::uint32_t>(rank + 1) << kRankShift);
+}
+
+void begin_cluster(int num_blocks, std::uint8_t* shared, std::uint32_t bytes) {
+  other_memory.assign(num_blocks - 1, std::vector<std::uint8_t>(bytes, 0xff));
   memory = shared;
   memory_bytes = bytes;
   std::memset(shared, 0xff, bytes);
@@ -96,7 +106,7 @@ void begin_block(std::uint8_t* shared, std::uint32_t bytes) {
   do_late_work = land_oldest_box;
 }
 
-void end_block() {
+void end_cluster() {
   for (auto& [thread, mine] : copies) {
     mine.groups.push_back(mine.open);
     for (const std::vector<Copy>& group : mine.groups)
@@ -111,15 +121,19 @@ std::uint32_t address_of(const void* pointer) {
 }
 
 std::uint8_t* at(std::uint32_t address, std::uint32_t bytes) {
-  if (address < kSharedBase || address + bytes > kSharedBase + memory_bytes)
+  const std::uint32_t whole = in_cluster(address, block_rank());
+  const std::uint32_t rank = (whole >> kRankShift) - 1, place = whole % (1u << kRankShift);
+  if (place < kSharedBase || place + bytes > kSharedBase + memory_bytes ||
+      rank > other_memory.size())
     give_up("shared address " + std::to_string(address) + " is outside the block's memory");
-  return memory + (address - kSharedBase);
+  std::uint8_t* base = rank == 0 ? memory : other_memory[rank - 1].data();
+  return base + (place - kSharedBase);
 }
 
 void copy16(std::uint32_t destination, const void* source, bool valid) {
   if (destination % 16 != 0 || reinterpret_cast<std::uintptr_t>(source) % 16 != 0)
     give_up("a copy that is not 16-byte aligned");
-  Copies& mine = copies[this_thread()];
+  Copies& mine = copies[this_fiber()];
   if (timing.late_copies)
     mine.open.push_back({destination, source, valid});
   else
@@ -127,13 +141,13 @@ void copy16(std::uint32_t destination, const void* source, bool valid) {
 }
 
 void commit_copies() {
-  Copies& mine = copies[this_thread()];
+  Copies& mine = copies[this_fiber()];
   mine.groups.push_back(std::move(mine.open));
   mine.open.clear();
 }
 
 void wait_copies(int pending) {
-  Copies& mine = copies[this_thread()];
+  Copies& mine = copies[this_fiber()];
   while (static_cast<int>(mine.groups.size()) > pending) {
     for (const Copy& copy : mine.groups.front()) land(mine, copy);
     mine.groups.pop_front();
@@ -141,7 +155,7 @@ void wait_copies(int pending) {
 }
 
 void fence_async_proxy() {
-  Copies& mine = copies[this_thread()];
+  Copies& mine = copies[this_fiber()];
   for (const std::uint32_t address : mine.unfenced) is_unfenced[piece_of(address)] = false;
   mine.unfenced.clear();
 }
@@ -151,13 +165,18 @@ void check_fenced(std::uint32_t address) {
 }
 
 void copy_box(std::uint32_t destination, const TensorMap& map, const int (&at)[4],
-              std::uint32_t barrier) {
+              std::uint32_t barrier, unsigned ranks) {
   if (destination % 1024 != 0) give_up("a swizzled box that is not 1,024-byte aligned");
-  Box box = {destination, map, {at[0], at[1], at[2], at[3]}, barrier};
-  if (timing.late_copies)
-    boxes.push_back(box);
-  else
-    land(box);
+  if (reinterpret_cast<std::uintptr_t>(map.data) % 16 != 0) give_up("an unaligned tensor");
+  for (int rank = 0; ranks >> rank != 0; rank++) {
+    if ((ranks >> rank & 1) == 0) continue;
+    Box box = {in_cluster(destination, rank), map, {at[0], at[1], at[2], at[3]},
+               in_cluster(barrier, rank)};
+    if (timing.late_copies)
+      boxes.push_back(box);
+    else
+      land(box);
+  }
 }
 
 }  // namespace emulated

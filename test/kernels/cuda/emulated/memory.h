@@ -11,10 +11,15 @@ constexpr std::uint32_t kSharedBytes = 227 << 10;
 /// Where dynamic shared memory begins: not at 0, but as the kernels ask, at a multiple of 1,024.
 constexpr std::uint32_t kSharedBase = 1024;
 
-/// Fills the block's shared memory with NaN and forgets what was under way.
-void begin_block(std::uint8_t* shared, std::uint32_t bytes);
-void end_block();
+/// Fills the blocks' shared memory with NaN and forgets what was under way. `shared` is that of the
+/// first; kernels in clusters must not use pointers to theirs.
+void begin_cluster(int num_blocks, std::uint8_t* shared, std::uint32_t bytes);
+void end_cluster();
 
+/// An address in this block, as every block of the cluster has it, also says whose it is from here:
+/// the block's rank + 1 above kRankShift, 0 for the thread's own.
+constexpr int kRankShift = 24;
+std::uint32_t in_cluster(std::uint32_t address, int rank);
 std::uint32_t address_of(const void* pointer);
 std::uint8_t* at(std::uint32_t address, std::uint32_t bytes);
 
@@ -31,8 +36,9 @@ struct TensorMap {
   std::int64_t sizes[4], strides[3];
   int box[4];
 };
+/// To each block of `ranks` (bits), at the same place, its bytes counted on the same barrier.
 void copy_box(std::uint32_t destination, const TensorMap& map, const int (&at)[4],
-              std::uint32_t barrier);
+              std::uint32_t barrier, unsigned ranks);
 
 enum class Element { f16, bf16 };
 float to_float(Element element, std::uint16_t bits);

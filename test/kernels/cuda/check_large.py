@@ -1,0 +1,100 @@
+"""linear by wgmma against float64, and bit for bit against mma.sync's chain, cuBLAS, and the ops
+that it takes in: `python check_large.py LIBRARY 1` checks one kernel alone."""
+
+import sys
+
+import torch
+
+from check_fused import Layer, framed
+from vt_cuda import VtCuda
+
+KERNELS = {1: "wgmma", 2: "cluster2", 3: "cluster4"}
+SIZES = (65, 127, 128, 129, 255, 256, 257, 511, 1000, 2048)
+
+
+def plain(vt, dtype, n, k, large):
+    """The error, and whether all sizes, addends and output types have the bits of mma.sync."""
+    g = torch.Generator(device="cuda").manual_seed(n + k)
+    w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
+    x = torch.randn(max(SIZES), k, device="cuda", generator=g).to(dtype)
+    bias = torch.randn(n, device="cuda", generator=g).to(dtype)
+    residual = torch.randn(len(x), n, device="cuda", generator=g).to(dtype)
+
+    def run(m, out_dtype, **more):
+        whole, out = framed(m, n, out_dtype)
+        vt.linear(out, x[:m], w, **more)
+        return whole
+
+    same, error = True, 0.0
+    for m in SIZES:
+        wanted, got = (run(m, torch.float32, large=kernel) for kernel in (0, large))
+        same &= torch.equal(wanted, got)
+        more = dict(bias=bias, residual=residual[:m])
+        wanted, rounded = (run(m, dtype, large=kernel, **more) for kernel in (0, large))
+        same &= torch.equal(wanted, rounded)
+        exact = x[:m].double() @ w.double().t()
+        error = max(error, ((got[:m, :n].double() - exact).norm() / exact.norm()).item())
+    if k >= 64:
+        cublas = torch.mm(x[:256], w.t(), out_dtype=torch.float32)
+        same &= torch.equal(run(256, torch.float32, large=large)[:256, :n], cublas)
+    return error, same
+
+
+def fused(vt, dtype, shape, large):
+    """Whether siluAndMul and ropeAndCache behind it give all bytes that the ops give."""
+    layer = Layer(shape, dtype, sum(shape))
+    same = True
+    for m in (65, 129, 640):
+        x = (layer.x.repeat(-(-m // 64), 1)[:m] * 1.0).contiguous()
+        angles = layer.cos_sin.repeat(-(-m // 64), 1)[:m].contiguous()
+        blocks = -(-m // 16) + 1
+        slots = (torch.randperm(blocks * 16, device="cuda")[:m]).int()
+        slots[3] = slots[m - 2] = -1
+        for biased in (False, True):
+            for weight in (layer.gate_up, layer.qkv):
+                n = len(weight)
+                bias = layer.bias[n] if biased else None
+                made = torch.empty(m, n, device="cuda", dtype=dtype)
+                vt.linear(made, x, weight, bias=bias)
+                if weight is layer.gate_up:
+                    wanted, out = framed(m, n // 2, dtype)
+                    vt.silu_and_mul(out, made, 8)
+                    got, out = framed(m, n // 2, dtype)
+                    vt.linear(out, x, weight, bias=bias, silu=True, large=large)
+                    same &= torch.equal(wanted, got)
+                    continue
+                q = layer.heads * layer.dim
+                caches = [torch.full((blocks, 3, 2, layer.kv_heads, 16, layer.dim), 7.0,
+                                     device="cuda", dtype=dtype) for _ in range(2)]
+                vt.rope_and_cache(made, angles, slots, caches[0], 1, layer.heads)
+                got, out = framed(m, n, dtype)
+                vt.linear(out, x, weight, bias=bias, large=large,
+                          rope=(angles, slots, caches[1], 1, layer.heads))
+                same &= torch.equal(out[:, :q], made[:, :q]) and torch.equal(*caches)
+                same &= bool((got[:, q:] == 7).all() and (got[m] == 7).all())
+    return same
+
+
+def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
+    for large in kernels:
+        for dtype in (torch.bfloat16, torch.float16):
+            for n, k in ((4096, 4096), (3072, 2048), (1000, 576), (576, 1536), (8, 16), (264, 48),
+                         (12296, 2048), (4096, 14336)):
+                error, same = plain(vt, dtype, n, k, large)
+                report(f"linear {KERNELS[large]} {dtype} {n}x{k}", error, 3e-5, same)
+            for shape in ((2048, 32, 8, 64, 8192), (4096, 32, 8, 128, 1024), (576, 9, 3, 64, 1536)):
+                report(f"linear {KERNELS[large]} {dtype} fused {shape}", 0.0, 1.0,
+                       fused(vt, dtype, shape, large))
+
+
+if __name__ == "__main__":
+    bad = []
+
+    def report(name, error, limit, same):
+        good = error < limit and same
+        bad.extend([] if good else [name])
+        print(f"{'ok ' if good else 'BAD'} {name}: error {error:.1e}, "
+              f"{'the same bits' if same else 'OTHER BITS'}", flush=True)
+
+    check(VtCuda(sys.argv[1]), report, [int(kernel) for kernel in sys.argv[2:]] or tuple(KERNELS))
+    sys.exit(1 if bad else 0)

@@ -1,0 +1,249 @@
+// linear by wgmma in emulated clusters: every end and cluster size against float64, and bit for bit
+// against linear_large and the arithmetic of the op behind it, under several timings.
+// `linear_check [more]`.
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "device.h"
+#include "kernels/cuda/elementwise.cuh"
+#include "kernels/cuda/linear.cuh"
+
+emulated::Dim first_block, gridDim;
+
+namespace vt {
+
+int fail(const char* format, ...) {
+  va_list list;
+  va_start(list, format);
+  std::vfprintf(stderr, format, list);
+  va_end(list);
+  std::fprintf(stderr, "\n");
+  return -1;
+}
+
+}  // namespace vt
+
+namespace {
+
+using emulated::Element;
+using Words = std::vector<std::uint16_t>;
+
+constexpr std::uint16_t kUntouched = 0x1234;
+constexpr int kLayers = 2, kLayer = 1, kBlockSize = 16;
+
+struct Shape {
+  int m, n, k;
+  Element element;
+  int epilogue;
+  bool addends;  // bias; where the epilogue takes one also a residual
+  int heads, kv_heads, head_dim;
+};
+
+class Case {
+ public:
+  explicit Case(const Shape& shape) : shape_(shape) {
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    const auto fill = [&](Words& words, std::size_t count, float scale) {
+      // Rows end in NaN, 16-byte aligned.
+      words.resize(count);
+      for (std::uint16_t& word : words)
+        word = emulated::from_float(shape.element, normal(random) * scale);
+    };
+    fill(x_, static_cast<std::size_t>(shape.m) * stride(), 1);
+    fill(weight_, static_cast<std::size_t>(shape.n) * stride(), 0.1f);
+    for (Words* words : {&x_, &weight_})
+      for (std::size_t i = 0; i < words->size(); i++)
+        if (static_cast<int>(i % stride()) >= shape.k) (*words)[i] = 0x7fff;
+    fill(bias_, shape.n, 1);
+    fill(residual_, static_cast<std::size_t>(shape.m) * shape.n, 1);
+    for (int i = 0; i < shape.m * shape.head_dim; i++) angles_.push_back(normal(random));
+    for (int i = 0; i < shape.m; i++) slots_.push_back(i % 7 == 3 ? -1 : i * 5 % 512);
+  }
+
+  struct Output {
+    Words out, cache;
+    bool operator==(const Output& other) const {
+      return out == other.out && cache == other.cache;
+    }
+  };
+
+  Output run(int large) {
+    Output output = fresh_output();
+    VtCudaLinear args = linear_args(output.out, out_columns());
+    args.large = large;
+    args.epilogue = shape_.epilogue;
+    args.cos_sin = angles_.data();
+    args.slots = slots_.data();
+    args.kv_cache = output.cache.data();
+    args.num_layers = kLayers;
+    args.layer = kLayer;
+    args.block_size = kBlockSize;
+    args.num_heads = shape_.heads;
+    args.num_kv_heads = shape_.kv_heads;
+    args.head_dim = shape_.head_dim;
+    if (!vt::linear_wgmma_takes(args)) emulated::give_up("not taken");
+    if (vt::linear_wgmma(args, nullptr) != 0) std::exit(1);
+    return output;
+  }
+
+  /** linear_large, then what is behind it. */
+  Output wanted() {
+    Words sums(static_cast<std::size_t>(shape_.m) * shape_.n);
+    VtCudaLinear args = linear_args(sums, shape_.n);
+    if (vt::linear_large(args, nullptr) != 0) std::exit(1);
+    Output output = fresh_output();
+    if (shape_.element == Element::f16) {
+      join<__half>(sums, output);
+    } else {
+      join<__nv_bfloat16>(sums, output);
+    }
+    error_ = error_of(sums);
+    return output;
+  }
+
+  double error() const { return error_; }
+
+ private:
+  int stride() const { return (shape_.k + 15) / 8 * 8; }
+  int out_columns() const {
+    return shape_.epilogue == VT_CUDA_SILU_AND_MUL     ? shape_.n / 2
+           : shape_.epilogue == VT_CUDA_ROPE_AND_CACHE ? shape_.heads * shape_.head_dim
+                                                       : shape_.n;
+  }
+  Output fresh_output() const {
+    const std::size_t cache =
+        (512 / kBlockSize) * kLayers * 2 * shape_.kv_heads * kBlockSize * shape_.head_dim;
+    return {Words(static_cast<std::size_t>(shape_.m + 1) * out_columns(), kUntouched),
+            Words(cache, kUntouched)};
+  }
+  VtCudaLinear linear_args(Words& out, int columns) {
+    VtCudaLinear args = {};
+    args.out = out.data();
+    args.x = x_.data();
+    args.weight = weight_.data();
+    if (shape_.addends) args.bias = bias_.data();
+    if (shape_.addends && shape_.epilogue == VT_CUDA_PLAIN) args.residual = residual_.data();
+    args.m = shape_.m;
+    args.n = shape_.n;
+    args.k = shape_.k;
+    args.out_stride = columns;
+    args.x_stride = args.weight_stride = stride();
+    args.residual_stride = shape_.n;
+    args.dtype = args.out_dtype = shape_.element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16;
+    return args;
+  }
+
+  template <typename T>
+  void join(const Words& sums, Output& output) const {
+    const auto value = [&](int m, int n) {
+      return emulated::to_float(shape_.element, sums[static_cast<std::size_t>(m) * shape_.n + n]);
+    };
+    const auto round = [&](float x) { return emulated::from_float(shape_.element, x); };
+    const int columns = out_columns(), half = shape_.head_dim / 2;
+    for (int m = 0; m < shape_.m; m++) {
+      std::uint16_t* out = &output.out[static_cast<std::size_t>(m) * columns];
+      if (shape_.epilogue == VT_CUDA_PLAIN) {
+        for (int n = 0; n < columns; n++) out[n] = round(value(m, n));
+      } else if (shape_.epilogue == VT_CUDA_SILU_AND_MUL) {
+        for (int n = 0; n < columns; n++) {
+          const int gate = n / 8 * 16 + n % 8;
+          out[n] = round(vt::silu_times(value(m, gate), value(m, gate + 8)));
+        }
+      } else {
+        for (int head = 0; head < shape_.heads + 2 * shape_.kv_heads; head++) {
+          const int kv_head = head - shape_.heads;
+          for (int c = 0; c < half; c++) {
+            float a = value(m, head * shape_.head_dim + c);
+            float b = value(m, head * shape_.head_dim + c + half);
+            const float* angles = &angles_[m * shape_.head_dim];
+            if (kv_head < shape_.kv_heads) vt::rotate(a, b, angles[c], angles[c + half]);
+            std::uint16_t* to = out + head * shape_.head_dim + c;
+            if (kv_head >= 0) {
+              if (slots_[m] < 0) continue;
+              to = &output.cache[vt::slot_offset(slots_[m], kBlockSize, kLayers, kLayer,
+                                                 shape_.kv_heads, shape_.head_dim) +
+                                 kv_head * kBlockSize * shape_.head_dim + c];
+            }
+            to[0] = round(a);
+            to[half] = round(b);
+          }
+        }
+      }
+    }
+  }
+
+  double error_of(const Words& sums) const {
+    double difference = 0, norm = 0;
+    for (int m = 0; m < shape_.m; m += 13)
+      for (int n = 0; n < shape_.n; n += 3) {
+        double sum = 0;
+        const auto value = [&](const Words& words, std::size_t at) {
+          return static_cast<double>(emulated::to_float(shape_.element, words[at]));
+        };
+        for (int k = 0; k < shape_.k; k++)
+          sum += value(x_, static_cast<std::size_t>(m) * stride() + k) *
+                 value(weight_, static_cast<std::size_t>(n) * stride() + k);
+        if (shape_.addends) sum += value(bias_, n);
+        const std::size_t at = static_cast<std::size_t>(m) * shape_.n + n;
+        if (shape_.addends && shape_.epilogue == VT_CUDA_PLAIN) sum += value(residual_, at);
+        const double d = value(sums, at) - sum;
+        difference += d * d;
+        norm += sum * sum;
+      }
+    const double error = std::sqrt(difference / norm);
+    return error == error ? error : 1e300;
+  }
+
+  Shape shape_;
+  Words x_, weight_, bias_, residual_;
+  std::vector<float> angles_;
+  std::vector<std::int32_t> slots_;
+  double error_ = 0;
+};
+
+int failed = 0;
+
+void check(const char* name, const Shape& shape, const std::vector<emulated::Timing>& timings) {
+  Case linear(shape);
+  emulated::timing = {};
+  const Case::Output wanted = linear.wanted();
+  for (int large = VT_CUDA_LARGE_WGMMA; large <= VT_CUDA_LARGE_CLUSTER_4; large++) {
+    bool same = true;
+    for (const emulated::Timing& timing : timings) {
+      emulated::timing = timing;
+      same &= linear.run(large) == wanted;
+    }
+    const bool good = same && linear.error() < (shape.element == Element::f16 ? 1e-3 : 6e-3);
+    failed += !good;
+    std::printf("%s %s, large %d: error %.1e, %s\n", good ? "ok " : "BAD", name, large,
+                linear.error(), same ? "the same bits" : "OTHER BITS");
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char**) {
+  const bool more = argc > 1;
+  const Element bf16 = Element::bf16, f16 = Element::f16;
+  const std::vector<emulated::Timing> late = {{true, true, 0}};
+  const std::vector<emulated::Timing> some = {{true, true, 0}, {false, true, 1}};
+  const std::vector<emulated::Timing> all = {
+      {false, false, 0}, {true, true, 0}, {false, true, 1}, {true, false, 2}, {true, true, 3}};
+  vt::multiprocessors = 4;
+  check("plain 150 x 600, k 400", {150, 600, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, some);
+  check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
+  check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
+  check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
+  if (more) {
+    check("plain 1300 x 264", {1300, 264, 64, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
+    check("plain 65 x 8, k 16", {65, 8, 16, f16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
+    check("silu 600 x 1024", {600, 1024, 128, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, all);
+  }
+  return failed == 0 ? 0 : 1;
+}
