@@ -42,6 +42,32 @@ __device__ __forceinline__ T& block_shared() {
   return object;
 }
 
+/**
+ * How many clusters of `kernel` run at a time. Fewer than the multiprocessors would hold one by one:
+ * a cluster stays in one of the chip's groups of them, whose number may not divide by its size.
+ */
+template <typename... Params>
+int max_clusters(void (*kernel)(Params...), int cluster_size, dim3 block, size_t shared_bytes) {
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = cluster_size;
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(cluster_size);
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int count = 0;
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(shared_bytes)) != cudaSuccess ||
+      cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess || count < 1) {
+    return 1;
+  }
+  return count;
+}
+
 __device__ __forceinline__ int cluster_rank() {
   uint32_t rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));

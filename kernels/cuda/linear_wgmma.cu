@@ -214,7 +214,9 @@ int launch_tiles(const VtCudaLinear& args, void* stream) {
   }
   const int64_t m_tiles = (args.m + kTileM * kCluster - 1) / (kTileM * kCluster);
   const int64_t tiles = m_tiles * ((args.n + kTileN - 1) / kTileN);
-  const int64_t clusters = num_multiprocessors() / kCluster;
+  static const int64_t clusters = kCluster == 1 ? num_multiprocessors()
+                                                : max_clusters(linear_wgmma_kernel<T, kCluster>,
+                                                               kCluster, dim3(kThreads), kBytes);
   const dim3 grid(static_cast<unsigned>((tiles < clusters ? tiles : clusters) * kCluster));
   if constexpr (kCluster == 1) {
     return launch("linear", linear_wgmma_kernel<T, 1>, grid, dim3(kThreads), kBytes, args.flags,

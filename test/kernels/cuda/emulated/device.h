@@ -148,6 +148,11 @@ int launch(const char* op, Kernel kernel, dim3 grid, dim3 block, std::size_t sha
   return launch_clusters(op, kernel, 1, grid, block, shared_bytes, flags, stream, args...);
 }
 
+template <typename Kernel>
+int max_clusters(Kernel, int cluster, dim3, std::size_t) {
+  return std::max(1, multiprocessors / cluster);
+}
+
 inline int make_tensor_map(CUtensorMap* map, const void* data, const std::int64_t (&sizes)[4],
                            const std::int64_t (&strides)[3], const int (&box)[4]) {
   map->map.data = static_cast<const std::uint8_t*>(data);
