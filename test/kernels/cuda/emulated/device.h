@@ -125,6 +125,9 @@ inline bool aligned16(const void* pointer, std::int64_t stride) {
 inline int multiprocessors = 3;
 inline int num_multiprocessors() { return multiprocessors; }
 
+// Of this file, as `shared` is: another file has the same template of another kernel.
+namespace {
+
 /// Runs the clusters of a grid one after another.
 template <typename Kernel, typename... Args>
 int launch_clusters(const char*, Kernel kernel, int cluster, dim3 grid, dim3 block,
@@ -147,6 +150,8 @@ int launch(const char* op, Kernel kernel, dim3 grid, dim3 block, std::size_t sha
            int flags, void* stream, Args... args) {
   return launch_clusters(op, kernel, 1, grid, block, shared_bytes, flags, stream, args...);
 }
+
+}  // namespace
 
 template <typename Kernel>
 int max_clusters(Kernel, int cluster, dim3, std::size_t) {
