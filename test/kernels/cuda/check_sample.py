@@ -186,6 +186,46 @@ def check_logprobs(vt, report, rng, vocab, num_top):
            float(error), 3e-6, exact and int(wrong) == 0)
 
 
+def check_named(vt, report, rng, vocab):
+    """Ids that rows name, beside rows with top lists: the same bits alone, and in any batch; tokens
+    and lists of the others as if nobody named any."""
+    count, num_top, num_named = 30, 7, 128
+    logits = random_logits(rng, count, vocab)
+    rows, histories = zip(*(random_row(rng, row, True) for row in logits))
+    for r, row in enumerate(rows):
+        row["num_logprobs"] = -1 if r % 5 == 4 else num_top
+        if r % 3 == 0 and row["num_logprobs"] >= 0:
+            row["logprob_ids"] = rng.integers(0, vocab, (1, 5, 33, 128)[r % 4]).tolist()
+    device, order = torch.from_numpy(logits).cuda(), i32(range(count))
+    table = SampleTable(vt, rows, histories)
+    empty = lambda: torch.full((count, num_named), 7, dtype=torch.float32, device="cuda")
+    named = empty()
+    got = vt.sample(device, table, order, num_top, None, None, named)
+    plain = SampleTable(vt, [{**row, "logprob_ids": []} for row in rows], histories)
+    without = vt.sample(device, plain, order, num_top)
+    exact = all(torch.equal(got[k], without[k]) for k in ("token_ids", "row_flags", "ranks"))
+    error, wrong = 0.0, 0
+    for r, row in enumerate(rows):
+        ids, flagged = row["logprob_ids"], bool(got["row_flags"][r])
+        alone = empty()
+        vt.sample(device[r:r + 1], table, i32([r]), num_top, None, None, alone)
+        exact &= torch.equal(alone[r], named[r])
+        if not ids:
+            exact &= torch.equal(got["top_ids"][r], without["top_ids"][r])
+        if not ids or flagged or not (logits[r] > -np.inf).any():
+            exact &= bool((named[r] == 7).all()) or bool(ids)
+            continue
+        exact &= bool((named[r, len(ids):] == 7).all())
+        theirs = np.array([sampling.logprobs(logits[r], i, 0)[0] for i in ids])
+        ours = named[r, :len(ids)].cpu().numpy().astype(np.float64)
+        fit = np.isfinite(theirs)
+        wrong += not np.array_equal(np.isfinite(ours), fit)
+        ours, theirs = ours[fit], theirs[fit]
+        error = max(error, *(np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))), 0.0)
+    report(f"sample, {vocab} ids: logprobs of named ids; {wrong} wrong", float(error), 3e-6,
+           exact and wrong == 0)
+
+
 def check_distribution(vt, report, rng):
     """Draws follow softmax(z): chi-square over 50 ids, 100,000 draws, and over the ids that top-p
     leaves."""
@@ -208,7 +248,7 @@ def check_distribution(vt, report, rng):
 
 def check_refusals(vt, report, rng):
     table = SampleTable(vt, [row_of()], [[0]])
-    cases = (((1, 450561), -1, "450561 ids"), ((1, 8), 21, "num_top 21"), ((0, 8), 0, "0 rows"))
+    cases = (((1, 450561), -1, "450561 ids"), ((1, 8), 129, "num_top 129"), ((0, 8), 0, "0 rows"))
     good = True
     for shape, num_top, message in cases:
         try:
@@ -226,7 +266,8 @@ def check(vt: VtCuda, report, vocabularies=VOCABULARIES, distribution=True):
         check_tokens(vt, report, rng, vocab, edits=False)
         check_tokens(vt, report, rng, vocab, edits=True)
         check_places(vt, report, rng, vocab)
-        for num_top in (0, 5, 20):
+        for num_top in (0, 5, 20, 32, 33, 128):
             check_logprobs(vt, report, rng, vocab, num_top)
+        check_named(vt, report, rng, vocab)
     if distribution:
         check_distribution(vt, report, rng)

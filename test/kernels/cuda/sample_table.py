@@ -28,7 +28,8 @@ class SampleTable:
             starts.append(len(words))
             words.extend(np.asarray(values, dtype=dtype).view(np.int32).tolist())
 
-        names = ("stop_ids", "bias_ids", "biases", "allowed_ids", "bad_word_starts", "bad_word_ids")
+        names = ("stop_ids", "bias_ids", "biases", "allowed_ids", "bad_word_starts", "bad_word_ids",
+                 "logprob_ids")
         for row in rows:
             put(row["stop_ids"])
             put(row["bias_ids"])
@@ -36,6 +37,7 @@ class SampleTable:
             put(row["allowed_ids"])
             put(np.cumsum([0] + [len(word) for word in row["bad_words"]]))
             put([i for word in row["bad_words"] for i in word])
+            put(row["logprob_ids"])
         self.lists = place(torch.tensor(words, dtype=torch.int32))
         params = (vt.structs["VtCudaRowParams"] * len(rows))()
         for r, (row, p) in enumerate(zip(rows, params)):
@@ -45,6 +47,7 @@ class SampleTable:
             for i, name in enumerate(names):
                 setattr(p, name, self.lists.data_ptr() + 4 * starts[len(names) * r + i])
             p.num_stop_ids, p.num_biases = len(row["stop_ids"]), len(row["bias_ids"])
+            p.num_logprob_ids = len(row["logprob_ids"])
             p.num_allowed_ids, p.num_bad_words = len(row["allowed_ids"]), len(row["bad_words"])
         stride = max(map(len, histories))
         history = np.full((len(rows), stride), -1, np.int32)

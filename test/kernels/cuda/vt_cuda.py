@@ -134,13 +134,17 @@ class VtCuda:
                 "top_ids": full(top, -7, torch.int32),
                 "top_logprobs": full(top, 7, torch.float32)}
 
-    def sample(self, logits, table, row_of, num_top=-1, judged_ids=None, outputs=None):
-        """`table`: a SampleTable of sample_table.py; row_of and judged_ids: i32 on the device."""
+    def sample(self, logits, table, row_of, num_top=-1, judged_ids=None, outputs=None,
+               named_logprobs=None):
+        """`table`: a SampleTable of sample_table.py; row_of and judged_ids: i32 on the device;
+        named_logprobs: [rows of the table][num_named] f32."""
         rows, vocab = logits.shape
         outputs = outputs or self.sample_outputs(rows, num_top)
         self.call("vt_cuda_sample", "VtCudaSample", logits=logits, row_of=row_of,
                   judged_ids=judged_ids, num_rows=rows, vocab_size=vocab,
-                  logits_stride=logits.stride(0), num_top=num_top, **table.fields, **outputs)
+                  logits_stride=logits.stride(0), num_top=num_top, named_logprobs=named_logprobs,
+                  num_named=0 if named_logprobs is None else named_logprobs.shape[1],
+                  **table.fields, **outputs)
         return outputs
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
