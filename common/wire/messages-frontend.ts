@@ -65,7 +65,7 @@ export interface EngineWelcome {
   readonly eosTokenIds: readonly number[];
   readonly priorityScheduling: boolean;
   /** What one request may ask for. */
-  readonly limits: Pick<RequestLimits, 'n' | 'stop' | 'stopBytes' | 'logitBias'>;
+  readonly limits: RequestLimits;
   /** What the model's generation_config (or the operator) says instead of defaultSamplingParams. */
   readonly defaultSampling: DefaultSampling;
 }

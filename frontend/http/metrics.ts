@@ -55,7 +55,7 @@ export class Metrics {
       labelNames: ['model_name', 'engine', 'finished_reason'],
       registers: [this.registry],
     });
-    for (const finished_reason of ['stop', 'length', 'abort', 'error']) {
+    for (const finished_reason of ['stop', 'length', 'repetition', 'abort', 'error']) {
       this.success.inc({ ...this.labels, finished_reason }, 0);
     }
     this.http = new HttpMetrics(this.registry);

@@ -164,7 +164,8 @@ t.test('metrics', async (t) => {
   const labels = 'model_name="test-model",engine="0"';
   const success = (reason: string) =>
     `vllm:request_success_total{${labels},finished_reason="${reason}"}`;
-  t.equal(before.get(success('stop')), 0, 'reasons are there from the start');
+  for (const reason of ['stop', 'length', 'repetition', 'abort', 'error'])
+    t.equal(before.get(success(reason)), 0, `${reason} is there from the start`);
   t.equal(before.get(`vllm:request_params_n_bucket{${labels},le="1"}`), 0, 'and so are buckets');
   t.equal(before.get(`vllm:e2e_request_latency_seconds_count{${labels}}`), 0);
   client.status = {
