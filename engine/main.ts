@@ -147,8 +147,9 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
   const statsLine = new StatsLine(log);
   const ticker = setInterval(() => {
     engine.tick();
-    if (!slice.disableLogStats)
-      statsLine.tick(engine.status.status(nowUs() / 1000), nowUs() / 1000);
+    if (slice.disableLogStats) return;
+    const nowMs = nowUs() / 1000;
+    statsLine.tick(() => engine.status.status(nowMs), nowMs);
   }, tickMs);
 
   async function drain(timeoutMs: number): Promise<void> {

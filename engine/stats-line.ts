@@ -12,10 +12,12 @@ export class StatsLine {
     this.log = log;
   }
 
-  tick(status: EngineStatus, nowMs: number): void {
-    this.last ??= { status, ms: nowMs };
+  /** `statusNow` is asked when a line is due: an idle server ticks for nothing most of the time. */
+  tick(statusNow: () => EngineStatus, nowMs: number): void {
+    this.last ??= { status: statusNow(), ms: nowMs };
     const { status: before, ms } = this.last;
     if (nowMs - ms < intervalMs) return;
+    const status = statusNow();
     this.last = { status, ms: nowMs };
     if (status.step === before.step && status.numRunning + status.numWaiting === 0) return;
     const perSecond = (now: number, then: number) =>
