@@ -1,6 +1,6 @@
-// chat_template_kwargs: values that a request hands to the chat template as variables. They are data
-// of bounded size (how deep they are nested, whoever parsed them has bounded), and cannot take the place
-// of what the template gets from us.
+// chat_template_kwargs, and fields of their own that are variables too (documents): values that a
+// request hands to the chat template. They are data of bounded size (how deep they are nested, whoever
+// parsed them has bounded), and cannot take the place of what the template gets from us.
 import { RequestError } from '../errors.ts';
 import type { TextLimits } from '../limits.ts';
 
@@ -8,9 +8,13 @@ export type TemplateArgs = Readonly<Record<string, unknown>>;
 
 /** Arguments of Hugging Face's apply_chat_template, and what every template gets. */
 const reserved = new Set(
-  `messages conversation tools documents chat_template tokenize add_generation_prompt
+  `messages conversation tools chat_template tokenize add_generation_prompt
   continue_final_message`.split(/\s+/),
 );
+
+const kwargs = 'chat_template_kwargs';
+/** Variables that are fields of their own. */
+const fields = new Set(['documents', 'reasoning_effort']);
 
 /** Throws RequestError; `isTaken` says which other names templates know. Returns every text inside. */
 export function checkTemplateArgs(
@@ -18,13 +22,16 @@ export function checkTemplateArgs(
   isTaken: (name: string) => boolean,
   limits: TextLimits,
 ): readonly string[] {
+  const wrong = (rule: string) => new RequestError('bad_request', `${kwargs} ${rule}`, kwargs);
   for (const name of Object.keys(args)) {
-    if (!/^[A-Za-z_]\w{0,63}$/.test(name)) throw fault('has a name that is no variable');
-    if (reserved.has(name) || isTaken(name)) throw fault(`may not set ${name}`);
+    if (!/^[A-Za-z_]\w{0,63}$/.test(name)) throw wrong('has a name that is no variable');
+    if (reserved.has(name) || isTaken(name)) throw wrong(`may not set ${name}`);
   }
   const texts: string[] = [];
   let numValues = 0;
   let numCharacters = 0;
+  let param = kwargs;
+  const fault = (rule: string) => new RequestError('bad_request', `${param} ${rule}`, param);
   const visit = (value: unknown): void => {
     if (++numValues > limits.templateArgs)
       throw fault(`has more than ${limits.templateArgs} values`);
@@ -44,7 +51,10 @@ export function checkTemplateArgs(
       throw fault('has a value that is not JSON');
     }
   };
-  for (const value of Object.values(args)) visit(value);
+  for (const [name, value] of Object.entries(args)) {
+    param = fields.has(name) ? name : kwargs;
+    visit(value);
+  }
   return texts;
 }
 
@@ -60,9 +70,4 @@ export function mapTexts(value: unknown, change: (text: string) => string): unkn
 
 function isPlainMap(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
-}
-
-function fault(rule: string): RequestError {
-  const param = 'chat_template_kwargs';
-  return new RequestError('bad_request', `${param} ${rule}`, param);
 }

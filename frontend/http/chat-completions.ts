@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { answerOptions } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
-import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
+import { chatMessages, templateArgs, unusedTemplateArgs } from './chat-messages.ts';
 import { collectResponse } from './collect-response.ts';
 import { requireOpenBackend, type HttpContext } from './context.ts';
 import { reportIgnored } from './ignored-fields.ts';
@@ -27,20 +27,21 @@ export async function chatCompletions(
   const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
   nameRequest(request, reply, body.request_id);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
-  const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
+  const ignoredArgs = unusedTemplateArgs(body, text);
   reportIgnored(reply, [...ignored, ...ignoredInMessages, ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);
   checkTools(body);
   const turn = turnOf(body);
   const route = routeSampling(body);
   const sampling = await samplingParams(body, route, context, { client, text });
-  const { tokenIds } = await text.applyChatTemplate(messages, turn);
+  const { text: promptText, tokenIds } = await text.applyChatTemplate(messages, turn);
   const generate = generateRequest(tokenIds, body, sampling, route, config);
   const final = messages[messages.length - 1]!;
   const role = turn.addGenerationPrompt ? 'assistant' : final.role;
   const options: ChatOptions = {
     ...answerOptions('chatcmpl', request, body, context),
     promptTokenIds: tokenIds,
+    promptText: body.return_prompt_text ? promptText : null,
     role,
     echo: body.echo ? echoed(final, role) : '',
     numTop: sampling.logprobs ?? 0,
@@ -63,7 +64,7 @@ function turnOf(body: ChatRequest) {
     continueFinalMessage,
     addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
     addSpecialTokens: body.add_special_tokens ?? false,
-    templateArgs: body.chat_template_kwargs ?? {},
+    templateArgs: templateArgs(body),
   };
 }
 

@@ -7,6 +7,8 @@ import { UsageCounter } from './usage.ts';
 
 export interface ChatOptions extends AnswerOptions {
   readonly promptTokenIds: Int32Array;
+  /** What the chat template made of the messages, where it was asked for. */
+  readonly promptText: string | null;
   /** Role of the answer: assistant, or that of the final message where no turn is opened. */
   readonly role: string;
   /** What comes before the output (echo); '' = nothing. */
@@ -34,6 +36,7 @@ export function chatResponse(options: ChatOptions, outputs: readonly RequestOutp
     ...wholeAnswer('chat.completion', options, choices, counter),
     ...(options.promptLogprobs ? { prompt_logprobs: promptLogprobs(outputs[0]!) } : {}),
     ...(options.returnTokenIds ? { prompt_token_ids: Array.from(options.promptTokenIds) } : {}),
+    ...(options.promptText === null ? {} : { prompt_text: options.promptText }),
   };
 }
 
@@ -52,10 +55,12 @@ export class ChatStream implements StreamFormat {
 
   /** Who speaks, for every choice, then what is echoed. */
   begin(): string {
-    const { n, role, echo, returnTokenIds, promptTokenIds } = this.options;
-    const prompt = returnTokenIds
+    const { n, role, echo, returnTokenIds, promptTokenIds, promptText } = this.options;
+    const ids = returnTokenIds
       ? `,"prompt_token_ids":${JSON.stringify(Array.from(promptTokenIds))}`
       : '';
+    const text = promptText === null ? '' : `,"prompt_text":${JSON.stringify(promptText)}`;
+    const prompt = ids + text;
     const all = Array.from({ length: n }, (_, choice) => choice);
     const roles = all.map((choice) =>
       this.chunk(

@@ -2,6 +2,7 @@
 import type { ChatMessage, TextServiceLike } from './backend.ts';
 import { bad } from './sampling.ts';
 import { notBuilt } from './schema/parse.ts';
+import type { ChatRequest } from './schema/chat-schema.ts';
 import type { MessageInput } from './schema/message-schema.ts';
 
 const roles = new Set(['system', 'developer', 'user', 'assistant']);
@@ -38,14 +39,30 @@ export function chatMessages(input: readonly MessageInput[]): ChatMessages {
   return { messages, ignored: [...ignored] };
 }
 
-/** Arguments that the chat template does not have, as "chat_template_kwargs.<name>". */
-export function unusedTemplateArgs(
-  args: Readonly<Record<string, unknown>> = {},
-  text: TextServiceLike,
-): string[] {
-  return Object.keys(args)
-    .filter((name) => /^\w+$/.test(name) && !text.templateUses(name))
+type TemplateFields = Pick<ChatRequest, 'chat_template_kwargs' | 'reasoning_effort' | 'documents'>;
+
+/** What the template gets beside the messages; as in vLLM, a field wins over its name in kwargs. */
+export function templateArgs(body: TemplateFields): Readonly<Record<string, unknown>> {
+  const { chat_template_kwargs: kwargs, reasoning_effort, documents } = body;
+  return {
+    ...kwargs,
+    ...(reasoning_effort !== undefined && { reasoning_effort }),
+    ...(documents !== undefined && { documents }),
+  };
+}
+
+/** Those that the chat template does not have, as "chat_template_kwargs.<name>" or the field. */
+export function unusedTemplateArgs(body: TemplateFields, text: TextServiceLike): string[] {
+  const isUnused = (name: string) => !text.templateUses(name);
+  const kwargs = Object.keys(body.chat_template_kwargs ?? {})
+    .filter((name) => /^\w+$/.test(name) && isUnused(name))
     .map((name) => `chat_template_kwargs.${name}`);
+  // No effort and no documents are what a template without them has.
+  const given = [
+    ...((body.reasoning_effort ?? 'none') === 'none' ? [] : ['reasoning_effort']),
+    ...((body.documents ?? []).length === 0 ? [] : ['documents']),
+  ];
+  return [...kwargs, ...given.filter(isUnused)];
 }
 
 function contentText({ role, content }: MessageInput, where: string): string {

@@ -12,7 +12,7 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.tokenize, request.body);
   const chat = body.messages === undefined ? null : chatMessages(body.messages);
-  const ignoredArgs = unusedTemplateArgs(body.chat_template_kwargs, text);
+  const ignoredArgs = unusedTemplateArgs(body, text);
   reportIgnored(reply, [...ignored, ...(chat?.ignored ?? []), ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);
   if ((body.prompt === undefined) === (chat === null)) {

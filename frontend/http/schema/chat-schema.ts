@@ -6,6 +6,14 @@ import { messagesField } from './message-schema.ts';
 import type { RequestSchema } from './parse.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';
 
+const efforts = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const;
+const reasoningEffort = z.enum(efforts, { error: `must be one of ${efforts.join(', ')}` });
+
+const documentsRule = 'must be a list of objects whose values are strings';
+const documents = z.array(z.record(z.string(), z.string(), { error: documentsRule }), {
+  error: documentsRule,
+});
+
 const makeObject = (limits: HttpLimits) =>
   z.object({
     ...samplingFields(limits),
@@ -18,6 +26,9 @@ const makeObject = (limits: HttpLimits) =>
     continue_final_message: field.boolean().optional(),
     add_special_tokens: field.boolean().optional(),
     chat_template_kwargs: field.object().optional(),
+    reasoning_effort: reasoningEffort.optional(),
+    documents: documents.optional(),
+    return_prompt_text: field.boolean().optional(),
     tools: z.unknown().optional(),
     tool_choice: z.unknown().optional(),
   });
@@ -28,10 +39,8 @@ export const makeChatSchema = (limits: HttpLimits) =>
     unsupported: {
       ...unsupportedFields,
       chat_template: () => false,
-      documents: () => false,
       functions: () => false,
       function_call: (value: unknown) => value === 'none',
-      reasoning_effort: (value: unknown) => value === 'none',
       include_reasoning: (value: unknown) => value === true,
       mm_processor_kwargs: () => false,
       media_io_kwargs: () => false,

@@ -75,6 +75,9 @@ t.test('ChatTemplate takes variables of a request, as data', (t) => {
     t.throws(() => withArgs({ [name]: 1 }), refused, name);
   const large = ['a'.repeat(65_537), Array(1025).fill(1), NaN, 5n, Uint8Array.of(1)];
   for (const value of large) t.throws(() => withArgs({ style: value }), refused);
+  for (const param of ['documents', 'reasoning_effort'])
+    for (const value of large)
+      t.throws(() => withArgs({ style: 1, [param]: value }), { code: 'bad_request', param });
   const raised = { ...defaultTextLimits, templateArgs: 2000, templateArgCharacters: 80_000 };
   const wide = new ChatTemplate(demo, source, 'test', raised);
   for (const style of [Array(4).fill('a'.repeat(20_000)), Array(1025).fill(1)])

@@ -114,6 +114,7 @@ const common: readonly Case[] = [
   ['use_beam_search', { use_beam_search: true }, 'use_beam_search'],
   ['length_penalty', { length_penalty: 2 }, 'length_penalty'],
   ['best_of', { best_of: 2 }, 'best_of'],
+  ['truncation_side', { truncation_side: 'left' }, 'truncation_side'],
   ['truncate_prompt_tokens', { truncate_prompt_tokens: 3 }, 'truncate_prompt_tokens'],
   ['prompt_embeds', { prompt_embeds: 'AAAA' }, 'prompt_embeds'],
   ['thinking_token_budget', { thinking_token_budget: 5 }, 'thinking_token_budget'],
@@ -158,6 +159,7 @@ const completion: readonly Case[] = [
     'logprob_token_ids',
   ],
   ['suffix', { suffix: 'end' }, 'suffix'],
+  ['return_prompt_text', { return_prompt_text: true }, 'return_prompt_text'],
 ];
 
 const say = (content: unknown, role: unknown = 'user') => ({ messages: [{ role, content }] });
@@ -196,7 +198,12 @@ const chat: readonly Case[] = [
   ['tools', { tools: [{}] }, 'tools'],
   ['tools with tool_choice auto', { tools: [{}], tool_choice: 'auto' }, 'tool_choice'],
   ['functions', { functions: [] }, 'functions'],
-  ['reasoning_effort', { reasoning_effort: 'high' }, 'reasoning_effort'],
+  ['reasoning_effort unknown', { reasoning_effort: 'hard' }, 'reasoning_effort'],
+  ['reasoning_effort a number', { reasoning_effort: 3 }, 'reasoning_effort'],
+  ['documents an object', { documents: {} }, 'documents'],
+  ['documents of texts', { documents: ['a'] }, 'documents'],
+  ['documents of numbers', { documents: [{ title: 3 }] }, 'documents'],
+  ['return_prompt_text a string', { return_prompt_text: 'yes' }, 'return_prompt_text'],
   ['include_reasoning', { include_reasoning: false }, 'include_reasoning'],
   ['chat_template', { chat_template: '{{ 1 }}' }, 'chat_template'],
   ['chat_template_kwargs a list', { chat_template_kwargs: [1] }, 'chat_template_kwargs'],

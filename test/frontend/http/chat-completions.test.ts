@@ -184,4 +184,33 @@ t.test('arguments for the chat template', async (t) => {
   }
   await server.post(path, { messages });
   t.match(seen.pop(), { templateArgs: {}, addSpecialTokens: false });
+
+  const documents = [{ title: 'a', text: 'b' }];
+  const asked = { messages, reasoning_effort: 'high', documents };
+  const both = {
+    ...asked,
+    chat_template_kwargs: { reasoning_effort: 'low', enable_thinking: true },
+  };
+  const response = await server.post(path, both);
+  t.equal(response.status, 200);
+  t.equal(response.headers.get('x-ignored-fields'), 'documents', 'the template has none');
+  t.strictSame((seen.pop() as { templateArgs: unknown }).templateArgs, {
+    ...{ reasoning_effort: 'high', enable_thinking: true },
+    documents,
+  });
+  const nothing = { messages, reasoning_effort: 'none', documents: [] };
+  t.equal((await server.post(path, nothing)).headers.get('x-ignored-fields'), null);
+  t.match(seen.pop(), { templateArgs: { reasoning_effort: 'none', documents: [] } });
+});
+
+t.test('return_prompt_text', async (t) => {
+  const server = await startServer(t);
+  const fields = { messages, return_prompt_text: true };
+  const prompt_text = 'user:hi\nassistant:';
+  t.match(await (await server.post(path, fields)).json(), { prompt_text });
+  const events = await readEvents(await server.post(path, { ...fields, stream: true }));
+  const texts = events.map((event) => (event as { prompt_text?: string }).prompt_text);
+  t.same(texts, [prompt_text, ...texts.slice(1).map(() => undefined)], 'with the first chunk');
+  const without = (await (await server.post(path, { messages })).json()) as object;
+  t.notOk('prompt_text' in without);
 });

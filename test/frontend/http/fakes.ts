@@ -61,7 +61,7 @@ export const fakeText: TextServiceLike = {
       (addGenerationPrompt ? 'assistant:' : '');
     return Promise.resolve({ text, tokenIds: Int32Array.from([256, ...Buffer.from(text)]) });
   },
-  templateUses: (name) => name === 'enable_thinking',
+  templateUses: (name) => ['enable_thinking', 'reasoning_effort'].includes(name),
   decode: (tokenIds, { skipSpecialTokens }) =>
     Promise.resolve(
       Array.from(tokenIds)
