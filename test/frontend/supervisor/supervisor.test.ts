@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { createLogger } from '../../../common/log.ts';
 import { makeHello } from '../../../common/wire/handshake.ts';
+import { protocolVersion } from '../../../common/wire/messages.ts';
 import { DealerLink, type AnyMessage } from '../../../common/wire/transport.ts';
 import type { ChildRole } from '../../../frontend/supervisor/child.ts';
 import type { Plan } from '../../../frontend/supervisor/plan.ts';
@@ -207,7 +208,10 @@ t.test('Supervisor refuses strangers and other builds, and names both versions',
   t.match(await answer({ token: 'guess' }), { kind: 'refused', message: 'wrong token' });
   const other = await answer({ build: 'other' });
   t.equal(other['message'], `build other does not match ${hello.build}`);
-  t.match((await answer({ protocol: 99 }))['message'], /99 does not match 2/);
+  t.match(
+    (await answer({ protocol: 99 }))['message'],
+    new RegExp(`99 does not match ${protocolVersion}`),
+  );
   t.match(await answer({ role: 'client', build: null }), { kind: 'refused' });
 });
 
