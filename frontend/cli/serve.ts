@@ -12,6 +12,7 @@ import { Nodes } from '../supervisor/nodes.ts';
 import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
 import { RunDir } from '../supervisor/run-dir.ts';
 import type { Outcome, Plan } from '../supervisor/plan.ts';
+import type { StopSignal } from '../supervisor/signals.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
 import { entryPoint } from './entry-point.ts';
 import { makeRefusal, nodesAddress, readNodeKeys, resolveHost, workersAddress } from './nodes.ts';
@@ -59,6 +60,12 @@ export async function serve(command: ServeCommand): Promise<number> {
       return runDir.writeFrontendJson(json);
     };
     let generation = 0;
+    // Before any child is there: whoever sees one may send a signal.
+    let started: Supervisor | null = null;
+    const early: StopSignal[] = [];
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      if (signal !== 'SIGHUP' || !isSignalIgnored(1))
+        process.on(signal, () => (started ? started.signal(signal) : early.push(signal)));
     const supervisor = await Supervisor.start(
       plan,
       {
@@ -74,9 +81,8 @@ export async function serve(command: ServeCommand): Promise<number> {
       },
       log,
     );
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
-      if (signal !== 'SIGHUP' || !isSignalIgnored(1))
-        process.on(signal, () => supervisor.signal(signal));
+    started = supervisor;
+    for (const signal of early) supervisor.signal(signal);
     process.on('uncaughtException', (error) => {
       log.error({ err: error.stack }, error.message);
       supervisor.fail('supervisor', error.message, 1);
