@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { addAccessChecks } from './access.ts';
-import { capConnections } from './connections.ts';
+import { capConnections, closeAfterLast } from './connections.ts';
 import { warnOnce, type HttpContext } from './context.ts';
 import { ClientGone, sendError, toRequestError } from './http-errors.ts';
 import { readJsonBody } from './json-body.ts';
@@ -53,6 +53,7 @@ export function createApp(context: HttpContext): FastifyInstance {
     isTls: config.tls !== null,
     refused: (reason) => warnOnce(context, `connections are refused: ${reason}`),
   });
+  closeAfterLast(app.server, limits.requestsPerConnection);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>
     readJsonBody(payload, limits),

@@ -46,6 +46,21 @@ export function capConnections(server: Server, options: ConnectionCapOptions): v
   });
 }
 
+/**
+ * Ends a connection with the answer to its last request. Node announces that by itself
+ * (maxRequestsPerSocket), but then waits for the client to close, as long as for another request.
+ */
+export function closeAfterLast(server: Server, requestsPerConnection: number): void {
+  if (requestsPerConnection === 0) return;
+  const counts = new WeakMap<Socket, number>();
+  // Ahead of the routes: some answer before a later listener would be called.
+  server.prependListener('request', ({ socket }, response) => {
+    const count = (counts.get(socket) ?? 0) + 1;
+    counts.set(socket, count);
+    if (count === requestsPerConnection) response.setHeader('connection', 'close');
+  });
+}
+
 /** An IPv4 address, also where it comes as IPv6; of other IPv6 the /64 that a client has whole. */
 export function clientOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];

@@ -16,7 +16,8 @@ bool is_collective(const OpRecord& op) {
 void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
   for (const OpRecord& op : program_.ops) {
     if (!is_collective(op)) continue;
-    VT_CHECK(ranks != nullptr, "%s is not implemented on cuda for one rank", op_spec(op.id).name);
+    VT_CHECK(ranks != nullptr, "%s: a program for ranks was loaded without a group of ranks",
+             op_spec(op.id).name);
     if (op.id != OpId::sample_sharded) continue;
     logits_stride_ = (program_.vocab_size + 3) / 4 * 4;
     all_logits_ = DeviceBuffer(

@@ -127,7 +127,10 @@ t.test('connections beyond the cap of all get 503', async (t) => {
 });
 
 t.test('a connection is closed after its last request', async (t) => {
-  const server = await startServer(t, withLimits({ requestsPerConnection: 2 }));
+  const server = await startServer(t, {
+    ...withLimits({ requestsPerConnection: 2 }),
+    timeouts: patient,
+  });
   const client = await RawClient.open(server.port);
   client.post('/v1/completions', { prompt: 'a' });
   await client.until((text) => text.includes('Hello'));
@@ -136,6 +139,12 @@ t.test('a connection is closed after its last request', async (t) => {
   await client.closed();
   t.match(client.text, /connection: close/i);
   t.equal(client.text.split('Hello').length, 3, 'both were answered');
+  const prober = await RawClient.open(server.port);
+  for (const numAnswers of [1, 2]) {
+    prober.socket.write('GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    await prober.until((text) => text.split('HTTP/1.1 200').length > numAnswers);
+  }
+  await prober.closed();
 });
 
 t.test('a client of IPv6 is its /64', (t) => {
