@@ -40,8 +40,6 @@ if (options.list) {
   process.exit(0);
 }
 const numRanks = Number(options['tensor-parallel-size']);
-// Users are refused until this has run on a device.
-if (numRanks > 1) process.env['VLLM_TS_CUDA_RANKS'] = '1';
 const ids =
   options.rows?.split(',') ??
   rows.flatMap(({ id, minRanks = 1 }) => (minRanks <= numRanks ? [id] : []));

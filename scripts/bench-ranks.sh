@@ -10,7 +10,7 @@ ranks=${1:-2}
 python=${2:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 app=${APP:-$root}
-export VLLM_TS_CUDA_RANKS=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
+export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
 export NVSHMEM_DISABLE_NVLS=1 PYTHONUNBUFFERED=1
 library=$(ls "$app"/build/*/libvt_cuda.so "$app"/prebuilds/*/libvt_cuda.so 2>/dev/null | head -1)
 failed=

@@ -64,7 +64,7 @@ export function makeConfig(
   checkNodes(flags, device);
   const { path, name } = chooseModel(model);
   const modelConfig = readModelConfig(path);
-  checkRanks(flags, device, modelConfig, env[cudaRanksEnv] === '1');
+  checkRanks(flags, device, modelConfig);
   const tokenizerPath = flags.tokenizer ?? path;
   checkTokenizer(tokenizerPath);
   const maxModelLen = flags.maxModelLen ?? modelConfig.maxPositionEmbeddings;
@@ -163,23 +163,12 @@ function checkTls(keyfile: string, certfile: string): void {
   }
 }
 
-/**
- * Set to 1 by our own measuring scripts: several ranks on GPUs, which have not run on a device yet
- * (docs/tensor-parallel.md).
- */
-const cudaRanksEnv = 'VLLM_TS_CUDA_RANKS';
-
-function checkRanks(
-  flags: Flags,
-  device: Config['device'],
-  model: ModelConfig,
-  onCuda: boolean,
-): void {
+function checkRanks(flags: Flags, device: Config['device'], model: ModelConfig): void {
   const { tensorParallelSize: numRanks } = flags;
   if (numRanks === 1) return;
   const name = `--tensor-parallel-size ${numRanks}`;
-  if (device !== 'cpu' && !(device === 'cuda' && onCuda))
-    throw badFlag(`${name} is not built on ${device}; supported: cpu`);
+  if (device === 'reference')
+    throw badFlag(`${name} is not built on ${device}; supported: cpu, cuda`);
   const why = whyNotSplit(model, numRanks);
   if (why !== null) throw badFlag(`${name}: ${why}`);
 }

@@ -93,16 +93,17 @@ for (const [argv, message] of bad)
     t.end();
   });
 
+const gpu = (gib: number): CudaAnswer => ({
+  device: {
+    name: 'NVIDIA X',
+    computeMajor: 9,
+    computeMinor: 0,
+    driverVersion: 13000,
+    totalBytes: gib * 2 ** 30,
+  },
+});
+
 t.test('makeConfig takes the GPU where there is one, with its defaults', (t) => {
-  const gpu = (gib: number): CudaAnswer => ({
-    device: {
-      name: 'NVIDIA X',
-      computeMajor: 9,
-      computeMinor: 0,
-      driverVersion: 13000,
-      totalBytes: gib * 2 ** 30,
-    },
-  });
   const sizes = (answer: CudaAnswer, ...argv: string[]) => {
     const { device, maxNumSeqs, maxNumBatchedTokens } = config(argv, {}, answer);
     return [device, maxNumSeqs, maxNumBatchedTokens];
@@ -137,12 +138,16 @@ t.test('makeConfig leaves every running request a token in a step', (t) => {
   t.end();
 });
 
-t.test('makeConfig takes the numbers of ranks that the model divides by, on cpu', (t) => {
+t.test('makeConfig takes the numbers of ranks that the model divides by, on cpu and cuda', (t) => {
   t.equal(config(['-tp', '4']).flags.tensorParallelSize, 4);
   const refused = (argv: string[], message: RegExp, cuda?: CudaAnswer) =>
     t.throws(() => config(argv, {}, cuda), { exitCode: 64, message });
   refused(['-tp', '3'], /^--tensor-parallel-size 3: the model's 4 attention heads do not divide/);
-  refused(['-tp', '2', '--device', 'reference'], /2 is not built on reference; supported: cpu/);
+  refused(
+    ['-tp', '2', '--device', 'reference'],
+    /2 is not built on reference; supported: cpu, cuda/,
+  );
+  t.equal(config(['-tp', '2'], {}, gpu(80)).device, 'cuda', 'ranks look for their GPUs themselves');
   t.end();
 });
 
