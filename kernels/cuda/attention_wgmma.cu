@@ -1,5 +1,4 @@
-// attention for rows with many queries, by Hopper's warpgroup instructions. Never run on a device
-// yet: attention_prefill is the default (see VtCudaPrefill).
+// attention for rows with many queries, by Hopper's warpgroup instructions (see VtCudaPrefill).
 //
 // What it computes: see attention.cuh, the same bits as attention_prefill: wgmma m64nNk16 adds its
 // 16 products to an accumulator as mma.sync does, and lays the accumulator out in the same way, so

@@ -1,5 +1,5 @@
-// linear for m > 64 by Hopper's warpgroup instructions, with siluAndMul or ropeAndCache behind it.
-// Never run on a device yet: linear_large and cuBLASLt are the default (see VtCudaLarge).
+// linear for m > 64 by Hopper's warpgroup instructions, with siluAndMul or ropeAndCache behind it,
+// where VtCudaLarge asks for it; cuBLASLt and linear_large are the default.
 //
 // What it computes: as linear_skinny, the same chain an output: wgmma adds 16 products to an
 // accumulator as mma.sync does, k ascending.

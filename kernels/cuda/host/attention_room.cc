@@ -41,11 +41,12 @@ int max_decode_works(const AttentionShape& shape, int max_len) {
   return shape.window > 0 ? std::min(all, (shape.window + 63) / 256 + 2) : all;
 }
 
-/// Those beside the first are chosen by hand until they were measured: docs/kernels.md.
-int chosen_prefill() {
+/// By hand, or what measured best: docs/kernels.md.
+int chosen_prefill(int head_dim) {
   constexpr const char* kNames[] = {"mma", "wgmma", "overlap", "turns"};
   const char* wanted = std::getenv("VLLM_TS_CUDA_PREFILL");
-  if (wanted == nullptr || *wanted == '\0') return VT_CUDA_PREFILL_MMA;
+  if (wanted == nullptr || *wanted == '\0')
+    return head_dim == 64 ? VT_CUDA_PREFILL_TURNS : VT_CUDA_PREFILL_OVERLAP;
   for (int i = 0; i < 4; i++)
     if (std::strcmp(wanted, kNames[i]) == 0) return i;
   VT_FAIL("VLLM_TS_CUDA_PREFILL is '%s': mma, wgmma, overlap or turns", wanted);
@@ -57,7 +58,7 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
                              int max_num_tokens, Ledger& ledger)
     : shape_(shape),
       max_model_len_(rows.max_model_len),
-      prefill_(chosen_prefill()),
+      prefill_(chosen_prefill(shape.head_dim)),
       tile_queries_(vt_cuda_prefill_rows(prefill_) / (shape.num_heads / shape.num_kv_heads)) {
   VT_CHECK(shape.num_heads / shape.num_kv_heads <= kDecodeRows,
            "attention: %d heads over %d KV heads: at most %d may share one on cuda",
