@@ -3,8 +3,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "step_runner.h"
@@ -38,8 +40,10 @@ struct Executor::State {
         flights(options.async_depth + 2),
         reporter(options.max_num_seqs) {}
 
-  Flight& flight(std::uint64_t sequence) { return flights[sequence % flights.size()]; }
-  void await(const Flight& flight, std::uint64_t sequence) const;
+  Flight& flight(std::uint64_t step_index) { return flights[step_index % flights.size()]; }
+  void await(const Flight& flight, std::uint64_t step_index) const;
+  /// The mutex is held.
+  void keep_first(const KernelError& error, double step);
 
   const ExecutorOptions options;
   StepRunner runner;
@@ -48,26 +52,36 @@ struct Executor::State {
   std::vector<Flight> flights;
   std::mutex mutex;
   std::condition_variable changed;
-  /// Steps that were given a sequence number, and those of them that are over. Only wait() moves
-  /// the second on.
+  /// Steps that were given an index, and those of them that are over. Only wait() moves the second
+  /// on.
   std::uint64_t num_submitted = 0;
   std::atomic<std::uint64_t> num_reported{0};
-  bool failed = false, stopping = false;
+  bool stopping = false;
+  /// What failed first; empty = nothing yet. What fails after it only follows from it.
+  std::string failure;
   std::atomic<double> position_step{-1};
 
   StepReporter reporter;
   StepOutput output;
 };
 
+void Executor::State::keep_first(const KernelError& error, double step) {
+  if (!failure.empty()) return;
+  char where[80];
+  std::snprintf(where, sizeof where, " (%s%sstep %.0f)", error.op.c_str(),
+                error.op.empty() ? "" : ", ", step);
+  failure = error.what() + std::string(where);
+}
+
 /// Throws KernelError if the step, or one before it, failed.
-void Executor::State::await(const Flight& flight, std::uint64_t sequence) const {
+void Executor::State::await(const Flight& flight, std::uint64_t step_index) const {
   if (flight.error) throw KernelError(*flight.error);
   const auto until = std::chrono::steady_clock::now() + kSpin;
   do {
-    if (runner.buffers().is_done(sequence)) return;
+    if (runner.buffers().is_done(step_index)) return;
   } while (std::chrono::steady_clock::now() < until);
-  VT_CUDA(cudaEventSynchronize(ended.of(sequence)));
-  VT_CHECK(runner.buffers().is_done(sequence), "the device ended a step without its result");
+  VT_CUDA(cudaEventSynchronize(ended.of(step_index)));
+  VT_CHECK(runner.buffers().is_done(step_index), "the device ended a step without its result");
 }
 
 Executor::Executor(const Program& program, const Weights& weights, const LinearLibrary& linears,
@@ -90,29 +104,30 @@ void Executor::submit(double step, std::int64_t num_tokens, const void* body,
   State& s = *state_;
   const StepView view(static_cast<const char*>(body), static_cast<std::int64_t>(body_bytes), table,
                       static_cast<std::int64_t>(table_words));
-  std::uint64_t sequence, num_reported;
+  std::uint64_t step_index, num_reported;
   {
     std::lock_guard<std::mutex> lock(s.mutex);
-    VT_CHECK(!s.failed, "the backend has failed and takes no more steps");
-    sequence = s.num_submitted;
+    VT_CHECK(s.failure.empty(), "the backend has failed and takes no more steps: %s",
+             s.failure.c_str());
+    step_index = s.num_submitted;
     num_reported = s.num_reported;
     const int most = s.options.async_depth + 1;
-    VT_CHECK(sequence - num_reported < static_cast<std::uint64_t>(most),
+    VT_CHECK(step_index - num_reported < static_cast<std::uint64_t>(most),
              "more than %d steps in flight", most);
-    if (sequence == num_reported) s.position_step.store(step, std::memory_order_relaxed);
+    if (step_index == num_reported) s.position_step.store(step, std::memory_order_relaxed);
   }
-  State::Flight& flight = s.flight(sequence);
+  State::Flight& flight = s.flight(step_index);
   flight.record.step = step;
   flight.error.reset();
   try {
-    s.runner.run(view, num_tokens, sequence, num_reported, flight.record);
-    VT_CUDA(cudaEventRecord(s.ended.of(sequence), s.runner.stream()));
+    s.runner.run(view, num_tokens, step_index, num_reported, flight.record);
+    VT_CUDA(cudaEventRecord(s.ended.of(step_index), s.runner.stream()));
   } catch (const KernelError& error) {
     flight.error = error;
   }
   {
     std::lock_guard<std::mutex> lock(s.mutex);
-    if (flight.error) s.failed = true;
+    if (flight.error) s.keep_first(*flight.error, step);
     s.num_submitted++;
   }
   s.changed.notify_one();
@@ -120,20 +135,20 @@ void Executor::submit(double step, std::int64_t num_tokens, const void* body,
 
 int Executor::wait(VtCudaStepOutput* output) {
   State& s = *state_;
-  const std::uint64_t sequence = s.num_reported;
+  const std::uint64_t step_index = s.num_reported;
   {
     std::unique_lock<std::mutex> lock(s.mutex);
-    s.changed.wait(lock, [&] { return s.stopping || s.num_submitted > sequence; });
+    s.changed.wait(lock, [&] { return s.stopping || s.num_submitted > step_index; });
     if (s.stopping) return 1;
   }
-  const State::Flight& flight = s.flight(sequence);
+  const State::Flight& flight = s.flight(step_index);
   output->step = flight.record.step;
   try {
-    s.await(flight, sequence);
+    s.await(flight, step_index);
     s.runner.check_ranks(flight.record);
   } catch (const KernelError& error) {
     std::lock_guard<std::mutex> lock(s.mutex);
-    s.failed = true;
+    s.keep_first(error, flight.record.step);
     if (!s.options.debug_sync) throw;
     const std::string where = std::string(error.file) + ":" + std::to_string(error.line);
     KernelError placed(error.file, error.line, error.what() + (" (" + where + ")"));
@@ -141,12 +156,12 @@ int Executor::wait(VtCudaStepOutput* output) {
     placed.rank = error.rank;
     throw placed;
   }
-  s.reporter.report(flight.record, s.runner.buffers().results(sequence), now_us(), s.output);
+  s.reporter.report(flight.record, s.runner.buffers().results(step_index), now_us(), s.output);
   {
     std::lock_guard<std::mutex> lock(s.mutex);
-    s.num_reported.store(sequence + 1, std::memory_order_release);
-    if (s.num_submitted > sequence + 1)
-      s.position_step.store(s.flight(sequence + 1).record.step, std::memory_order_relaxed);
+    s.num_reported.store(step_index + 1, std::memory_order_release);
+    if (s.num_submitted > step_index + 1)
+      s.position_step.store(s.flight(step_index + 1).record.step, std::memory_order_relaxed);
   }
   output->hash = s.output.hash;
   output->start_us = s.output.start_us;

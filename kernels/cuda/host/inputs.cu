@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads)
   start_next();
   const uint64_t begun = global_timer();
   const char* slot =
-      a.inputs + *a.sequence % static_cast<uint64_t>(a.layout.num_slots) * a.layout.input_bytes;
+      a.inputs + *a.step_index % static_cast<uint64_t>(a.layout.num_slots) * a.layout.input_bytes;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int i = blockIdx.x * kRows + warp;

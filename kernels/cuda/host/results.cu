@@ -12,7 +12,7 @@ namespace {
 constexpr int kThreads = 1024;
 
 __device__ __forceinline__ char* result_slot(const StepArrays& a) {
-  return a.results + *a.sequence % static_cast<uint64_t>(a.layout.num_slots) *
+  return a.results + *a.step_index % static_cast<uint64_t>(a.layout.num_slots) *
                          a.layout.result_bytes;
 }
 
@@ -75,7 +75,7 @@ __device__ __forceinline__ bool append(const StepArrays& a, int row, const Known
 __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ StepArrays a) {
   wait_for_previous();
   start_next();
-  const uint64_t sequence = *a.sequence;
+  const uint64_t step_index = *a.step_index;
   char* slot = result_slot(a);
   const int num_rows = a.counts[0];
   const int num_logit_rows = a.counts[1];
@@ -113,9 +113,9 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   header->start_ns = *a.start_ns;
   header->end_ns = now;
-  *a.sequence = sequence + 1;
+  *a.step_index = step_index + 1;
   // What the block wrote before the barrier is published too.
-  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(&header->done), "l"(sequence + 1)
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(&header->done), "l"(step_index + 1)
                : "memory");
 }
 

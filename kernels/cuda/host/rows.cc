@@ -70,8 +70,8 @@ void Rows::describe(StepArrays& arrays) const {
   arrays.max_model_len = sizes_.max_model_len;
 }
 
-void Rows::apply(const StepView& step, std::uint64_t sequence, std::uint64_t num_reported) {
-  sequence_ = sequence;
+void Rows::apply(const StepView& step, std::uint64_t step_index, std::uint64_t num_reported) {
+  step_index_ = step_index;
   new_rows_.clear();
   const Column<std::int32_t> filled = step.i32(In::newRow);
   // What a step in flight reads of a row must stay as it is.
@@ -82,8 +82,8 @@ void Rows::apply(const StepView& step, std::uint64_t sequence, std::uint64_t num
   table_.apply(step);
   for (std::int64_t i = 0; i < filled.count; i++) {
     Side& side = sides_[filled[i]];
-    if (side.filled == sequence + 1) continue;
-    side.filled = side.named = sequence + 1;
+    if (side.filled == step_index + 1) continue;
+    side.filled = side.named = step_index + 1;
     side.copy_from = 0;
     new_rows_.push_back(filled[i]);
     set_up(filled[i]);
@@ -95,11 +95,11 @@ void Rows::apply(const StepView& step, std::uint64_t sequence, std::uint64_t num
   }
 }
 
-bool Rows::is_new(int row) const { return sides_[row].filled == sequence_ + 1; }
+bool Rows::is_new(int row) const { return sides_[row].filled == step_index_ + 1; }
 
 int Rows::schedule(int row, int last_block) {
   Side& side = sides_[row];
-  side.named = sequence_ + 1;
+  side.named = step_index_ + 1;
   const int from = side.copy_from;
   side.copy_from = std::max(from, last_block + 1);
   return from;

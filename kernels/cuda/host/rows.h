@@ -21,9 +21,9 @@ class Rows {
   /// Fills the fields of `arrays` that are the row table's.
   void describe(StepArrays& arrays) const;
 
-  /// Takes the changes of step number `sequence`; steps below `num_reported` are over. Throws
+  /// Takes the changes of the step at hand; steps below `num_reported` are over. Throws
   /// KernelError naming the column at fault.
-  void apply(const StepView& step, std::uint64_t sequence, std::uint64_t num_reported);
+  void apply(const StepView& step, std::uint64_t step_index, std::uint64_t num_reported);
   /// Rows that the last apply() filled, each once.
   const std::vector<std::int32_t>& new_rows() const { return new_rows_; }
   bool is_new(int row) const;
@@ -36,7 +36,7 @@ class Rows {
 
   /// What the host knows beside the RowTable.
   struct Side {
-    /// Steps that named the row, as sequence number plus one; 0 = none.
+    /// Steps that named the row, as step index plus one; 0 = none.
     std::uint64_t named = 0, filled = 0;
     /// Block table entries from here on may have changed since the row was last scheduled.
     std::int32_t copy_from = 0;
@@ -50,7 +50,7 @@ class Rows {
   RowTable table_;
   std::vector<Side> sides_;
   std::vector<std::int32_t> new_rows_;
-  std::uint64_t sequence_ = 0;
+  std::uint64_t step_index_ = 0;
   PinnedHeap heap_;
 };
 

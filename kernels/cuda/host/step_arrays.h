@@ -67,7 +67,7 @@ static_assert(sizeof(VtCudaRowParams) == 128 && sizeof(RowSetup) == 176, "copied
 // ---- of a step, to the host
 
 struct alignas(64) ResultHeader {
-  /// Sequence number of the step plus one; written last, with system-scope release.
+  /// Index of the step plus one; written last, with system-scope release.
   std::uint64_t done;
   /// %globaltimer when its first and its last kernel ran.
   std::uint64_t start_ns, end_ns;
@@ -117,7 +117,7 @@ struct StepArrays {
   float* named_logprobs;  ///< by row of the row table
 
   /// Steps that were finished on the device: the slot of the next one.
-  std::uint64_t* sequence;
+  std::uint64_t* step_index;
   std::uint64_t* start_ns;
   std::uint64_t* first_epoch;
   std::int32_t* counts; ///< of the step at hand: rows, rows of logits, those that judge

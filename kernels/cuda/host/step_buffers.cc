@@ -70,7 +70,7 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
   places.take(a.top_ids, tokens * num_top);
   places.take(a.top_logprobs, tokens * num_top);
   places.take(a.named_logprobs, rows * kMaxLogprobIds);
-  places.take(a.sequence, 1);
+  places.take(a.step_index, 1);
   places.take(a.start_ns, 1);
   places.take(a.first_epoch, 1);
   places.take(a.counts, 3);
@@ -101,17 +101,17 @@ void StepBuffers::describe(StepArrays& arrays) const {
   arrays.results = results_.as<char>();
 }
 
-char* StepBuffers::input_slot(std::uint64_t sequence) const {
-  return inputs_.as<char>() + sequence % layout_.num_slots * layout_.input_bytes;
+char* StepBuffers::input_slot(std::uint64_t step_index) const {
+  return inputs_.as<char>() + step_index % layout_.num_slots * layout_.input_bytes;
 }
 
-const char* StepBuffers::result_slot(std::uint64_t sequence) const {
-  return results_.as<char>() + sequence % layout_.num_slots * layout_.result_bytes;
+const char* StepBuffers::result_slot(std::uint64_t step_index) const {
+  return results_.as<char>() + step_index % layout_.num_slots * layout_.result_bytes;
 }
 
-void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows,
+void StepBuffers::write(std::uint64_t step_index, const Batch& batch, Rows& rows,
                         std::uint64_t first_epoch) {
-  char* slot = input_slot(sequence);
+  char* slot = input_slot(step_index);
   auto* header = reinterpret_cast<StepHeader*>(slot);
   auto* entries = reinterpret_cast<RowEntry*>(slot + layout_.row_entries);
   auto* new_rows = reinterpret_cast<std::int32_t*>(slot + layout_.new_rows);
@@ -142,13 +142,13 @@ void StepBuffers::write(std::uint64_t sequence, const Batch& batch, Rows& rows,
              static_cast<std::int32_t>(rows.new_rows().size()), num_judged, first_epoch};
 }
 
-bool StepBuffers::is_done(std::uint64_t sequence) const {
-  const auto* header = reinterpret_cast<const ResultHeader*>(result_slot(sequence));
-  return __atomic_load_n(&header->done, __ATOMIC_ACQUIRE) == sequence + 1;
+bool StepBuffers::is_done(std::uint64_t step_index) const {
+  const auto* header = reinterpret_cast<const ResultHeader*>(result_slot(step_index));
+  return __atomic_load_n(&header->done, __ATOMIC_ACQUIRE) == step_index + 1;
 }
 
-StepResults StepBuffers::results(std::uint64_t sequence) const {
-  const char* slot = result_slot(sequence);
+StepResults StepBuffers::results(std::uint64_t step_index) const {
+  const char* slot = result_slot(step_index);
   const auto* header = reinterpret_cast<const ResultHeader*>(slot);
   return {reinterpret_cast<const std::int32_t*>(slot + layout_.token_ids),
           reinterpret_cast<const std::uint8_t*>(slot + layout_.row_flags),

@@ -33,13 +33,13 @@ class StepBuffers {
   /// Fills the fields of `arrays` that are not the row table's.
   void describe(StepArrays& arrays) const;
   /// Fills the step's slot, and tells `rows` which block table entries the device gets.
-  void write(std::uint64_t sequence, const Batch& batch, Rows& rows, std::uint64_t first_epoch);
-  bool is_done(std::uint64_t sequence) const;
-  StepResults results(std::uint64_t sequence) const;
+  void write(std::uint64_t step_index, const Batch& batch, Rows& rows, std::uint64_t first_epoch);
+  bool is_done(std::uint64_t step_index) const;
+  StepResults results(std::uint64_t step_index) const;
 
  private:
-  char* input_slot(std::uint64_t sequence) const;
-  const char* result_slot(std::uint64_t sequence) const;
+  char* input_slot(std::uint64_t step_index) const;
+  const char* result_slot(std::uint64_t step_index) const;
 
   SlotLayout layout_{};
   PinnedBuffer inputs_, results_;

@@ -93,15 +93,15 @@ StepShape StepRunner::decode_shape(int num_rows) const {
 
 /// A step of padding: it runs every kernel and touches neither KV cache nor rows.
 void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
-                         std::uint64_t sequence) {
-  buffers_.write(sequence, Batch{}, rows_, epoch_);
+                         std::uint64_t step_index) {
+  buffers_.write(step_index, Batch{}, rows_, epoch_);
   epoch_ += launches_.num_collectives(shape);
   queue(shape, padding, 1);
   stream_.synchronize();
 }
 
 std::uint64_t StepRunner::capture(Ledger& ledger) {
-  std::uint64_t sequence = 0;
+  std::uint64_t step_index = 0;
   // What runs from here on waits for the others, and not for long.
   if (ranks_ != nullptr) ranks_->meet();
   const std::vector<int> buckets = decode_buckets(max_rows());
@@ -115,25 +115,25 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   const int most = std::min(kMostWarmedUp, program_.max_num_tokens);
   for (int num_tokens = 8; num_tokens <= most; num_tokens *= 2) {
     mixed.num_tokens = num_tokens;
-    warm_up(mixed, {1, num_tokens, 1}, sequence++);
+    warm_up(mixed, {1, num_tokens, 1}, step_index++);
   }
   for (const int rows : buckets)
     if ((rows & (rows - 1)) == 0 || rows == buckets.back())
-      warm_up(decode_shape(rows), {rows, rows, rows}, sequence++);
+      warm_up(decode_shape(rows), {rows, rows, rows}, step_index++);
   const std::size_t loaded = free_bytes();
   ledger.add("modules", before > loaded ? before - loaded : 0);
-  if (options_.debug_sync) return sequence;
+  if (options_.debug_sync) return step_index;
   for (const int rows : buckets)
     graphs_.capture(rows, stream_, [&] { queue(decode_shape(rows), {rows, rows, rows}, 1); });
   stream_.synchronize();
   const std::size_t captured = free_bytes();
   ledger.add("graphs", loaded > captured ? loaded - captured : 0);
-  return sequence;
+  return step_index;
 }
 
-void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_t sequence,
+void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_t step_index,
                      std::uint64_t num_reported, StepRecord& record) {
-  rows_.apply(view, sequence, num_reported);
+  rows_.apply(view, step_index, num_reported);
   RowTable& table = rows_.table();
   Batch& batch = record.batch;
   builder_.build(view, num_tokens, batch);
@@ -143,7 +143,7 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   for (const std::int32_t row : rows_.new_rows())
     record.filled.push_back({row, table.row(row).num_tokens});
   if (!launches_.has_sample()) batch.logit_rows.clear();
-  buffers_.write(sequence, batch, rows_, epoch_);
+  buffers_.write(step_index, batch, rows_, epoch_);
   record.has_logprobs = false;
   record.named_ids.clear();
   for (const LogitRow& row : batch.logit_rows) {

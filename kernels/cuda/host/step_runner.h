@@ -24,9 +24,9 @@ class StepRunner {
 
   /// Runs every kernel on padding, then captures the graphs; how many steps that took.
   std::uint64_t capture(Ledger& ledger);
-  /// Queues step number `sequence`, of which the record's `step` is set. Steps below `num_reported`
-  /// are over. Throws KernelError.
-  void run(const StepView& view, std::int64_t num_tokens, std::uint64_t sequence,
+  /// Queues a step, the `step_index`-th of this backend; its record has `step` set. Steps below
+  /// `num_reported` are over. Throws KernelError.
+  void run(const StepView& view, std::int64_t num_tokens, std::uint64_t step_index,
            std::uint64_t num_reported, StepRecord& record);
 
   Rows& rows() { return rows_; }
@@ -43,7 +43,7 @@ class StepRunner {
   int max_rows() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
   StepShape decode_shape(int num_rows) const;
-  void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t sequence);
+  void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t step_index);
   void run_op_by_op(const StepRecord& record);
 
   const Program& program_;

@@ -39,7 +39,7 @@ class Events {
   }
   Events(const Events&) = delete;
   Events& operator=(const Events&) = delete;
-  cudaEvent_t of(std::uint64_t sequence) const { return events_[sequence % events_.size()]; }
+  cudaEvent_t of(std::uint64_t step_index) const { return events_[step_index % events_.size()]; }
 
  private:
   std::vector<cudaEvent_t> events_;

@@ -99,7 +99,7 @@ t.test(
     const message = 'an illegal memory access was encountered';
     const after = {
       name: 'KernelError',
-      message: 'the backend has failed and takes no more steps',
+      message: `the backend has failed and takes no more steps: ${message} (linear, step 2)`,
       op: null,
       step: null,
     };

@@ -45,7 +45,8 @@ struct VtCudaBackend {
   std::condition_variable changed;
   std::deque<Output> queue;
   Output current;
-  bool stopped = false, failed = false;
+  bool stopped = false;
+  std::string failure;
   double last_step = -1;
   int num_ranks = 1;
   std::map<int, std::vector<char>> buffers;
@@ -113,7 +114,8 @@ int vt_cuda_backend_submit(VtCudaBackend* backend, double step, int64_t, const v
   output.table[1] = output.table[3] = num_rows;
   output.table[2] = flags_at;
   const std::lock_guard<std::mutex> lock(backend->mutex);
-  if (backend->failed) return fail("the backend has failed and takes no more steps");
+  if (!backend->failure.empty())
+    return fail("the backend has failed and takes no more steps: " + backend->failure);
   backend->queue.push_back(std::move(output));
   backend->changed.notify_all();
   return 0;
@@ -128,11 +130,12 @@ int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, doubl
   backend->queue.pop_front();
   Output& done = backend->current;
   if (wanted_fault() == "step " + std::to_string(static_cast<int>(done.step))) {
-    backend->failed = true;
+    const char* text = "an illegal memory access was encountered";
+    backend->failure = text + std::string(" (linear, step 2)");
     *step = done.step;
     *op = "linear";
     *rank = backend->num_ranks > 1 ? 1 : -1;
-    return fail("an illegal memory access was encountered");
+    return fail(text);
   }
   backend->last_step = done.step;
   *output = {
