@@ -37,6 +37,9 @@ class Logprobs {
         max_(max),
         table_row_(table_row),
         num_named_(num_named),
+        num_top_(row.shared->judged_id >= 0
+                     ? args.num_top
+                     : min(args.num_top, row.shared->params.num_logprobs)),
         lane_(threadIdx.x % 32),
         warp_(threadIdx.x / 32),
         num_warps_(blockDim.x / 32) {}
@@ -45,7 +48,7 @@ class Logprobs {
   __device__ void write(int id) {
     const float x = row_.logits[id];
     add_up(x);
-    const bool has_list = args_.num_top > 0 && num_named_ == 0;
+    const bool has_list = num_top_ > 0 && num_named_ == 0;
     if (has_list) list_best();
     cluster_sync();
     if (row_.rank == 0 && warp_ == 0) {
@@ -103,7 +106,7 @@ class Logprobs {
 #pragma unroll
     for (int q = 0; q < kKept; q++) {
       kept[q] = kNone;
-      const int end = kKept == 1 ? args_.num_top : min(args_.num_top - 32 * q, 32);
+      const int end = kKept == 1 ? num_top_ : min(num_top_ - 32 * q, 32);
       for (int k = 0; k < end; k++) {
         const Word top = warp_max(best);
         if (lane_ == k) kept[q] = top;
@@ -124,7 +127,7 @@ class Logprobs {
 #pragma unroll
     for (int q = 0; q < kKept; q++) {
       const int k = 32 * q + lane_;
-      if (k < args_.num_top) lists()[warp_ * args_.num_top + k] = kept[q];
+      if (k < num_top_) lists()[warp_ * num_top_ + k] = kept[q];
     }
   }
 
@@ -144,7 +147,7 @@ class Logprobs {
   __device__ void merge(double log_sum) const {
     constexpr int kLists = kMaxCluster * kMaxWarps / 32;  // of a lane
     const int num_lists = row_.num_blocks * num_warps_;
-    const int num_top = args_.num_top;
+    const int num_top = num_top_;
     Word heads[kLists];
     int taken[kLists];
 #pragma unroll
@@ -158,7 +161,7 @@ class Logprobs {
       for (int q = 0; q < kLists; q++) best = max(best, heads[q]);
       best = warp_max(best);
       if (lane_ == 0) {
-        const int64_t at = static_cast<int64_t>(index_) * num_top + k;
+        const int64_t at = static_cast<int64_t>(index_) * args_.num_top + k;
         args_.top_ids[at] = best == kNone ? -1 : ranked_id(best);
         args_.top_logprobs[at] =
             best == kNone ? -INFINITY : logprob(ranked_value(best), log_sum);
@@ -177,7 +180,7 @@ class Logprobs {
   /** Entry k of a list of the cluster. */
   __device__ Word entry(int list, int k) const {
     const int rank = list / num_warps_;
-    const Word* at = lists() + (list - rank * num_warps_) * args_.num_top + k;
+    const Word* at = lists() + (list - rank * num_warps_) * num_top_ + k;
     return load_in_cluster_u64(address_in(shared_address(at), rank));
   }
 
@@ -187,6 +190,7 @@ class Logprobs {
   const int index_;
   const float max_;
   const int table_row_, num_named_;
+  const int num_top_;  // of the row's own list; that of a prompt token has all there is room for
   const int lane_, warp_, num_warps_;
 };
 

@@ -289,8 +289,9 @@ typedef struct {
    * says that a row has none, and its other values are not written. Unused where num_top < 0. */
   float* logprobs;     /* [num_rows] */
   int32_t* ranks;      /* [num_rows] */
-  int32_t* top_ids;    /* [num_rows][num_top] */
-  float* top_logprobs; /* [num_rows][num_top] */
+  /* [num_rows][num_top]: as many as the row asked for; all where a prompt token is judged. */
+  int32_t* top_ids;
+  float* top_logprobs;
   /* Of rows that sample and name ids, in their order; these have no top list. By row of the table.
    */
   float* named_logprobs; /* [][num_named] */

@@ -137,9 +137,7 @@ __global__ void __launch_bounds__(kThreads)
   if (thread == 0) {
     *a.start_ns = begun;
     *a.first_epoch = header.first_epoch;
-    a.counts[0] = num_rows;
-    a.counts[1] = num_logit_rows;
-    a.counts[2] = header.num_judged;
+    *a.counts = {num_rows, num_logit_rows, header.num_judged, header.num_top, header.num_named};
     a.query_start[max(num_rows, padding.num_rows)] = num_tokens;
   }
   for (int t = num_tokens + thread; t < padding.num_tokens; t += num_threads) {

@@ -1,7 +1,8 @@
-// The last kernels of a step: logprobs to the result slot where rows asked for them; then sampled
-// ids to histories and results, rows that end marked, and the step's number published.
+// The last kernels of a step: logprobs to the result slot where rows asked for them; sampled ids to
+// histories and results, rows that end marked, and the step's number published.
 //
-// Launch of the last: one block, a thread a row, so that one thread can publish for all.
+// Launch of the last: one block, a thread a row, so that one thread can publish for all. It copies
+// logprobs too, so that one graph serves steps with and without: 20 ids of 256 rows are 40 KB.
 #include "../common.cuh"
 #include "launch_error.h"
 #include "step_arrays.h"
@@ -16,34 +17,45 @@ __device__ __forceinline__ char* result_slot(const StepArrays& a) {
                          a.layout.result_bytes;
 }
 
-__global__ void __launch_bounds__(256)
-    copy_logprobs(const __grid_constant__ StepArrays a, int num_rows, int num_top, int num_named) {
-  wait_for_previous();
-  start_next();
-  char* slot = result_slot(a);
+/// By `num_threads` threads. In the slot two lists are as far apart as the step's longest is long.
+__device__ __forceinline__ void put_logprobs(const StepArrays& a, char* slot,
+                                             const StepCounts& counts,
+                                             const LogprobStrides& strides, int thread,
+                                             int num_threads) {
+  const int num_rows = counts.num_logit_rows;
+  const int num_top = counts.num_top;
+  const int num_named = counts.num_named;
   float* logprobs = reinterpret_cast<float*>(slot + a.layout.logprobs);
   int32_t* ranks = reinterpret_cast<int32_t*>(slot + a.layout.ranks);
   int32_t* top_ids = reinterpret_cast<int32_t*>(slot + a.layout.top_ids);
   float* top_logprobs = reinterpret_cast<float*>(slot + a.layout.top_logprobs);
-  const int begin = blockIdx.x * blockDim.x + threadIdx.x;
-  const int step = gridDim.x * blockDim.x;
-  for (int i = begin; i < num_rows; i += step) {
+  for (int i = thread; i < num_rows; i += num_threads) {
     logprobs[i] = a.logprobs[i];
     ranks[i] = a.ranks[i];
   }
-  for (int i = begin; i < num_rows * num_top; i += step) {
-    top_ids[i] = a.top_ids[i];
-    top_logprobs[i] = a.top_logprobs[i];
+  for (int i = thread; i < num_rows * num_top; i += num_threads) {
+    const int l = i / num_top;
+    const int64_t from = static_cast<int64_t>(l) * strides.top + i - l * num_top;
+    top_ids[i] = a.top_ids[from];
+    top_logprobs[i] = a.top_logprobs[from];
   }
   float* named_logprobs = reinterpret_cast<float*>(slot + a.layout.named_logprobs);
-  for (int i = begin; i < num_rows * num_named; i += step) {
+  for (int i = thread; i < num_rows * num_named; i += num_threads) {
     const int l = i / num_named;
     const int k = i - l * num_named;
     const int row = a.logit_row[l];
     if (row < 0 || a.judged_ids[l] >= 0 || k >= a.params[row].num_logprob_ids) continue;
-    const int64_t at = static_cast<int64_t>(row) * num_named + k;
-    named_logprobs[at] = a.named_logprobs[at];
+    named_logprobs[static_cast<int64_t>(row) * num_named + k] =
+        a.named_logprobs[static_cast<int64_t>(row) * strides.named + k];
   }
+}
+
+__global__ void __launch_bounds__(256)
+    copy_logprobs(const __grid_constant__ StepArrays a, const LogprobStrides strides) {
+  wait_for_previous();
+  start_next();
+  put_logprobs(a, result_slot(a), *a.counts, strides, blockIdx.x * blockDim.x + threadIdx.x,
+               gridDim.x * blockDim.x);
 }
 
 /// What a row's thread asks for at once: each answer takes most of a microsecond.
@@ -72,15 +84,16 @@ __device__ __forceinline__ bool append(const StepArrays& a, int row, const Known
   return ends;
 }
 
-__global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ StepArrays a) {
+__global__ void __launch_bounds__(kThreads)
+    finish_step(const __grid_constant__ StepArrays a, const LogprobStrides strides) {
   wait_for_previous();
   start_next();
   const uint64_t step_index = *a.step_index;
   char* slot = result_slot(a);
-  const int num_rows = a.counts[0];
-  const int num_logit_rows = a.counts[1];
-  if (a.counts[2] > 0) {
-    for (int l = threadIdx.x; l < num_logit_rows; l += kThreads) {
+  const StepCounts counts = *a.counts;
+  const int num_rows = counts.num_rows;
+  if (counts.num_judged > 0) {
+    for (int l = threadIdx.x; l < counts.num_logit_rows; l += kThreads) {
       if ((a.sampled_flags[l] & kRowFlagNan) != 0) a.unfit[a.batch_of[l]] = 1;
     }
     __syncthreads();
@@ -106,6 +119,9 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
     // Also in later steps of the row, until it is filled anew.
     row_flags[i] = end == kUnfitLogits ? kRowFlagNan : 0;
   }
+  if (strides.top >= 0 && counts.num_top >= 0) {
+    put_logprobs(a, slot, counts, strides, threadIdx.x, kThreads);
+  }
   __syncthreads();
   if (threadIdx.x != 0) return;
   ResultHeader* header = reinterpret_cast<ResultHeader*>(slot);
@@ -121,16 +137,18 @@ __global__ void __launch_bounds__(kThreads) finish_step(const __grid_constant__ 
 
 }  // namespace
 
-void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int num_named,
-                          int flags, void* stream) {
-  const int widest = max(1, max(num_top, num_named));
+void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows,
+                          const LogprobStrides& strides, int flags, void* stream) {
+  const int widest = max(1, max(strides.top, strides.named));
   const int blocks = min(num_multiprocessors(), (num_logit_rows * widest + 255) / 256);
   VT_LAUNCH(launch("logprobs", copy_logprobs, dim3(blocks), dim3(256), 0, flags, stream, arrays,
-                   num_logit_rows, num_top, num_named));
+                   strides));
 }
 
-void launch_finish_step(const StepArrays& arrays, int flags, void* stream) {
-  VT_LAUNCH(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays));
+void launch_finish_step(const StepArrays& arrays, const LogprobStrides& strides, int flags,
+                        void* stream) {
+  VT_LAUNCH(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays,
+                   strides));
 }
 
 }  // namespace vt

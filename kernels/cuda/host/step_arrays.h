@@ -24,6 +24,9 @@ enum RowEnd : std::int32_t { kNotFinished = 0, kFinished = 1, kUnfitLogits = 2 }
 
 struct alignas(64) StepHeader {
   std::int32_t num_rows, num_tokens, num_logit_rows, num_new_rows, num_judged;
+  /// The longest list of best ids that a row of it asked for, -1 = no row asked for logprobs; the
+  /// longest list of ids that one names.
+  std::int16_t num_top, num_named;
   /// Of the step's first collective: all before it are counted.
   std::uint64_t first_epoch;
 };
@@ -83,6 +86,10 @@ struct SlotLayout {
   int num_slots;
 };
 
+struct StepCounts {
+  std::int32_t num_rows, num_logit_rows, num_judged, num_top, num_named;
+};
+
 struct StepArrays {
   SlotLayout layout;
   /// Mapped rings: [num_slots][input_bytes], [num_slots][result_bytes].
@@ -120,7 +127,7 @@ struct StepArrays {
   std::uint64_t* step_index;
   std::uint64_t* start_ns;
   std::uint64_t* first_epoch;
-  std::int32_t* counts; ///< of the step at hand: rows, rows of logits, those that judge
+  StepCounts* counts;  ///< of the step at hand
 };
 
 /// The first kernel of a step: applies its row changes and builds its arrays, with padding up to
@@ -130,10 +137,17 @@ struct StepPadding {
 };
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
                          int flags, void* stream);
-/// Logprobs of the step's rows of logits to its result slot.
-void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows, int num_top, int num_named,
-                          int flags, void* stream);
-/// The last kernel: appends sampled ids, ends rows, and publishes the results.
-void launch_finish_step(const StepArrays& arrays, int flags, void* stream);
+
+/// How far apart sample put the lists of two rows. `top` -1: it was not asked for logprobs.
+struct LogprobStrides {
+  int top = -1, named = 0;
+};
+/// Logprobs of the step's rows of logits to its result slot, where many have them.
+void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows,
+                          const LogprobStrides& strides, int flags, void* stream);
+/// The last kernel: appends sampled ids, ends rows, copies logprobs unless `strides` has none, and
+/// publishes the results.
+void launch_finish_step(const StepArrays& arrays, const LogprobStrides& strides, int flags,
+                        void* stream);
 
 }  // namespace vt

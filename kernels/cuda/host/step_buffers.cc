@@ -73,7 +73,7 @@ std::size_t cut_up(StepArrays& a, char* base, std::size_t rows, std::size_t toke
   places.take(a.step_index, 1);
   places.take(a.start_ns, 1);
   places.take(a.first_epoch, 1);
-  places.take(a.counts, 3);
+  places.take(a.counts, 1);
   return places.bytes();
 }
 
@@ -109,7 +109,7 @@ const char* StepBuffers::result_slot(std::uint64_t step_index) const {
   return results_.as<char>() + step_index % layout_.num_slots * layout_.result_bytes;
 }
 
-void StepBuffers::write(std::uint64_t step_index, const Batch& batch, Rows& rows,
+void StepBuffers::write(std::uint64_t step_index, const Batch& batch, bool has_logprobs, Rows& rows,
                         std::uint64_t first_epoch) {
   char* slot = input_slot(step_index);
   auto* header = reinterpret_cast<StepHeader*>(slot);
@@ -139,7 +139,9 @@ void StepBuffers::write(std::uint64_t step_index, const Batch& batch, Rows& rows
     }
   }
   *header = {static_cast<std::int32_t>(batch.rows.size()), batch.num_tokens, num_logits,
-             static_cast<std::int32_t>(rows.new_rows().size()), num_judged, first_epoch};
+             static_cast<std::int32_t>(rows.new_rows().size()), num_judged,
+             static_cast<std::int16_t>(has_logprobs ? batch.num_top : -1),
+             static_cast<std::int16_t>(batch.num_named), first_epoch};
 }
 
 bool StepBuffers::is_done(std::uint64_t step_index) const {

@@ -33,7 +33,8 @@ class StepBuffers {
   /// Fills the fields of `arrays` that are not the row table's.
   void describe(StepArrays& arrays) const;
   /// Fills the step's slot, and tells `rows` which block table entries the device gets.
-  void write(std::uint64_t step_index, const Batch& batch, Rows& rows, std::uint64_t first_epoch);
+  void write(std::uint64_t step_index, const Batch& batch, bool has_logprobs, Rows& rows,
+             std::uint64_t first_epoch);
   bool is_done(std::uint64_t step_index) const;
   StepResults results(std::uint64_t step_index) const;
 

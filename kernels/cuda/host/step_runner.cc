@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "../../step.h"
+
 namespace vt {
 
 using In = StepInputColumn;
@@ -19,6 +21,9 @@ RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
   return {options.max_num_seqs, options.max_model_len, options.block_size, 1,
           program.vocab_size,   options.max_logprobs};
 }
+
+/// The longest list of best ids that a graph makes; longer ones take another instance of sample.
+constexpr int kMostListed = 32;
 
 /// Tokens of the longest step that is run before the first; a longer one may load a kernel.
 constexpr int kMostWarmedUp = 2048;
@@ -74,10 +79,14 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
   launch_build_inputs(arrays_, padding, max_count, 0, stream_);
   if (watched) stream_.synchronize();
   launches_.run(shape, stream_, watched ? &watch_ : nullptr);
-  if (shape.num_top >= 0 && shape.num_logit_rows > 0)
-    launch_copy_logprobs(arrays_, shape.num_logit_rows, shape.num_top, shape.num_named, flags,
-                         stream_);
-  launch_finish_step(arrays_, flags, stream_);
+  LogprobStrides strides{shape.num_top, shape.num_named};
+  if (!shape.logits_are_tokens) {
+    // Prompts may have logprobs, and one block would take long to copy those.
+    if (shape.num_top >= 0 && shape.num_logit_rows > 0)
+      launch_copy_logprobs(arrays_, shape.num_logit_rows, strides, flags, stream_);
+    strides = {};
+  }
+  launch_finish_step(arrays_, strides, flags, stream_);
   if (watched) stream_.synchronize();
 }
 
@@ -86,15 +95,20 @@ StepShape StepRunner::decode_shape(int num_rows) const {
   shape.num_tokens = num_rows;
   shape.num_logit_rows = launches_.has_sample() ? num_rows : 0;
   shape.logits_are_tokens = true;
+  // Room for what rows may ask; a row that asks for less, or nothing, costs what it costs alone.
+  shape.num_top = launches_.has_sample() ? most_top_in_graphs() : -1;
+  shape.num_named = kMaxLogprobIds;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;
 }
 
+int StepRunner::most_top_in_graphs() const { return std::min(options_.max_logprobs, kMostListed); }
+
 /// A step of padding: it runs every kernel and touches neither KV cache nor rows.
 void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
                          std::uint64_t step_index) {
-  buffers_.write(step_index, Batch{}, rows_, epoch_);
+  buffers_.write(step_index, Batch{}, false, rows_, epoch_);
   epoch_ += launches_.num_collectives(shape);
   queue(shape, padding, 1);
   stream_.synchronize();
@@ -143,7 +157,6 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   for (const std::int32_t row : rows_.new_rows())
     record.filled.push_back({row, table.row(row).num_tokens});
   if (!launches_.has_sample()) batch.logit_rows.clear();
-  buffers_.write(step_index, batch, rows_, epoch_);
   record.has_logprobs = false;
   record.named_ids.clear();
   for (const LogitRow& row : batch.logit_rows) {
@@ -152,12 +165,14 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
     if (row.num_named > 0)
       record.named_ids.insert(record.named_ids.end(), params.logprob_ids.begin(),
                               params.logprob_ids.end());
-    if (!row.is_prompt) table.expect(row.row);
   }
+  buffers_.write(step_index, batch, record.has_logprobs, rows_, epoch_);
+  for (const LogitRow& row : batch.logit_rows)
+    if (!row.is_prompt) table.expect(row.row);
   shape_.attention.clear();
   if (launches_.attention() != nullptr) launches_.attention()->divide(batch.rows, shape_.attention);
   int bucket = 0;
-  if (is_decode(batch) && !record.has_logprobs && shape_.attention.size() <= 1)
+  if (is_decode(batch) && batch.num_top <= most_top_in_graphs() && shape_.attention.size() <= 1)
     bucket = graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
   if (bucket == 0) run_op_by_op(record);
   epoch_ += launches_.num_collectives(bucket == 0 ? shape_ : decode_shape(bucket));

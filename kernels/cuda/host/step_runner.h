@@ -43,6 +43,7 @@ class StepRunner {
   int max_rows() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
   StepShape decode_shape(int num_rows) const;
+  int most_top_in_graphs() const;
   void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t step_index);
   void run_op_by_op(const StepRecord& record);
 

@@ -153,7 +153,7 @@ def check_logprobs(vt, report, rng, vocab, num_top):
     logits = random_logits(rng, count, vocab)
     rows, histories = zip(*(random_row(rng, row, True) for row in logits))
     for r, row in enumerate(rows):
-        row["num_logprobs"] = -1 if r % 5 == 4 else num_top
+        row["num_logprobs"] = (num_top, num_top // 3, num_top, 0, -1)[r % 5]
     judged = np.where(np.arange(count) % 3 == 2, rng.integers(0, vocab, count), -1)
     device = torch.from_numpy(logits).cuda()
     table = SampleTable(vt, rows, histories)
@@ -174,9 +174,12 @@ def check_logprobs(vt, report, rng, vocab, num_top):
         if not has or not (logits[r] > -np.inf).any():
             wrong += bool(has) != (one["ranks"] > 0)
             continue
-        logprob, rank, top_ids, top_logprobs = sampling.logprobs(logits[r], token, num_top)
-        wrong += rank != one["ranks"] or top_ids != one["top_ids"].tolist()
-        ours = np.array([one["logprobs"], *one["top_logprobs"]], np.float64)
+        length = num_top if judged[r] >= 0 else rows[r]["num_logprobs"]
+        logprob, rank, top_ids, top_logprobs = sampling.logprobs(logits[r], token, length)
+        # Beyond its own list a row writes nothing.
+        wanted_ids = top_ids + [-7] * (num_top - length)
+        wrong += rank != one["ranks"] or wanted_ids != one["top_ids"].tolist()
+        ours = np.array([one["logprobs"], *one["top_logprobs"][:length]], np.float64)
         theirs = np.array([logprob, *top_logprobs])
         fit = np.isfinite(theirs)
         wrong += not np.array_equal(np.isfinite(ours), fit)

@@ -131,7 +131,7 @@ int vt_cuda_backend_wait(VtCudaBackend* backend, VtCudaStepOutput* output, doubl
   Output& done = backend->current;
   if (wanted_fault() == "step " + std::to_string(static_cast<int>(done.step))) {
     const char* text = "an illegal memory access was encountered";
-    backend->failure = text + std::string(" (linear, step 2)");
+    backend->failure = text + (" (linear, " + wanted_fault() + ")");
     *step = done.step;
     *op = "linear";
     *rank = backend->num_ranks > 1 ? 1 : -1;
