@@ -13,9 +13,12 @@ const pauseMs = silenceLimitMs / 2;
 export class OwnPauses {
   private lastMs: number | null = null;
 
-  /** Call with every tick; true if this process stood still since the last one. */
+  /**
+   * Call with every tick; true if this process stood still since the last one. Nothing is known of the
+   * time before the first tick, so that is true too: it may be late because of a stop.
+   */
   tick(nowMs: number): boolean {
-    const stood = this.lastMs !== null && nowMs - this.lastMs > pauseMs;
+    const stood = this.lastMs === null || nowMs - this.lastMs > pauseMs;
     this.lastMs = nowMs;
     return stood;
   }

@@ -7,6 +7,7 @@ function start() {
   const found: string[] = [];
   const watch = new EngineWatch(client, (reason) => found.push(reason));
   let nowMs = 1e6;
+  watch.tick(nowMs);
   /** Time goes by with an engine that says nothing. */
   const silence = (ms: number, stepMs = 250) => {
     for (let passed = 0; passed < ms; passed += stepMs) {

@@ -91,3 +91,17 @@ t.test('Liveness forgets whoever has ended', (t) => {
   t.same(watch.found, []);
   t.end();
 });
+
+t.test('a supervisor that was stopped before it ever looked blames nobody', (t) => {
+  const liveness = new Liveness<{ name: string }>(limitMs);
+  const engine = { name: 'engine' };
+  liveness.heard(engine, 0);
+  t.same(liveness.tick(2 * limitMs), []);
+  t.same(liveness.tick(3 * limitMs), [], 'that was a pause too');
+  for (let ms = 3 * limitMs; ms <= 4 * limitMs; ms += 1000) t.same(liveness.tick(ms), []);
+  t.same(
+    liveness.tick(4 * limitMs + 1000).map(({ process }) => process),
+    [engine],
+  );
+  t.end();
+});
