@@ -133,6 +133,12 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return y;
 }
 
+__device__ __forceinline__ float rcp_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // ---- matrix instructions. A fragment's place: lane / 4 is its row (A, C) or column (B), lane % 4
 // its pair of columns (A, C) or rows (B).
 

@@ -47,9 +47,13 @@ __device__ __forceinline__ void rotate(float& a, float& b, float cos, float sin)
   b = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(x, sin));
 }
 
-/** silu(gate) * up; silu(x) = x / (1 + exp(-x)). */
+/**
+ * silu(gate) * up; silu(x) = x / (1 + exp(-x)), with the hardware's 2^x and 1/x: off by at most
+ * 1e-5 of it, and six instructions instead of nearly thirty.
+ */
 __device__ __forceinline__ float silu_times(float gate, float up) {
-  return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0f, expf(-gate))), up);
+  const float e = exp2_approx(__fmul_rn(gate, -1.4426950408889634f));
+  return __fmul_rn(__fmul_rn(gate, rcp_approx(__fadd_rn(1.0f, e))), up);
 }
 
 /** Element offset of the first key of a slot, head 0; its value lies `num_kv_heads` heads on. */

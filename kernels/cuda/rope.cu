@@ -5,8 +5,8 @@
 // once: q in place, k into its slot of the cache, v copied there as it is. With weights for them, q
 // and k go through headRmsNorm first, rounded in between as that op rounds.
 //
-// Launch: a block a token; a thread takes 8 pairs of one head (or 16 values of V) at a time. With
-// norms a warp a head, 8 values a lane.
+// Launch: blocks of a token's heads; a thread has 8 pairs of one head, or 16 values of V. With norms
+// 8, 16 or 32 lanes a head, 8 values a lane.
 #include "elementwise.cuh"
 
 namespace vt {
@@ -27,94 +27,135 @@ __global__ void rope_cos_sin(const __grid_constant__ VtCudaRopeCosSin args) {
   }
 }
 
+/** cos (or sin) of eight neighbouring pairs. */
+__device__ __forceinline__ void load_angles(const float* from, float (&values)[8]) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0];
+  const float4 high = reinterpret_cast<const float4*>(from)[1];
+  const float all[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = all[e];
+}
+
+/** Where head `kv_head` of the K heads, then the V heads, has its slot. */
+template <typename T>
+__device__ __forceinline__ T* cached(const VtCudaRopeAndCache& args, int slot, int kv_head) {
+  return static_cast<T*>(args.kv_cache) +
+         slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
+                     args.head_dim) +
+         static_cast<int64_t>(kv_head) * args.block_size * args.head_dim;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
   wait_for_previous();
   const int64_t token = blockIdx.x;
-  const int slot = args.slots[token];
   const int half = args.head_dim / 2;
   const int pieces = half / 8;  // of 8 pairs, in a head
-  const int heads = args.num_heads + 2 * args.num_kv_heads;
-  T* qkv = static_cast<T*>(args.qkv) + token * args.qkv_stride;
-  const float* cosine = args.cos_sin + token * args.head_dim;
-  const int64_t head_size = static_cast<int64_t>(args.block_size) * args.head_dim;
-  T* keys =
-      static_cast<T*>(args.kv_cache) + slot_offset(slot, args.block_size, args.num_layers,
-                                                   args.layer, args.num_kv_heads, args.head_dim);
-  for (int p = threadIdx.x; p < heads * pieces; p += kThreads) {
-    const int head = p / pieces;
-    const int i = p % pieces * 8;
-    T* from = qkv + head * args.head_dim + i;
-    const int kv_head = head - args.num_heads;  // K heads, then V heads
-    if (kv_head >= 0 && slot < 0) continue;
-    T* to = kv_head < 0 ? from : keys + kv_head * head_size + i;
-    if (kv_head >= args.num_kv_heads) {
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
-      *reinterpret_cast<uint4*>(to + half) = *reinterpret_cast<const uint4*>(from + half);
-      continue;
-    }
-    float a[8];
-    float b[8];
-    load8(from, a);
-    load8(from + half, b);
+  const int p = blockIdx.y * kThreads + threadIdx.x;
+  const int head = p / pieces;
+  if (head >= args.num_heads + 2 * args.num_kv_heads) return;
+  const int i = (p - head * pieces) * 8;
+  const int kv_head = head - args.num_heads;  // K heads, then V heads
+  // All reads at once: each takes most of a microsecond.
+  const int slot = args.slots[token];
+  T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head * args.head_dim + i;
+  const uint4 low = *reinterpret_cast<const uint4*>(from);
+  const uint4 high = *reinterpret_cast<const uint4*>(from + half);
+  const float* angles = args.cos_sin + token * args.head_dim + i;
+  float cosine[8];
+  float sine[8];
+  load_angles(angles, cosine);
+  load_angles(angles + half, sine);
+  if (kv_head >= 0 && slot < 0) return;
+  T* to = kv_head < 0 ? from : cached<T>(args, slot, kv_head) + i;
+  if (kv_head >= args.num_kv_heads) {
+    *reinterpret_cast<uint4*>(to) = low;
+    *reinterpret_cast<uint4*>(to + half) = high;
+    return;
+  }
+  float a[8];
+  float b[8];
+  load8(reinterpret_cast<const T*>(&low), a);
+  load8(reinterpret_cast<const T*>(&high), b);
 #pragma unroll
-    for (int e = 0; e < 8; e++) rotate(a[e], b[e], cosine[i + e], cosine[half + i + e]);
-    store8(to, a);
-    store8(to + half, b);
+  for (int e = 0; e < 8; e++) rotate(a[e], b[e], cosine[e], sine[e]);
+  store8(to, a);
+  store8(to + half, b);
+}
+
+/** kLanes lanes have a head, 8 values each. */
+template <typename T, int kLanes>
+__global__ void __launch_bounds__(kThreads)
+    norm_rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
+  start_next();
+  const int64_t token = blockIdx.x;
+  const int head = blockIdx.y * (kThreads / kLanes) + threadIdx.x / kLanes;
+  const int kv_head = head - args.num_heads;  // K heads, then V heads
+  const int i = threadIdx.x % kLanes * 8;
+  const int half = args.head_dim / 2;
+  const bool active = head < args.num_heads + 2 * args.num_kv_heads && i < args.head_dim;
+  const bool is_value = kv_head >= args.num_kv_heads;
+  const bool first = i < half;
+  float weight[8] = {};
+  if (active && !is_value) {
+    load8(static_cast<const T*>(kv_head < 0 ? args.q_weight : args.k_weight) + i, weight);
+  }
+  wait_for_previous();
+  // All reads at once: each takes most of a microsecond.
+  T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head * args.head_dim + i;
+  int slot = -1;
+  uint4 words = {};
+  float cosine[8] = {};
+  float sine[8] = {};
+  if (active) {
+    slot = args.slots[token];
+    words = *reinterpret_cast<const uint4*>(from);
+    if (!is_value) {
+      const float* angles = args.cos_sin + token * args.head_dim + (first ? i : i - half);
+      load_angles(angles, cosine);
+      load_angles(angles + half, sine);
+    }
+  }
+  float x[8];
+  load8(reinterpret_cast<const T*>(&words), x);
+  float sum = sum_of_squares(x, 0.0f);
+  // As warp_sum where the other lanes have nothing.
+#pragma unroll
+  for (int d = kLanes / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+  apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
+  // A lane turns its own 8 of the pairs (a, b); their partners lie half a head away.
+  const int partner = threadIdx.x % 32 + (first ? half / 8 : -half / 8);
+#pragma unroll
+  for (int e = 0; e < 8; e++) {
+    x[e] = to_f32(from_f32<T>(x[e]));
+    const float other = __shfl_sync(~0u, x[e], partner & 31);
+    float a = first ? x[e] : other;
+    float b = first ? other : x[e];
+    rotate(a, b, cosine[e], sine[e]);
+    x[e] = first ? a : b;
+  }
+  if (!active || (kv_head >= 0 && slot < 0)) return;
+  T* to = kv_head < 0 ? from : cached<T>(args, slot, kv_head) + i;
+  if (is_value) {
+    *reinterpret_cast<uint4*>(to) = words;
+  } else {
+    store8(to, x);
   }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    norm_rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
-  start_next();
+int launch_norm_rope(const VtCudaRopeAndCache& args, void* stream) {
+  const int lanes = args.head_dim <= 64 ? 8 : args.head_dim <= 128 ? 16 : 32;
   const int heads = args.num_heads + 2 * args.num_kv_heads;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  const int64_t token = item / heads;
-  const int head = static_cast<int>(item % heads);
-  const int kv_head = head - args.num_heads;  // K heads, then V heads
-  const int i = threadIdx.x % 32 * 8;
-  const int half = args.head_dim / 2;
-  const bool active = token < args.num_tokens && i < args.head_dim;
-  float weight[8] = {};
-  if (active && kv_head < args.num_kv_heads) {
-    load8(static_cast<const T*>(kv_head < 0 ? args.q_weight : args.k_weight) + i, weight);
-  }
-  wait_for_previous();
-  if (token >= args.num_tokens) return;
-  const int slot = args.slots[token];
-  T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head * args.head_dim + i;
-  float x[8] = {};
-  if (active) load8(from, x);
-  T* to = from;
-  if (kv_head >= 0) {
-    if (slot < 0) return;
-    to = static_cast<T*>(args.kv_cache) + i +
-         slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
-                     args.head_dim) +
-         static_cast<int64_t>(kv_head) * args.block_size * args.head_dim;
-  }
-  if (kv_head < args.num_kv_heads) {
-    const float scale = norm_scale(warp_sum(sum_of_squares(x, 0.0f)), args.head_dim, args.eps);
-    apply_norm(x, scale, weight);
-    // A lane turns its own 8 of the pairs (a, b); their partners lie half a head away.
-    const bool first = i < half;
-    const int partner = threadIdx.x % 32 + (first ? half / 8 : -half / 8);
-    const float* cosine = args.cos_sin + token * args.head_dim + (first ? i : i - half);
-#pragma unroll
-    for (int e = 0; e < 8; e++) {
-      x[e] = to_f32(from_f32<T>(x[e]));
-      const float other = __shfl_sync(~0u, x[e], partner & 31);
-      if (!active) continue;
-      float a = first ? x[e] : other;
-      float b = first ? other : x[e];
-      rotate(a, b, cosine[e], cosine[half + e]);
-      x[e] = first ? a : b;
-    }
-  }
-  if (active) store8(to, x);
+  const int of_block = kThreads / lanes;
+  return launch("ropeAndCache",
+                lanes == 8    ? norm_rope_and_cache<T, 8>
+                : lanes == 16 ? norm_rope_and_cache<T, 16>
+                              : norm_rope_and_cache<T, 32>,
+                dim3(args.num_tokens, (heads + of_block - 1) / of_block), dim3(kThreads), 0,
+                args.flags, stream, args);
 }
 
 }  // namespace
@@ -144,15 +185,14 @@ extern "C" int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stre
              "ropeAndCache: layer %d of %d, block_size %d", a.layer, a.num_layers, a.block_size);
   VT_REQUIRE(aligned16(a.qkv, a.qkv_stride) && aligned16(a.kv_cache, 0),
              "ropeAndCache: rows must be 16-byte aligned");
+  VT_REQUIRE(aligned16(a.cos_sin, 0), "ropeAndCache: cos_sin must be 16-byte aligned");
   if (norms) {
-    const int64_t items = static_cast<int64_t>(a.num_tokens) * (a.num_heads + 2 * a.num_kv_heads);
-    return launch(
-        "ropeAndCache",
-        a.dtype == VT_CUDA_F16 ? norm_rope_and_cache<__half> : norm_rope_and_cache<__nv_bfloat16>,
-        dim3(static_cast<unsigned>((items * 32 + kThreads - 1) / kThreads)), dim3(kThreads), 0,
-        a.flags, stream, a);
+    return a.dtype == VT_CUDA_F16 ? launch_norm_rope<__half>(a, stream)
+                                  : launch_norm_rope<__nv_bfloat16>(a, stream);
   }
+  const int pieces = (a.num_heads + 2 * a.num_kv_heads) * (a.head_dim / 16);
   return launch("ropeAndCache",
                 a.dtype == VT_CUDA_F16 ? rope_and_cache<__half> : rope_and_cache<__nv_bfloat16>,
-                dim3(a.num_tokens), dim3(kThreads), 0, a.flags, stream, a);
+                dim3(a.num_tokens, (pieces + kThreads - 1) / kThreads), dim3(kThreads), 0, a.flags,
+                stream, a);
 }

@@ -4,35 +4,45 @@
 // silu(x) = x / (1 + exp(-x)). gate and up are halves of a row, or alternate in groups of
 // `interleave` columns.
 //
-// Launch: 8 columns a thread.
+// Launch: a block has up to 256 pieces of 8 columns of a row, two a thread.
 #include "elementwise.cuh"
 
 namespace vt {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
+constexpr int kPieces = 2;  // of a thread, read at once
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     silu_and_mul(const __grid_constant__ VtCudaSiluAndMul args) {
   start_next();
   wait_for_previous();
+  const int64_t row = blockIdx.x;
   const int pieces = args.columns / 8;
-  const int64_t total = static_cast<int64_t>(args.num_rows) * pieces;
   const int group = args.interleave > 0 ? args.interleave : args.columns;
-  for (int64_t p = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; p < total;
-       p += static_cast<int64_t>(gridDim.x) * kThreads) {
-    const int64_t row = p / pieces;
-    const int i = static_cast<int>(p % pieces) * 8;
-    const T* from = static_cast<const T*>(args.gate_up) + row * args.gate_up_stride +
-                    i / group * 2 * group + i % group;
-    float gate[8];
-    float up[8];
-    load8(from, gate);
-    load8(from + group, up);
+  const T* from = static_cast<const T*>(args.gate_up) + row * args.gate_up_stride;
+  T* out = static_cast<T*>(args.out) + row * args.out_stride;
+  const int begin = blockIdx.y * (kPieces * kThreads) + threadIdx.x;
+  float gate[kPieces][8];
+  float up[kPieces][8];
 #pragma unroll
-    for (int e = 0; e < 8; e++) gate[e] = silu_times(gate[e], up[e]);
-    store8(static_cast<T*>(args.out) + row * args.out_stride + i, gate);
+  for (int j = 0; j < kPieces; j++) {
+    const int p = begin + j * kThreads;
+    if (p >= pieces) break;
+    const int i = p * 8;
+    // Groups of 8 are what linear's ends take: no division then.
+    const T* at = from + (group == 8 ? 2 * i : i / group * 2 * group + i % group);
+    load8(at, gate[j]);
+    load8(at + group, up[j]);
+  }
+#pragma unroll
+  for (int j = 0; j < kPieces; j++) {
+    const int p = begin + j * kThreads;
+    if (p >= pieces) break;
+#pragma unroll
+    for (int e = 0; e < 8; e++) gate[j][e] = silu_times(gate[j][e], up[j][e]);
+    store8(out + p * 8, gate[j]);
   }
 }
 
@@ -50,11 +60,9 @@ extern "C" int vt_cuda_silu_and_mul(const VtCudaSiluAndMul* args, void* stream) 
              "siluAndMul: interleave %d of %d columns", a.interleave, a.columns);
   VT_REQUIRE(aligned16(a.out, a.out_stride) && aligned16(a.gate_up, a.gate_up_stride),
              "siluAndMul: rows must be 16-byte aligned");
-  const int64_t pieces = static_cast<int64_t>(a.num_rows) * (a.columns / 8);
-  const int64_t blocks = (pieces + kThreads - 1) / kThreads;
-  const int64_t most = num_multiprocessors() * 8;
+  constexpr int kOfBlock = kPieces * kThreads;
+  const int blocks = (a.columns / 8 + kOfBlock - 1) / kOfBlock;
   return launch("siluAndMul",
                 a.dtype == VT_CUDA_F16 ? silu_and_mul<__half> : silu_and_mul<__nv_bfloat16>,
-                dim3(static_cast<unsigned>(blocks < most ? blocks : most)), dim3(kThreads), 0,
-                a.flags, stream, a);
+                dim3(a.num_rows, blocks), dim3(kThreads), 0, a.flags, stream, a);
 }

@@ -204,6 +204,7 @@ inline void ldmatrix4_trans(std::uint32_t (&r)[4], std::uint32_t address) {
 }
 
 inline float exp2_approx(float x) { return std::exp2(x); }
+inline float rcp_approx(float x) { return 1.0f / x; }
 inline std::uint32_t shared_address(const void* p) { return emulated::address_of(p); }
 inline void copy16_async(std::uint32_t to, const void* from, bool valid, std::uint64_t = 0) {
   emulated::copy16(to, from, valid);

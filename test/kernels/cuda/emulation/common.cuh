@@ -103,6 +103,8 @@ inline float __frcp_rn(float a) { return 1.0f / a; }
 
 namespace vt {
 
+inline float exp2_approx(float x) { return std::exp2(x); }
+inline float rcp_approx(float x) { return 1.0f / x; }
 inline float widen(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
 inline uint16_t round_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);
