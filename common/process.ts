@@ -101,6 +101,7 @@ export function runProcess<Slice extends ProcessSlice>(
     clientCurve(process.env[processEnv.serverKey] ?? null),
   );
   const tell = (message: ProcessToSupervisor) => link.send(message);
+  setInterval(() => tell({ kind: 'alive' }), aliveIntervalMs).unref();
 
   function fatal(error: unknown, exitCode?: number): void {
     if (ending) return;
@@ -126,7 +127,6 @@ export function runProcess<Slice extends ProcessSlice>(
         for (const news of earlyNews) hear(running, news);
         earlyNews = [];
         tell({ kind: 'ready', role, index, generation, info: running.info });
-        setInterval(() => tell({ kind: 'alive' }), aliveIntervalMs).unref();
         return;
       }
       case 'refused':

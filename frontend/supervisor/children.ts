@@ -51,7 +51,7 @@ export class Children implements Generations {
     return this.current.get(keyOf(role, index))?.generation ?? 0;
   }
 
-  spawn(id: ChildId, exited: (child: Child, status: ExitStatus) => void): void {
+  spawn(id: ChildId, exited: (child: Child, status: ExitStatus) => void): Child {
     const { nodes } = this.plan;
     const isElsewhere = id.role === 'worker' && nodes !== null && nodes.nodeOf(id.index) > 0;
     const launch = isElsewhere ? nodes.launch.bind(nodes) : this.launchHere.bind(this);
@@ -61,6 +61,7 @@ export class Children implements Generations {
     });
     this.current.set(keyOf(id.role, id.index), child);
     this.alive.add(child);
+    return child;
   }
 
   tell({ connection }: Child, message: SupervisorToProcess): void {

@@ -4,10 +4,13 @@
 // it owes, and sooner. Whoever was not there to listen blames nobody: it listens anew.
 import { OwnPauses } from '../../common/own-pauses.ts';
 
-/** A process that serves. */
 export interface Watched {
   readonly name: string;
+  readonly state: 'starting' | 'ready' | 'gone';
 }
+
+/** Times the limit: until it can speak a process reads its code, from a disk that may be slow. */
+const startPatience = 2;
 
 export class Liveness<P extends Watched> {
   private readonly limitMs: number;
@@ -19,7 +22,7 @@ export class Liveness<P extends Watched> {
     this.limitMs = limitMs;
   }
 
-  /** It has said something, whatever it was. */
+  /** It has said something, whatever it was, or has just been started. */
   heard(process: P, nowMs: number): void {
     this.heardMs.set(process, nowMs);
   }
@@ -35,7 +38,10 @@ export class Liveness<P extends Watched> {
     if (this.limitMs === 0) return [];
     const found = [...this.heardMs]
       .map(([process, heardMs]) => ({ process, silentMs: nowMs - heardMs }))
-      .filter(({ silentMs }) => silentMs > this.limitMs);
+      .filter(
+        ({ process: { state }, silentMs }) =>
+          silentMs > (state === 'starting' ? startPatience : 1) * this.limitMs,
+      );
     for (const { process } of found) this.forget(process);
     return found;
   }

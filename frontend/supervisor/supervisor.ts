@@ -150,6 +150,7 @@ export class Supervisor {
     const child = this.children.find(hello as ChildId);
     if (!child || (child.pid !== null && child.pid !== hello.pid)) return;
     child.connection = connection;
+    this.liveness.heard(child, performance.now());
     this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} says hello`);
     this.configure(child);
   }
@@ -191,7 +192,9 @@ export class Supervisor {
   // ------------------------------------------------------------------ life and death
 
   private spawn(id: ChildId): void {
-    this.children.spawn(id, (gone, status) => this.exited(gone, status));
+    const child = this.children.spawn(id, (gone, status) => this.exited(gone, status));
+    // One on another node may wait for its node, which has limits of its own.
+    if (child.pid !== null) this.liveness.heard(child, performance.now());
   }
 
   /** A process has found that another does nothing any more: it is killed, and judged by that. */

@@ -11,16 +11,26 @@ export interface Answer {
 }
 
 export async function get(server: Server, path: string): Promise<Answer> {
-  return await answerOf(await fetch(server.url + path));
+  return await answerOf(await ask(server, path));
 }
 
 export async function post(server: Server, path: string, body: object): Promise<Answer> {
-  const response = await fetch(server.url + path, {
+  const response = await ask(server, path, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   return await answerOf(response);
+}
+
+/** fetch, whose error says why, and what the server had to say about it. */
+async function ask(server: Server, path: string, init?: RequestInit): Promise<Response> {
+  try {
+    return await fetch(server.url + path, init);
+  } catch (error) {
+    const { cause } = error as Error;
+    throw new Error(`${path}: ${String(cause ?? error)}\n${server.stderr}`, { cause: error });
+  }
 }
 
 async function answerOf(response: Response): Promise<Answer> {

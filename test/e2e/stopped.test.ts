@@ -50,74 +50,84 @@ t.test('a stopped engine is named, and the server ends', async (t) => {
   t.match(lastLine, /server ended cause="no sign of life for \d+ ms" in=engine exitCode=1$/);
 });
 
-t.test('an idle server is not found guilty of silence', async (t) => {
-  const server = await startServer(t);
-  await post(server, '/v1/completions', short);
-  // The engine has said that it is done.
-  t.equal(await metricBecomes(server, 'generation_tokens_total', 8), 8);
-  process.kill(await server.child('engine'), 'SIGSTOP');
-  // Nobody asked the engine for anything: nothing is owed.
-  await sleep(6000);
-  t.equal((await get(server, '/health')).status, 200);
-  process.kill(await server.child('engine'), 'SIGCONT');
-  t.equal((await post(server, '/v1/completions', short)).status, 200);
-});
-
-t.test('a server that was stopped as a whole goes on', async (t) => {
-  const server = await startServer(t);
-  const whole = await CompletionStream.open(server, { ...long, seed: 1, return_token_ids: true });
-  await whole.ended;
-  const stream = await CompletionStream.open(server, { ...long, seed: 1, return_token_ids: true });
-  await stream.started();
-  const all = [server.pid, ...descendants(server.pid)];
-  for (const pid of all) process.kill(pid, 'SIGSTOP');
-  await sleep(7000);
-  for (const pid of all) process.kill(pid, 'SIGCONT');
-  await stream.ended;
-  t.ok(stream.isDone);
-  t.same(stream.tokenIds, whole.tokenIds);
-  t.notMatch(server.stderr, /given up|died/);
-});
-
 /** Seconds of silence: far below the default, and still more than a busy machine takes away. */
 const patience = ['--liveness-timeout', '10'];
 
-t.test('a stopped frontend is named and replaced, and its requests end', async (t) => {
-  const server = await startServer(t, patience);
-  const stream = await CompletionStream.open(server, long);
-  await stream.started();
-  const old = await server.child('frontend 0');
-  process.kill(old, 'SIGSTOP');
-  await stream.ended;
-  t.notOk(stream.isDone, 'no [DONE] after its end');
-  await servesAgain(t, server, short);
-  t.not(await server.child('frontend 0'), old);
-  t.match(server.stderr, /frontend 0 is given up: no sign of life for \d+ ms/);
-  t.equal(await metricBecomes(server, 'num_requests_running', 0), 0, 'the engine has let go');
-});
+t.test('with time to wait', { jobs: 5 }, (t) => {
+  // They mostly sleep, all at the same time.
+  const aside = { buffered: true };
 
-t.test('a stopped engine is found where no frontend of ours would find it', async (t) => {
-  const folder = join(mkdtempSync(join(tmpdir(), 'vt-')), 'run');
-  t.teardown(() => rmSync(join(folder, '..'), { recursive: true, force: true }));
-  const server = runServer(t, ['--headless', '--frontend-address', folder, ...patience]);
-  await server.waitReady();
-  process.kill(await server.child('engine'), 'SIGSTOP');
-  t.same(await server.exited, { code: 1, signal: null });
-  const lastLine = server.stderr.trim().split('\n').at(-1);
-  t.match(lastLine, /server ended cause="no sign of life for \d+ ms" in=engine exitCode=1$/);
-});
-
-t.test('nobody is blamed for what a stopped supervisor did not hear', async (t) => {
-  const server = await startServer(t, patience);
-  const before = server.children();
-  for (const pids of [[server.pid], [server.pid, ...descendants(server.pid)]]) {
-    for (const pid of pids) process.kill(pid, 'SIGSTOP');
-    await sleep(15_000);
-    for (const pid of pids) process.kill(pid, 'SIGCONT');
-    // The watch has looked again since, and each process had the time to be killed.
-    await sleep(3000);
+  t.test('an idle server is not found guilty of silence', aside, async (t) => {
+    const server = await startServer(t);
+    await post(server, '/v1/completions', short);
+    // The engine has said that it is done.
+    t.equal(await metricBecomes(server, 'generation_tokens_total', 8), 8);
+    process.kill(await server.child('engine'), 'SIGSTOP');
+    // Nobody asked the engine for anything: nothing is owed.
+    await sleep(6000);
+    t.equal((await get(server, '/health')).status, 200);
+    process.kill(await server.child('engine'), 'SIGCONT');
     t.equal((await post(server, '/v1/completions', short)).status, 200);
-  }
-  t.same(server.children(), before);
-  t.notMatch(server.stderr, /given up|died/);
+  });
+
+  t.test('a server that was stopped as a whole goes on', aside, async (t) => {
+    const server = await startServer(t);
+    const whole = await CompletionStream.open(server, { ...long, seed: 1, return_token_ids: true });
+    await whole.ended;
+    const stream = await CompletionStream.open(server, {
+      ...long,
+      seed: 1,
+      return_token_ids: true,
+    });
+    await stream.started();
+    const all = [server.pid, ...descendants(server.pid)];
+    for (const pid of all) process.kill(pid, 'SIGSTOP');
+    await sleep(7000);
+    for (const pid of all) process.kill(pid, 'SIGCONT');
+    await stream.ended;
+    t.ok(stream.isDone);
+    t.same(stream.tokenIds, whole.tokenIds);
+    t.notMatch(server.stderr, /given up|died/);
+  });
+
+  t.test('a stopped frontend is named and replaced, and its requests end', aside, async (t) => {
+    const server = await startServer(t, patience);
+    const stream = await CompletionStream.open(server, long);
+    await stream.started();
+    const old = await server.child('frontend 0');
+    process.kill(old, 'SIGSTOP');
+    await stream.ended;
+    t.notOk(stream.isDone, 'no [DONE] after its end');
+    await servesAgain(t, server, short);
+    t.not(await server.child('frontend 0'), old);
+    t.match(server.stderr, /frontend 0 is given up: no sign of life for \d+ ms/);
+    t.equal(await metricBecomes(server, 'num_requests_running', 0), 0, 'the engine has let go');
+  });
+
+  t.test('a stopped engine is found where no frontend of ours would find it', aside, async (t) => {
+    const folder = join(mkdtempSync(join(tmpdir(), 'vt-')), 'run');
+    t.teardown(() => rmSync(join(folder, '..'), { recursive: true, force: true }));
+    const server = runServer(t, ['--headless', '--frontend-address', folder, ...patience]);
+    await server.waitReady();
+    process.kill(await server.child('engine'), 'SIGSTOP');
+    t.same(await server.exited, { code: 1, signal: null });
+    const lastLine = server.stderr.trim().split('\n').at(-1);
+    t.match(lastLine, /server ended cause="no sign of life for \d+ ms" in=engine exitCode=1$/);
+  });
+
+  t.test('nobody is blamed for what a stopped supervisor did not hear', aside, async (t) => {
+    const server = await startServer(t, patience);
+    const before = server.children();
+    for (const pids of [[server.pid], [server.pid, ...descendants(server.pid)]]) {
+      for (const pid of pids) process.kill(pid, 'SIGSTOP');
+      await sleep(12_000);
+      for (const pid of pids) process.kill(pid, 'SIGCONT');
+      // The watch has looked again since, and each process had the time to be killed.
+      await sleep(3000);
+      t.equal((await post(server, '/v1/completions', short)).status, 200);
+    }
+    t.same(server.children(), before);
+    t.notMatch(server.stderr, /given up|died/);
+  });
+  t.end();
 });

@@ -1,6 +1,7 @@
 // Random weights for --load-format dummy: the right shapes without a checkpoint. The same seed
-// makes the same model, over however many ranks. All weights of one row length are views of one array, each beginning
-// elsewhere in it: a large model would take minutes to draw, and twice its memory to hold.
+// makes the same model, over however many ranks. All weights of one row length are views of one
+// array, each beginning elsewhere in it: a large model would take minutes to draw, and twice its
+// memory to hold.
 import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program } from '../../kernels/program.ts';
 import { narrow } from '../../kernels/reference/float-formats.ts';

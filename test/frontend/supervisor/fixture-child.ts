@@ -9,7 +9,7 @@ export interface FixtureSlice extends ProcessSlice {
   /** Folder in which each process leaves a file for what happened to it. */
   readonly notes: string;
   /**
-   * "fail": ends at start with exit code 65. "stubborn": never answers drain or stop.
+   * "fail": ends at start with exit code 65. "stops": stands still at its start. "stubborn": never answers drain or stop.
    * "wants-worker-replaced" (or -engine-): says so when it gets SIGUSR2.
    */
   readonly behaviour: string;
@@ -36,6 +36,7 @@ runProcess<FixtureSlice>(role, (context) => {
       }),
     );
   note('pid', String(process.pid));
+  if (slice.behaviour === 'stops') process.kill(process.pid, 'SIGSTOP');
   if (slice.behaviour === 'fail') throw new StartError(65, 'no such weights');
   const never = new Promise<void>(() => undefined);
   const isStubborn = slice.behaviour === 'stubborn';

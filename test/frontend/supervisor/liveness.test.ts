@@ -1,18 +1,18 @@
 import t from 'tap';
-import { Liveness } from '../../../frontend/supervisor/liveness.ts';
+import { Liveness, type Watched } from '../../../frontend/supervisor/liveness.ts';
 
 const limitMs = 30_000;
 
 /** Processes that speak every second until they stand still, watched every second. */
 class Watch {
-  readonly liveness: Liveness<{ name: string }>;
+  readonly liveness: Liveness<Watched>;
   readonly found: string[] = [];
   nowMs = 1_000_000;
-  private readonly speaking = new Map<string, { name: string }>();
+  private readonly speaking = new Map<string, Watched>();
 
   constructor(names: readonly string[], limit = limitMs) {
     this.liveness = new Liveness(limit);
-    for (const name of names) this.speaking.set(name, { name });
+    for (const name of names) this.speaking.set(name, { name, state: 'ready' });
     this.pass(1000);
   }
 
@@ -48,6 +48,16 @@ t.test('Liveness finds the one that stands still, once, and not before its time'
   t.end();
 });
 
+t.test('Liveness has more patience with a process that is starting', (t) => {
+  const watch = new Watch(['engine']);
+  watch.liveness.heard({ name: 'worker 0', state: 'starting' }, watch.nowMs);
+  watch.pass(2 * limitMs);
+  t.same(watch.found, []);
+  watch.pass(2000);
+  t.same(watch.found, ['worker 0']);
+  t.end();
+});
+
 t.test('Liveness blames nobody for what it was not there to hear', (t) => {
   const watch = new Watch(['engine', 'frontend 0']);
   watch.nowMs += 10 * limitMs;
@@ -68,7 +78,7 @@ t.test(
   'Liveness forgives silence that ends in time, and all of it where it is switched off',
   (t) => {
     const watch = new Watch(['engine']);
-    const late = { name: 'late' };
+    const late = { name: 'late', state: 'ready' } as const;
     for (let i = 0; i < 10; i++) {
       watch.liveness.heard(late, watch.nowMs);
       watch.pass(limitMs - 1000);
@@ -84,7 +94,7 @@ t.test(
 
 t.test('Liveness forgets whoever has ended', (t) => {
   const watch = new Watch([]);
-  const process = { name: 'worker 0' };
+  const process = { name: 'worker 0', state: 'ready' } as const;
   watch.liveness.heard(process, watch.nowMs);
   watch.liveness.forget(process);
   watch.pass(10 * limitMs);
@@ -93,8 +103,8 @@ t.test('Liveness forgets whoever has ended', (t) => {
 });
 
 t.test('a supervisor that was stopped before it ever looked blames nobody', (t) => {
-  const liveness = new Liveness<{ name: string }>(limitMs);
-  const engine = { name: 'engine' };
+  const liveness = new Liveness<Watched>(limitMs);
+  const engine = { name: 'engine', state: 'ready' } as const;
   liveness.heard(engine, 0);
   t.same(liveness.tick(2 * limitMs), []);
   t.same(liveness.tick(3 * limitMs), [], 'that was a pause too');

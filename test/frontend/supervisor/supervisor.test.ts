@@ -237,22 +237,36 @@ t.test('Supervisor replaces a worker that the engine has given up', async (t) =>
 /** Far below the default, and still more than a busy machine takes from a healthy process. */
 const patienceMs = 10_000;
 
-for (const role of ['frontend', 'worker', 'detokenizer'] as const)
-  t.test(`Supervisor replaces a ${role} that stands still`, async (t) => {
-    const { ready, note, pid } = await start(t, {}, 30_000, 1, patienceMs);
+t.test('Supervisor finds whoever stands still', { jobs: 6 }, (t) => {
+  // They wait, all at the same time.
+  const aside = { buffered: true };
+
+  for (const role of ['frontend', 'worker', 'detokenizer'] as const)
+    t.test(`a ${role} is replaced`, aside, async (t) => {
+      const { ready, note, pid } = await start(t, {}, 30_000, 1, patienceMs);
+      await ready;
+      const old = await pid(`${role}-0.0`);
+      process.kill(old, 'SIGSTOP');
+      await note(`engine-0.0.lost-${role}.0`);
+      await note(`engine-0.0.ready-${role}.1`);
+      t.notOk(isAlive(old));
+    });
+
+  t.test('the server ends with the engine, and says why', aside, async (t) => {
+    const { supervisor, ready, pid } = await start(t, {}, 30_000, 1, patienceMs);
     await ready;
-    const old = await pid(`${role}-0.0`);
-    process.kill(old, 'SIGSTOP');
-    await note(`engine-0.0.lost-${role}.0`);
-    await note(`engine-0.0.ready-${role}.1`);
-    t.notOk(isAlive(old));
+    process.kill(await pid('engine-0.0'), 'SIGSTOP');
+    const { exitCode, cause } = await supervisor.outcome;
+    t.equal(exitCode, 1);
+    t.match(cause, { process: 'engine', message: /^no sign of life for \d+ ms$/ });
   });
 
-t.test('Supervisor ends when the engine stands still, with the reason', async (t) => {
-  const { supervisor, ready, pid } = await start(t, {}, 30_000, 1, patienceMs);
-  await ready;
-  process.kill(await pid('engine-0.0'), 'SIGSTOP');
-  const { exitCode, cause } = await supervisor.outcome;
-  t.equal(exitCode, 1);
-  t.match(cause, { process: 'engine', message: /^no sign of life for \d+ ms$/ });
+  for (const role of ['worker', 'frontend'] as const)
+    t.test(`the start ends with a ${role} that never gets ready`, aside, async (t) => {
+      const { supervisor } = await start(t, { [role]: 'stops' }, 30_000, 1, patienceMs);
+      const { exitCode, cause } = await supervisor.outcome;
+      t.equal(exitCode, 1);
+      t.match(cause, { process: `${role} 0`, message: /^no sign of life for \d+ ms$/ });
+    });
+  t.end();
 });
