@@ -11,6 +11,8 @@ import { toWellFormed, type Tokenizer } from './tokenizer.ts';
 export interface ChatMessage {
   readonly role: string;
   readonly content: string;
+  /** Who of this role it is; most templates do not show it. */
+  readonly name?: string;
 }
 
 export interface ChatTemplateOptions {
@@ -63,26 +65,20 @@ export class ChatTemplate {
     if (messages.length === 0) throw fault('there is no message');
     if (options.addGenerationPrompt && options.continueFinalMessage)
       throw fault('add_generation_prompt and continue_final_message exclude each other');
-    let clean = messages.map(({ role, content }) => ({
-      role: toWellFormed(role),
-      content: toWellFormed(content),
-    }));
+    let clean = messages.map((message) => mapMessage(message, toWellFormed));
     const { namedTokens } = this.tokenizer.files;
     const isTaken = (name: string) => Object.hasOwn(this.globals, name) || name in namedTokens;
     const given = mapTexts(options.templateArgs ?? {}, toWellFormed) as TemplateArgs;
     let args = given;
     const texts = [
-      ...clean.flatMap(({ role, content }) => [role, content]),
+      ...clean.flatMap(({ role, content, name = '' }) => [role, content, name]),
       ...checkTemplateArgs(given, isTaken, this.limits),
     ];
     for (const text of texts) this.tokenizer.checkLength(text);
     let breaker = '';
     if (texts.some((text) => guard.has(text))) {
       breaker = guard.chooseBreaker([this.source, ...texts]);
-      clean = clean.map(({ role, content }) => ({
-        role: guard.breakUp(role, breaker),
-        content: guard.breakUp(content, breaker),
-      }));
+      clean = clean.map((message) => mapMessage(message, (text) => guard.breakUp(text, breaker)));
       args = mapTexts(given, (text) => guard.breakUp(text, breaker)) as TemplateArgs;
     }
     const rendered = options.continueFinalMessage
@@ -137,6 +133,13 @@ export class ChatTemplate {
       throw fault(`the rendered messages are longer than ${templateCharacters} characters`);
     return text;
   }
+}
+
+function mapMessage(
+  { role, content, name }: ChatMessage,
+  map: (text: string) => string,
+): ChatMessage {
+  return { role: map(role), content: map(content), ...(name !== undefined && { name: map(name) }) };
 }
 
 /** What every template may use besides the variables; the same as Hugging Face gives. */

@@ -33,6 +33,7 @@ export interface EngineClientLike {
 export interface ChatMessage {
   readonly role: string;
   readonly content: string;
+  readonly name?: string;
 }
 
 /** Every method rejects with RequestError where the input is at fault (too long, bad template). */

@@ -26,7 +26,7 @@ export async function chatCompletions(
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
   nameRequest(request, reply, body.request_id);
-  const { messages, ignored: ignoredInMessages } = chatMessages(body.messages);
+  const { messages, ignored: ignoredInMessages } = chatMessages(body.messages, text);
   const ignoredArgs = unusedTemplateArgs(body, text);
   reportIgnored(reply, [...ignored, ...ignoredInMessages, ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);

@@ -8,7 +8,7 @@ import type { MessageInput } from './schema/message-schema.ts';
 const roles = new Set(['system', 'developer', 'user', 'assistant']);
 /** Tool calls are not built; an empty list of them is none. */
 const unsupported = ['tool_calls', 'tool_call_id', 'function_call', 'audio'];
-const known = new Set(['role', 'content', 'refusal', ...unsupported]);
+const known = new Set(['role', 'content', 'name', 'refusal', ...unsupported]);
 
 export interface ChatMessages {
   readonly messages: readonly ChatMessage[];
@@ -16,7 +16,10 @@ export interface ChatMessages {
   readonly ignored: readonly string[];
 }
 
-export function chatMessages(input: readonly MessageInput[]): ChatMessages {
+export function chatMessages(
+  input: readonly MessageInput[],
+  text: Pick<TextServiceLike, 'templateUses'>,
+): ChatMessages {
   const ignored = new Set<string>();
   const messages = input.map((message, i) => {
     const where = `messages.${i}`;
@@ -34,7 +37,9 @@ export function chatMessages(input: readonly MessageInput[]): ChatMessages {
     }
     // OpenAI's newer name for the same thing, which templates do not know.
     const role = message.role === 'developer' ? 'system' : message.role;
-    return { role, content: contentText(message, where) };
+    const name = message.name ?? undefined;
+    if (name !== undefined && !text.templateUses('name')) ignored.add('messages.name');
+    return { role, content: contentText(message, where), ...(name !== undefined && { name }) };
   });
   return { messages, ignored: [...ignored] };
 }

@@ -4,7 +4,9 @@
 import type { IncomingMessage } from 'node:http';
 import { RequestError } from '../../common/errors.ts';
 import type { HttpLimits } from '../../common/limits.ts';
+import { exactInteger } from './exact-integer.ts';
 import { ClientGone } from './http-errors.ts';
+import { isObject } from './schema/fields.ts';
 
 /** On average, in a body of the full size; a client that sends smaller ones is not one. */
 const minChunkBytes = 64;
@@ -63,10 +65,18 @@ export function parseJson(body: Uint8Array, maxDepth: number): unknown {
     throw new RequestError('bad_request', 'the request body is not valid UTF-8');
   }
   try {
-    return JSON.parse(text) as unknown;
+    return withExactSeed(JSON.parse(text), text);
   } catch {
     throw new RequestError('bad_request', 'the request body is not valid JSON');
   }
+}
+
+/** The one field that may need more than the 53 bits of a number: then it is a bigint. */
+function withExactSeed(body: unknown, text: string): unknown {
+  if (!isObject(body) || typeof body.seed !== 'number' || Number.isSafeInteger(body.seed))
+    return body;
+  const seed = exactInteger(text, 'seed');
+  return seed === null ? body : { ...body, seed };
 }
 
 const quote = 0x22;

@@ -11,7 +11,7 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   const { text } = requireBackend(context);
   const { config } = context;
   const { value: body, ignored } = parseRequest(context.schemas.tokenize, request.body);
-  const chat = body.messages === undefined ? null : chatMessages(body.messages);
+  const chat = body.messages === undefined ? null : chatMessages(body.messages, text);
   const ignoredArgs = unusedTemplateArgs(body, text);
   reportIgnored(reply, [...ignored, ...(chat?.ignored ?? []), ...ignoredArgs], config.strictApi);
   checkModel(body.model, config);

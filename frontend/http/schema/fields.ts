@@ -63,13 +63,17 @@ export function texts(maxCount: number, maxBytes: number) {
   );
 }
 
-/** A signed 64-bit integer as an unsigned one; -1 = none. JSON numbers are exact to 2^53. */
+/** A signed 64-bit integer as an unsigned one; -1 = none. Those beyond 2^53 are bigints (json-body). */
 export function seed() {
-  const error = 'must be a 64-bit integer';
+  const error = 'must be an integer in [-2^63, 2^63 - 1]';
   return z
-    .number({ error })
-    .refine((value) => Number.isInteger(value) && Math.abs(value) <= 2 ** 63, { error })
-    .transform((value) => (value === -1 ? null : BigInt.asUintN(64, BigInt(value))));
+    .custom<number | bigint>(
+      (value) =>
+        (typeof value === 'bigint' || Number.isInteger(value)) &&
+        BigInt(value as number | bigint) === BigInt.asIntN(64, BigInt(value as number | bigint)),
+      { error },
+    )
+    .transform((value) => (Number(value) === -1 ? null : BigInt.asUintN(64, BigInt(value))));
 }
 
 /** { "token id": bias }; biases are clamped to [-100, 100]. */

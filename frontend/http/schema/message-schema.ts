@@ -9,6 +9,7 @@ const part = z.looseObject({ type: z.string({ error: contentRule }) }, { error: 
 const message = z.looseObject(
   {
     role: field.text(64),
+    name: z.string({ error: 'must be a string' }).nullish(),
     content: z.union([z.string(), z.array(part)], { error: contentRule }).nullish(),
   },
   { error: 'must be an object with role and content' },

@@ -3,7 +3,7 @@
 import * as z from 'zod';
 import { RequestError } from '../../../common/errors.ts';
 import { isObject } from './fields.ts';
-import type { Neutral } from './sampling-fields.ts';
+import { reasons, type Neutral } from './sampling-fields.ts';
 
 export interface RequestSchema<Shape extends z.ZodRawShape> {
   readonly object: z.ZodObject<Shape>;
@@ -50,7 +50,8 @@ function unknownInside(type: z.core.$ZodType, key: string, value: unknown): stri
 }
 
 export function notBuilt(param: string): RequestError {
-  return new RequestError('unsupported', `${param} is not supported by this server`, param);
+  const why = Object.hasOwn(reasons, param) ? `: ${reasons[param]!}` : '';
+  return new RequestError('unsupported', `${param} is not supported by this server${why}`, param);
 }
 
 /** The first issue, under the name of its field (within messages: its whole path). */

@@ -97,5 +97,11 @@ export const unsupportedFields: Readonly<Record<string, Neutral>> = {
   logits_processors: never,
 };
 
+/** Why a field is refused, where its name alone does not say it. */
+export const reasons: Readonly<Record<string, string>> = {
+  thinking_token_budget: 'it has no reasoning parser',
+  include_reasoning: 'it has no reasoning parser, which would tell reasoning from the answer',
+};
+
 /** Documented as without effect. */
 export const acceptedFields: readonly string[] = ['user'];

@@ -153,7 +153,8 @@ t.test('request_id in the body names the request where no header does', async (t
 });
 
 t.test('fields without effect are named', async (t) => {
-  const { post } = await startServer(t);
+  const server = await startServer(t);
+  const { post, backend } = server;
   const header = async (path: string, body: object) =>
     (await post(path, body)).headers.get('x-ignored-fields');
   t.equal(await header('/v1/completions', good), null);
@@ -164,8 +165,13 @@ t.test('fields without effect are named', async (t) => {
   );
   const streamed = { ...good, stream: true, stream_options: { include_obfuscation: true }, x: 1 };
   t.equal(await header('/v1/completions', streamed), 'stream_options.include_obfuscation, x');
-  const messages = [{ role: 'user', content: 'a', name: 'bob' }];
-  t.equal(await header('/v1/chat/completions', { messages, store: true }), 'store, messages.name');
+  const messages = [{ role: 'user', content: 'a', mood: 'good' }];
+  t.equal(await header('/v1/chat/completions', { messages, store: true }), 'store, messages.mood');
+  const named = { messages: [{ role: 'user', content: 'a', name: 'bob' }] };
+  t.equal(await header('/v1/chat/completions', named), null);
+  const text = { ...backend!.text, templateUses: () => false };
+  server.backend = { ...backend!, text };
+  t.equal(await header('/v1/chat/completions', named), 'messages.name');
   const many = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`field${i}`, 1]));
   t.equal((await header('/v1/completions', { ...good, ...many }))!.split(', ').length, 20);
   const long = { ...good, ['a'.repeat(1000)]: 1, ['b'.repeat(1000)]: 1 };
@@ -183,8 +189,8 @@ t.test('strictApi refuses them', async (t) => {
   const stream_options = { include_obfuscation: true };
   const streamed = { ...good, stream: true, stream_options };
   await refused('/v1/completions', streamed, 'stream_options.include_obfuscation');
-  const messages = [{ role: 'user', content: 'a', name: 'bob' }];
-  await refused('/v1/chat/completions', { messages }, 'messages.name');
+  const messages = [{ role: 'user', content: 'a', mood: 'good' }];
+  await refused('/v1/chat/completions', { messages }, 'messages.mood');
   t.equal((await post('/v1/completions', { ...good, user: 'u' })).status, 200);
 });
 

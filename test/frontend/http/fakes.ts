@@ -56,12 +56,12 @@ export const fakeText: TextServiceLike = {
   },
   applyChatTemplate: (messages, { addGenerationPrompt, continueFinalMessage }) => {
     const text =
-      messages.map(({ role, content }) => `${role}:${content}`).join('\n') +
+      messages.map(({ role, content, name }) => `${name ?? role}:${content}`).join('\n') +
       (continueFinalMessage ? '' : '\n') +
       (addGenerationPrompt ? 'assistant:' : '');
     return Promise.resolve({ text, tokenIds: Int32Array.from([256, ...Buffer.from(text)]) });
   },
-  templateUses: (name) => ['enable_thinking', 'reasoning_effort'].includes(name),
+  templateUses: (name) => ['enable_thinking', 'reasoning_effort', 'name'].includes(name),
   decode: (tokenIds, { skipSpecialTokens }) =>
     Promise.resolve(
       Array.from(tokenIds)

@@ -137,6 +137,21 @@ t.test('seeds', async (t) => {
   t.equal((await asked(t, { seed: -2 })).sampling.seed, 2n ** 64n - 2n);
   t.equal((await asked(t, { seed: 0 })).sampling.seed, 0n);
   t.equal((await asked(t, {})).sampling.seed, null);
+  t.equal((await asked(t, { seed: 1.5e9 })).sampling.seed, 1_500_000_000n);
+});
+
+t.test('seeds beyond 2^53 are exact', async (t) => {
+  const { client, post } = await startServer(t);
+  const seedOf = async (written: string): Promise<unknown> => {
+    const response = await post('/v1/completions', `{"prompt":"a","seed":${written}}`);
+    const body = await response.json();
+    return response.status === 200 ? client.submissions.at(-1)!.request.sampling.seed : body;
+  };
+  t.equal(await seedOf('9007199254740993'), 9007199254740993n);
+  t.equal(await seedOf('9223372036854775807'), 2n ** 63n - 1n);
+  t.equal(await seedOf('-9223372036854775807'), 2n ** 63n + 1n);
+  for (const beyond of ['9223372036854775808', '-9223372036854775809', '1e400'])
+    t.match(await seedOf(beyond), { error: { code: 400, param: 'seed' } }, beyond);
 });
 
 t.test('max_tokens', async (t) => {
