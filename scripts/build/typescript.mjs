@@ -58,14 +58,14 @@ export async function buildTypescript({ root, report = () => {} }) {
 }
 
 async function bundle(root) {
-  const { build } = await import('esbuild');
+  const { build, stop } = await import('esbuild');
   const threads = folders
     .filter((folder) => folder !== 'test')
     .flatMap((folder) => listFiles(root, folder, ['-thread.ts']))
     .map((file) => [basename(file, '.ts'), file]);
   const entries = [...Object.entries(entryPoints), ...threads].filter(([, file]) => existsSync(join(root, file)));
   mkdirSync(join(root, 'dist/bundle'), { recursive: true });
-  await build({
+  const options = {
     absWorkingDir: root,
     entryPoints: entries.map(([out, file]) => ({ out, in: file })),
     outdir: 'dist/bundle',
@@ -83,5 +83,11 @@ async function bundle(root) {
     banner: {
       js: "import { createRequire as vtCreateRequire } from 'node:module'; const require = vtCreateRequire(import.meta.url);",
     },
-  });
+  };
+  try {
+    await build(options);
+  } finally {
+    // Its service would outlive the build, beside the server that this process goes on to be.
+    await stop();
+  }
 }

@@ -33,14 +33,16 @@ interface Options {
   readonly key?: string;
   readonly model?: string;
   readonly flags?: readonly string[];
+  /** In place of our own. */
+  readonly command?: readonly string[];
 }
 
 export function startNode(t: Test, hosts: Hosts, nodeRank: 0 | 1, options: Options = {}): Server {
-  const { numRanks = 2, flags = [], model } = options;
+  const { numRanks = 2, flags = [], model, command = serveCommand } = options;
   return runCommand(t, [
     ...hosts.run[nodeRank],
     ...['env', `VLLM_TS_NODE_KEY=${options.key ?? key}`],
-    ...serveCommand,
+    ...command,
     ...(model === undefined ? [] : [model]),
     ...['--device', 'cpu', '--threads', '1', '--tensor-parallel-size', String(numRanks)],
     ...['--nnodes', '2', '--node-rank', String(nodeRank), '--master-addr', hosts.addresses[0]],

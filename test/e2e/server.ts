@@ -150,7 +150,7 @@ export function isAlive(pid: number): boolean {
   return state !== undefined && state !== 'Z';
 }
 
-function titleOf(pid: number): string {
+export function titleOf(pid: number): string {
   return read(`/proc/${pid}/cmdline`).split('\0')[0]!;
 }
 

@@ -42,7 +42,7 @@ t.test('a foreign frontend that grants nothing back loses that request alone', a
 });
 
 t.test('an HTTP client that reads nothing loses its connection', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, ['--reader-timeout', '5']);
   const frontend = await server.child('frontend 0');
   const before = rssBytes(frontend);
   const socket = connect(Number(new URL(server.url).port), '127.0.0.1');

@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
+import { descendants, titleOf } from '../e2e/server.ts';
+import { writeQuickCompiler } from './quick-compiler.ts';
 import { complete, serve } from './serve.ts';
 
 const skip =
@@ -48,12 +50,13 @@ t.test('npm ci && npm start on a bare machine', { skip, timeout: 1_700_000 }, as
   copyTracked(checkout);
   const env = {
     ...reachOfRegistry(),
-    PATH: barePath(folder, ['node', 'npm', 'sh', 'g++', 'as', 'ld']),
+    PATH: barePath(folder, ['node', 'npm', 'sh', 'as', 'ld']),
     HOME: folder,
     npm_config_nodedir: '/nonexistent',
     npm_config_cache:
       process.env['npm_config_cache'] ?? join(process.env['HOME'] ?? folder, '.npm'),
   };
+  writeQuickCompiler(join(env.PATH, 'g++'), which('g++'));
   const install = spawnSync(join(env.PATH, 'npm'), ['ci', '--no-audit', '--no-fund'], {
     cwd: checkout,
     env,
@@ -64,6 +67,12 @@ t.test('npm ci && npm start on a bare machine', { skip, timeout: 1_700_000 }, as
     env,
   });
   t.ok((await complete(server.url)).length > 0);
+  const titles = [server.child.pid!, ...descendants(server.child.pid!)].map(titleOf);
+  t.ok(titles.includes('vllm-ts: engine'), titles.join(', '));
+  t.notOk(
+    titles.some((title) => title.includes('esbuild')),
+    'nothing of the build is left beside the server',
+  );
   t.equal(await server.stop(), 0);
 
   rmSync(join(checkout, 'build'), { recursive: true });

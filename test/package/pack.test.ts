@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
+import { writeQuickCompiler } from './quick-compiler.ts';
 import { complete, serve } from './serve.ts';
 
 const skip =
@@ -26,7 +27,9 @@ t.test(
   async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-pack-'));
     const cache = join(folder, 'cache');
-    const env = { ...process.env, XDG_CACHE_HOME: cache };
+    const compiler = join(folder, 'c++');
+    writeQuickCompiler(compiler, 'c++');
+    const env = { ...process.env, XDG_CACHE_HOME: cache, CXX: compiler };
     const npm = (cwd: string, ...args: string[]) =>
       execFileSync('npm', args, { cwd, env, stdio: 'pipe' }).toString();
 
