@@ -68,6 +68,7 @@ t.test('who was stopped itself does not blame others for their silence', (t) => 
 
 t.test('a detokenizer that does not acknowledge is given up', (t) => {
   const server = makeServer({ acknowledge: false });
+  server.core.tick();
   server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 3 } });
   server.run(100);
   pass(server, silenceLimitMs - 100);
