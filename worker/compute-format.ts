@@ -20,7 +20,7 @@ export interface ComputeFormat {
 type FormatSlice = Pick<WorkerSlice, 'device' | 'dtype' | 'kvCacheDtype' | 'model' | 'blockSize'>;
 
 const flagNames = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
-const cudaHeadDims: readonly number[] = [64, 128];
+const cudaHeadDims: readonly number[] = [64, 80, 96, 128, 256];
 const cudaMaxHeadsPerKvHead = 16;
 const cudaMaxColumns = 16_384;
 
@@ -70,7 +70,7 @@ function checkCudaModel(model: ModelConfig): void {
       `${join(model.path, 'config.json')}: ${field} ${what} on cuda yet; --device cpu runs it`,
     );
   if (!cudaHeadDims.includes(headDim))
-    throw refuse('head_dim', `${headDim} is not built (${cudaHeadDims.join(' and ')} are)`);
+    throw refuse('head_dim', `${headDim} is not built (${cudaHeadDims.join(', ')} are)`);
   if (numHeads / numKvHeads > cudaMaxHeadsPerKvHead)
     throw refuse(
       'num_attention_heads',

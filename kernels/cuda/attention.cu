@@ -124,6 +124,11 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 }  // namespace vt
 
+extern "C" int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim) {
+  const bool has_wgmma = head_dim == 64 || head_dim == 128;
+  return has_wgmma ? prefill : VT_CUDA_PREFILL_MMA;
+}
+
 extern "C" int vt_cuda_prefill_rows(int32_t prefill) {
   return prefill == VT_CUDA_PREFILL_MMA ? 64 : 128;
 }
@@ -146,8 +151,6 @@ extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* str
 extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
   using vt::fail;
   const VtCudaAttention& a = *args;
-  VT_REQUIRE(a.head_dim == 64 || a.head_dim == 128,
-             "attention: head_dim %d is not built; 64 and 128 are", a.head_dim);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "attention: dtype %d", a.dtype);
   VT_REQUIRE(
       a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0 && a.num_heads / a.num_kv_heads <= 16,
@@ -160,8 +163,9 @@ extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
   VT_REQUIRE(a.qkv_stride % 8 == 0 && a.out_stride % 2 == 0 && a.scale > 0.0f,
              "attention: qkv_stride %d, out_stride %d, scale %g", a.qkv_stride, a.out_stride,
              static_cast<double>(a.scale));
-  VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS,
-             "attention: prefill %d", a.prefill);
+  VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS &&
+                 vt_cuda_prefill_for(a.prefill, a.head_dim) == a.prefill,
+             "attention: prefill %d of head_dim %d", a.prefill, a.head_dim);
   VT_REQUIRE(a.prefill == VT_CUDA_PREFILL_MMA || vt::aligned16(a.out, a.out_stride),
              "attention: prefill %d of output rows that are not 16-byte aligned", a.prefill);
   if (a.max_decode_work > 0 && vt::attention_decode_by_shape(a, stream) != 0) return -1;

@@ -15,6 +15,8 @@
 #ifndef VT_CUDA_ATTENTION_CUH_
 #define VT_CUDA_ATTENTION_CUH_
 
+#include <type_traits>
+
 #include "common.cuh"
 
 namespace vt {
@@ -59,12 +61,20 @@ __device__ __forceinline__ float quad_sum(float x) {
 /** Scores of 16 rows and 64 keys: s[j] holds keys 8 j .. 8 j + 7. */
 using Scores = float[8][4];
 
-/** s = q k^T. `query`, `keys`: shared addresses of rows of kDim, swizzled (see row_address). */
+/**
+ * Where 16-byte piece `piece` of a row of kDim lies. Rows lie densely; pieces change places inside
+ * a row, so that the same piece of 8 neighbouring rows (what ldmatrix reads at a time) meets no bank
+ * twice: rows of a multiple of 128 bytes need all 8 orders, rows of 192 bytes 4, of 160 bytes 2.
+ */
 template <int kDim>
 __device__ __forceinline__ uint32_t row_address(uint32_t base, int row, int piece) {
-  return base + row * (kDim * 2) + ((piece ^ (row % 8)) << 4);
+  constexpr int kPieces = kDim / 8;
+  constexpr int kOrders = kPieces % 8 == 0 ? 8 : kPieces % 4 == 0 ? 4 : 2;
+  static_assert(kDim % 16 == 0);
+  return base + row * (kDim * 2) + ((piece ^ (row / (8 / kOrders) % kOrders)) << 4);
 }
 
+/** s = q k^T. `query`, `keys`: shared addresses of rows of kDim, swizzled (see row_address). */
 template <typename T, int kDim>
 __device__ __forceinline__ void score_tile(Scores& s, uint32_t query, uint32_t keys, int lane) {
 #pragma unroll
@@ -168,15 +178,38 @@ __device__ __forceinline__ void copy_keys(const VtCudaAttention& args, uint32_t 
                                           int block, int offset, int of_v, int kv_head,
                                           int num_valid, int lane, uint64_t policy) {
   constexpr int kPieces = kDim / 8;
-  constexpr int kRows = 32 / kPieces;
   const T* from = static_cast<const T*>(args.kv_cache) + cache_offset(args, block, of_v, kv_head) +
                   offset * kDim + lane * 8;
 #pragma unroll
-  for (int i = 0; i < 16 / kRows; i++) {
-    const int r = i * kRows + lane / kPieces;
-    copy16_async(row_address<kDim>(tile, row0 + r, lane % kPieces), from + i * 256, r < num_valid,
-                 policy);
+  for (int i = 0; i < kPieces / 2; i++) {
+    const int piece = i * 32 + lane;  // of the 16 rows, which lie densely
+    const int r = piece / kPieces;
+    copy16_async(row_address<kDim>(tile, row0 + r, piece - r * kPieces), from + i * 256,
+                 r < num_valid, policy);
   }
+}
+
+/** `launch(element, integral constant of head_dim)` of what a call asks for. */
+template <typename Launch>
+int by_shape(const VtCudaAttention& args, Launch launch) {
+  const auto by_dim = [&](auto element) {
+    switch (args.head_dim) {
+      case 64:
+        return launch(element, std::integral_constant<int, 64>());
+      case 80:
+        return launch(element, std::integral_constant<int, 80>());
+      case 96:
+        return launch(element, std::integral_constant<int, 96>());
+      case 128:
+        return launch(element, std::integral_constant<int, 128>());
+      case 256:
+        return launch(element, std::integral_constant<int, 256>());
+      default:
+        return fail("attention: head_dim %d is not built; 64, 80, 96, 128 and 256 are",
+                    args.head_dim);
+    }
+  };
+  return args.dtype == VT_CUDA_F16 ? by_dim(__half()) : by_dim(__nv_bfloat16());
 }
 
 }  // namespace vt

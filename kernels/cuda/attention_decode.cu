@@ -22,20 +22,24 @@ namespace {
 
 constexpr int kCopiers = 128;
 constexpr int kWeightRow = kGroupKeys * 2 + 16;
-constexpr int kRingBytes = 80 * 1024;
 
 template <int kDim>
 struct Layout {
+  /** On a multiprocessor. */
+  static constexpr int kBlocks = kDim <= 128 ? 2 : 1;
   static constexpr int kTileBytes = kTileKeys * kDim * 2;
-  static constexpr int kTiles = kRingBytes / kTileBytes;
+  /** At least the four whose scores are computed side by side. */
+  static constexpr int kTiles = (kDim <= 128 ? 80 : 192) * 1024 / kTileBytes;
   static constexpr int kQueryBytes = 16 * kDim * 2;
-  static constexpr int kRing = 1024;                 // barriers before it
-  static constexpr int kQuery = kRing + kRingBytes;  // [2], by turns
+  static constexpr int kRing = 1024;                           // barriers before it
+  static constexpr int kQuery = kRing + kTiles * kTileBytes;  // [2], by turns
   static constexpr int kWeights = kQuery + 2 * kQueryBytes;
   static constexpr int kMaxima = kWeights + 16 * kWeightRow;  // f32 [2][4][16], by turns
   static constexpr int kSums = kMaxima + 2 * 4 * 16 * 4;      // f32 [4][16]
   static constexpr int kLast = kSums + 4 * 16 * 4;
   static constexpr int kBytes = kLast + 16;
+
+  static_assert(kTiles >= 4 && 2 * kTiles * 8 <= kRing);
 };
 
 /**
@@ -126,10 +130,13 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
 }
 
 template <typename T, int kDim, bool kMergeInside>
-__global__ void __launch_bounds__(kFolders + kCopiers, 2)
+__global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     attention_decode(const __grid_constant__ VtCudaAttention args) {
   using L = Layout<kDim>;
-  constexpr int kDimTiles = kDim / 32;  // n8 tiles of a warp's quarter of head_dim
+  // n8 tiles of a warp's part of head_dim; the last warp's may be fewer, and it computes its last
+  // again instead.
+  constexpr int kDimTiles = (kDim / 8 + 3) / 4;
+  constexpr bool kEven = kDimTiles * 32 == kDim;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
   const int warp = threadIdx.x / 32;
@@ -151,6 +158,10 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
     return;
   }
 
+  // Tile d of this warp's part, as a piece of a row of V.
+  const auto piece_of = [&](int d) {
+    return kEven ? warp * kDimTiles + d : min(warp * kDimTiles + d, kDim / 8 - 1);
+  };
   float* sums = reinterpret_cast<float*>(shared + L::kSums);
   int* last_flag = reinterpret_cast<int*>(shared + L::kLast);
   const int group = args.num_heads / args.num_kv_heads;
@@ -257,6 +268,8 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
             o[d][h * 2 + 1] = __fmul_rn(o[d][h * 2 + 1], alpha);
           }
         }
+        const uint32_t values = base + L::kRing + at * L::kTileBytes;
+        [[maybe_unused]] uint32_t odd[4];
 #pragma unroll
         for (int k = 0; k < 4; k++) {
           uint32_t a[4];
@@ -265,11 +278,18 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
 #pragma unroll
           for (int d = 0; d < kDimTiles / 2; d++) {
             uint32_t b[4];
-            ldmatrix4_trans(
-                b, row_address<kDim>(base + L::kRing + at * L::kTileBytes, k * 16 + lane % 16,
-                                     warp * kDimTiles + d * 2 + lane / 16));
+            ldmatrix4_trans(b, row_address<kDim>(values, k * 16 + lane % 16,
+                                                 piece_of(d * 2 + lane / 16)));
             mma<T>(o[2 * d], a, b[0], b[1]);
             mma<T>(o[2 * d + 1], a, b[2], b[3]);
+          }
+          if constexpr (kDimTiles % 2 == 1) {
+            // One tile is left: of the keys of two products at a time.
+            if (k % 2 == 0) {
+              ldmatrix4_trans(odd,
+                              row_address<kDim>(values, k * 16 + lane, piece_of(kDimTiles - 1)));
+            }
+            mma<T>(o[kDimTiles - 1], a, odd[k % 2 * 2], odd[k % 2 * 2 + 1]);
           }
         }
       }
@@ -327,7 +347,8 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
         const float inverse = __frcp_rn(l[h]);
 #pragma unroll
         for (int d = 0; d < kDimTiles; d++) {
-          const int column = warp * (kDim / 4) + d * 8 + lane % 4 * 2;
+          const int column = (warp * kDimTiles + d) * 8 + lane % 4 * 2;
+          if (!kEven && column >= kDim) continue;
           if (work.count == 1) {
             *reinterpret_cast<uint32_t*>(out + column) =
                 pack2<T>(__fmul_rn(o[d][h * 2], inverse), __fmul_rn(o[d][h * 2 + 1], inverse));
@@ -344,13 +365,9 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
         sync_first<kFolders>();
         if (threadIdx.x == 0) {
           // Counts to count - 1 and wraps to 0, ready for the next layer.
-          uint32_t done;
-          asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                       : "=r"(done)
-                       : "l"(args.counters + work.row * args.num_kv_heads + kv_head),
-                         "r"(work.count - 1)
-                       : "memory");
-          *last_flag = done == static_cast<uint32_t>(work.count - 1);
+          const uint32_t last = work.count - 1;
+          *last_flag =
+              count_and_wrap(args.counters + work.row * args.num_kv_heads + kv_head, last) == last;
         }
         sync_first<kFolders>();
         if (*last_flag != 0) merge_parts<T, kDim, 2>(args, work, kv_head, c);
@@ -370,7 +387,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, 2)
 template <typename T, int kDim>
 int launch_decode(const VtCudaAttention& args, void* stream) {
   const int items = args.max_decode_work * args.num_kv_heads;
-  const int blocks = num_multiprocessors() * 2;
+  const int blocks = num_multiprocessors() * Layout<kDim>::kBlocks;
   const bool merge_inside = items <= 4 * blocks;
   const int launched =
       launch("attention",
@@ -384,13 +401,9 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
 }  // namespace
 
 int attention_decode_by_shape(const VtCudaAttention& args, void* stream) {
-  const bool f16 = args.dtype == VT_CUDA_F16;
-  if (args.head_dim == 64) {
-    return f16 ? launch_decode<__half, 64>(args, stream)
-               : launch_decode<__nv_bfloat16, 64>(args, stream);
-  }
-  return f16 ? launch_decode<__half, 128>(args, stream)
-             : launch_decode<__nv_bfloat16, 128>(args, stream);
+  return by_shape(args, [&](auto type, auto dim) {
+    return launch_decode<decltype(type), decltype(dim)::value>(args, stream);
+  });
 }
 
 }  // namespace vt

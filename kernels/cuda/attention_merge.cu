@@ -38,13 +38,9 @@ int launch_merge(const VtCudaAttention& args, void* stream) {
 }  // namespace
 
 int attention_merge_by_shape(const VtCudaAttention& args, void* stream) {
-  const bool f16 = args.dtype == VT_CUDA_F16;
-  if (args.head_dim == 64) {
-    return f16 ? launch_merge<__half, 64>(args, stream)
-               : launch_merge<__nv_bfloat16, 64>(args, stream);
-  }
-  return f16 ? launch_merge<__half, 128>(args, stream)
-             : launch_merge<__nv_bfloat16, 128>(args, stream);
+  return by_shape(args, [&](auto type, auto dim) {
+    return launch_merge<decltype(type), decltype(dim)::value>(args, stream);
+  });
 }
 
 }  // namespace vt

@@ -6,17 +6,21 @@
 // Launch: persistent blocks of 4 warps walk the work list, one (work, KV head) at a time. Tiles of
 // 64 keys and values come through two stages of cp.async that all warps share; each warp folds them
 // for its 16 rows alone, so warps meet only at the stages. A chunk's sums and the total stay in
-// registers.
+// registers. Above head_dim 128 they would not: two warps then have the same rows and scores, and
+// half of the values' columns each.
 #include "attention.cuh"
 
 namespace vt {
 namespace {
 
-constexpr int kThreads = 128;
 constexpr int kRows = 64;
 
 template <int kDim>
 struct Layout {
+  /** Warps of the same rows, and blocks on a multiprocessor. */
+  static constexpr int kParts = kDim <= 128 ? 1 : 2;
+  static constexpr int kBlocks = 3 - kParts;
+  static constexpr int kThreads = kRows / 16 * kParts * 32;
   static constexpr int kTileBytes = kTileKeys * kDim * 2;
   static constexpr int kQuery = 0;
   static constexpr int kStages = kRows * kDim * 2;
@@ -24,14 +28,15 @@ struct Layout {
 };
 
 template <typename T, int kDim>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(Layout<kDim>::kThreads, Layout<kDim>::kBlocks)
     attention_prefill(const __grid_constant__ VtCudaAttention args) {
   using L = Layout<kDim>;
-  constexpr int kDimTiles = kDim / 8;
+  constexpr int kDimTiles = kDim / 8 / L::kParts;
   constexpr int kPieces = kDim / 8;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
-  const int warp = threadIdx.x / 32;
+  const int warp = threadIdx.x / 32 % (kRows / 16);
+  const int part = L::kParts == 1 ? 0 : threadIdx.x / (kRows * 2);
   const int lane = threadIdx.x % 32;
   const int group = args.num_heads / args.num_kv_heads;
   const int tile_queries = kRows / group;
@@ -69,17 +74,18 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int tile_end = (position0 + queries - 1) / kTileKeys + 1;
 
     const auto copy_tile = [&](int tile) {
-      // Warp w copies keys and values 16 w ..
+      // Warp w copies keys and values 16 w .. ; or keys, and the other warp of its rows values.
       const int key = tile * kTileKeys + warp * 16;
       const uint32_t to = base + L::kStages + tile % 2 * 2 * L::kTileBytes;
       const int block = key < work.seq_len ? __ldcg(blocks + (key >> block_shift)) : 0;
-      copy_keys<T, kDim>(args, to, warp * 16, block, key & offset_mask, 0, kv_head,
-                         work.seq_len - key, lane, policy);
-      copy_keys<T, kDim>(args, to + L::kTileBytes, warp * 16, block, key & offset_mask, 1, kv_head,
-                         work.seq_len - key, lane, policy);
+#pragma unroll
+      for (int of_v = part; of_v < 2; of_v += L::kParts) {
+        copy_keys<T, kDim>(args, to + of_v * L::kTileBytes, warp * 16, block, key & offset_mask,
+                           of_v, kv_head, work.seq_len - key, lane, policy);
+      }
     };
     __syncthreads();  // the item before has read its queries and tiles
-    for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
+    for (int i = threadIdx.x; i < kRows * kPieces; i += L::kThreads) {
       const int r = i / kPieces;
       const int q = r / group;
       const T* from = static_cast<const T*>(args.qkv);
@@ -138,7 +144,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
           for (int d = 0; d < kDimTiles / 2; d++) {
             uint32_t b[4];
-            ldmatrix4_trans(b, row_address<kDim>(values, k * 16 + lane % 16, d * 2 + lane / 16));
+            ldmatrix4_trans(b, row_address<kDim>(values, k * 16 + lane % 16,
+                                                 part * kDimTiles + d * 2 + lane / 16));
             mma<T>(o[2 * d], a, b[0], b[1]);
             mma<T>(o[2 * d + 1], a, b[2], b[3]);
           }
@@ -172,7 +179,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       const float inverse = __frcp_rn(total_l[h]);
 #pragma unroll
       for (int d = 0; d < kDimTiles; d++) {
-        *reinterpret_cast<uint32_t*>(out + d * 8 + lane % 4 * 2) =
+        *reinterpret_cast<uint32_t*>(out + (part * kDimTiles + d) * 8 + lane % 4 * 2) =
             pack2<T>(__fmul_rn(total[d][h * 2], inverse), __fmul_rn(total[d][h * 2 + 1], inverse));
       }
     }
@@ -184,20 +191,16 @@ int launch_prefill(const VtCudaAttention& args, void* stream) {
   constexpr int kBytes = Layout<kDim>::kBytes;
   const int items = args.max_prefill_work * args.num_kv_heads;
   return launch("attention", attention_prefill<T, kDim>,
-                dim3(min(items, num_multiprocessors() * 2)), dim3(kThreads), kBytes, args.flags,
-                stream, args);
+                dim3(min(items, num_multiprocessors() * Layout<kDim>::kBlocks)),
+                dim3(Layout<kDim>::kThreads), kBytes, args.flags, stream, args);
 }
 
 }  // namespace
 
 int attention_prefill_by_shape(const VtCudaAttention& args, void* stream) {
-  const bool f16 = args.dtype == VT_CUDA_F16;
-  if (args.head_dim == 64) {
-    return f16 ? launch_prefill<__half, 64>(args, stream)
-               : launch_prefill<__nv_bfloat16, 64>(args, stream);
-  }
-  return f16 ? launch_prefill<__half, 128>(args, stream)
-             : launch_prefill<__nv_bfloat16, 128>(args, stream);
+  return by_shape(args, [&](auto type, auto dim) {
+    return launch_prefill<decltype(type), decltype(dim)::value>(args, stream);
+  });
 }
 
 }  // namespace vt

@@ -290,6 +290,16 @@ __device__ __forceinline__ void copy_box(uint32_t destination, const CUtensorMap
       : "memory");
 }
 
+/** `counter` goes up by one, and from `last` to 0. What it was; joins the blocks that count. */
+__device__ __forceinline__ uint32_t count_and_wrap(uint32_t* counter, uint32_t last) {
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(counter), "r"(last)
+               : "memory");
+  return before;
+}
+
 /** A barrier of the first kThreads threads of the block. */
 template <int kThreads>
 __device__ __forceinline__ void sync_first() {

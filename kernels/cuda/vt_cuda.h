@@ -187,7 +187,10 @@ VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
  */
 VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
 
-/** Which kernel attends where a row has many queries. All give the same bits. */
+/**
+ * Which kernel attends where a row has many queries. All give the same bits. MMA is built for every
+ * head_dim, the others for some: vt_cuda_prefill_for.
+ */
 enum VtCudaPrefill {
   VT_CUDA_PREFILL_MMA = 0,     /* mma.sync, 64 rows a work (queries times heads of a KV head) */
   VT_CUDA_PREFILL_WGMMA = 1,   /* wgmma, 128 rows a work, one product at a time */
@@ -214,7 +217,7 @@ typedef struct {
   void* scratch;      /* f32 [max_decode_work * num_kv_heads][16][head_dim + 2] */
   uint32_t* counters; /* [rows * num_kv_heads], zero before the first call, zero after each */
   int32_t num_layers, layer;
-  int32_t num_heads, num_kv_heads, head_dim; /* head_dim 64 or 128 */
+  int32_t num_heads, num_kv_heads, head_dim; /* head_dim 64, 80, 96, 128 or 256 */
   int32_t block_size;                        /* a power of two from 16 */
   int32_t max_num_blocks;
   int32_t qkv_stride, out_stride; /* elements */
@@ -242,6 +245,8 @@ typedef struct {
   int32_t flags;
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
+/** `prefill` where it is built for this head_dim, else VT_CUDA_PREFILL_MMA. */
+VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */
 VT_CUDA_API int vt_cuda_prefill_rows(int32_t prefill);
 

@@ -41,7 +41,7 @@ const refused: readonly [Partial<Slice>, Partial<ModelConfig>, number, RegExp][]
   [{ dtype: 'f32' }, {}, 64, /--dtype float32 is not built on cuda; supported: bfloat16, float16/],
   [{ kvCacheDtype: 'f32' }, {}, 64, /--kv-cache-dtype float32 .* with bfloat16/],
   [{ blockSize: 48 }, {}, 64, /--block-size: 48/],
-  [{}, { headDim: 80 }, 65, /config.json: head_dim 80 is not built .*--device cpu runs it/],
+  [{}, { headDim: 112 }, 65, /config.json: head_dim 112 is not built .*--device cpu runs it/],
   [{}, { numHeads: 64, numKvHeads: 2 }, 65, /num_attention_heads more than 16/],
   [{}, { intermediateSize: 1000 }, 65, /intermediate_size 1000, no multiple of 16/],
   [{}, { hiddenSize: 32_768 }, 65, /hidden_size above 16384/],

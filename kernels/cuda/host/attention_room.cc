@@ -58,7 +58,7 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
                              int max_num_tokens, Ledger& ledger)
     : shape_(shape),
       max_model_len_(rows.max_model_len),
-      prefill_(chosen_prefill(shape.head_dim)),
+      prefill_(vt_cuda_prefill_for(chosen_prefill(shape.head_dim), shape.head_dim)),
       tile_queries_(vt_cuda_prefill_rows(prefill_) / (shape.num_heads / shape.num_kv_heads)) {
   VT_CHECK(shape.num_heads / shape.num_kv_heads <= kDecodeRows,
            "attention: %d heads over %d KV heads: at most %d may share one on cuda",

@@ -82,7 +82,10 @@ def check(vt: VtCuda, report):
         for heads, kv_heads, dim, block, window in ((32, 8, 128, 16, 0), (32, 8, 64, 16, 0),
                                                     (9, 3, 64, 32, 0), (4, 4, 128, 16, 0),
                                                     (16, 1, 128, 64, 0), (14, 2, 64, 16, 0),
-                                                    (8, 2, 128, 16, 100)):
+                                                    (8, 2, 128, 16, 100), (8, 2, 80, 16, 0),
+                                                    (12, 1, 96, 32, 0), (8, 4, 256, 16, 0),
+                                                    (16, 1, 256, 64, 0), (6, 2, 80, 32, 100),
+                                                    (9, 3, 96, 16, 77), (3, 1, 256, 16, 200)):
             lens = [1, 16, 63, 64, 65, 255, 256, 257, 511, 640, 1000]
             case = Case(lens, None, heads, kv_heads, dim, dtype, block, window)
             whole = case.run(vt, [(r, 0, n) for r, n in enumerate(lens)])
@@ -108,15 +111,18 @@ def check(vt: VtCuda, report):
             report(f"attention {dtype} {heads}/{kv_heads}x{dim} block {block} window {window}",
                    worst, limit, same)
     # Chunks of 2,048 positions beyond position 8,192.
-    case = Case([12345, 9000], None, 8, 2, 128, torch.bfloat16)
-    spans = [(0, 12345 - 40, 12345), (1, 8900, 9000)]
-    whole = case.run(vt, spans)
-    wants = [case.expected(*s) for s in spans]
-    worst = max(((g.double() - w).norm() / w.norm()).item() for g, w in zip(whole, wants))
-    last = case.run(vt, [(0, 12344, 12345), (1, 8999, 9000)])
-    report("attention long", worst, 6e-3, all(torch.equal(a, b[-1:]) for a, b in zip(last, whole)))
+    for dim in (64, 80, 96, 128, 256):
+        case = Case([12345, 9000], None, 8, 2, dim, torch.bfloat16)
+        spans = [(0, 12345 - 40, 12345), (1, 8900, 9000)]
+        whole = case.run(vt, spans)
+        wants = [case.expected(*s) for s in spans]
+        worst = max(((g.double() - w).norm() / w.norm()).item() for g, w in zip(whole, wants))
+        last = case.run(vt, [(0, 12344, 12345), (1, 8999, 9000)])
+        report(f"attention long x{dim}", worst, 6e-3,
+               all(torch.equal(a, b[-1:]) for a, b in zip(last, whole)))
     # Enough rows that most stay in one work, windows that begin inside a chunk, and long rows.
-    for kv_heads, dim, window in ((8, 64, 0), (8, 128, 0), (8, 64, 700)):
+    for kv_heads, dim, window in ((8, 64, 0), (8, 128, 0), (8, 64, 700), (4, 80, 0), (4, 96, 700),
+                                  (2, 256, 0)):
         lens = [(r * 37) % 1000 + 1 for r in range(200)] + [3000, 9000]
         case = Case(lens, None, 16, kv_heads, dim, torch.bfloat16, window=window)
         batch = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)])

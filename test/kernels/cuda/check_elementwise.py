@@ -59,7 +59,7 @@ def check(vt: VtCuda, report):
                    torch.equal(one[0], out[32]) and torch.equal(inplace, out)
                    and intact(whole, 33, columns))
 
-        for heads, kv_heads, dim in ((32, 8, 128), (9, 3, 64), (16, 8, 128), (4, 1, 256), (2, 2, 80)):
+        for heads, kv_heads, dim in ((32, 8, 128), (9, 3, 64), (16, 8, 128), (4, 1, 256), (2, 2, 80), (6, 2, 96)):
             columns = (heads + 2 * kv_heads) * dim
             tokens = 37
             qkv = (rand(tokens, columns) * 2).to(dtype)

@@ -56,12 +56,17 @@ async function build(t: Test, check: string, kernels: readonly string[]): Promis
 
 const skip = process.platform === 'linux' ? false : 'fibers of ucontext.h';
 
-t.test('prefill attention with wgmma has the bits of mma.sync', { skip }, async (t) => {
-  const kernels = ['attention', 'attention_prefill', 'attention_wgmma'];
-  const run = spawnSync(await build(t, 'attention_check', kernels), [], { encoding: 'utf8' });
-  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-  t.equal(run.stdout.match(/^ok /gm)?.length, 12);
-});
+t.test(
+  'attention by wgmma and decode have the bits of prefill by mma.sync',
+  { skip },
+  async (t) => {
+    const parts = ['decode', 'merge', 'prefill', 'wgmma'];
+    const kernels = ['attention', ...parts.map((part) => `attention_${part}`)];
+    const run = spawnSync(await build(t, 'attention_check', kernels), [], { encoding: 'utf8' });
+    t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 18);
+  },
+);
 
 t.test('linear with wgmma has the bits of mma.sync, fused or not', { skip }, async (t) => {
   const kernels = ['linear_large', 'linear_wgmma'];

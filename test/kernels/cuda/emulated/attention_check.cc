@@ -1,5 +1,6 @@
-// Prefill attention in the emulated block: each wgmma kernel against float64, and bit for bit
-// against attention_prefill, under every timing of what is asynchronous. `attention_check [more]`.
+// Attention in the emulated block, against float64 and bit for bit: prefill by each wgmma kernel, or
+// by mma.sync, and the last queries of every row by decode, alone and together, under every timing
+// of what is asynchronous. `attention_check [more]`.
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -23,8 +24,6 @@ int fail(const char* format, ...) {
   std::fprintf(stderr, "\n");
   return -1;
 }
-
-int attention_decode_by_shape(const VtCudaAttention&, void*) { return fail("decode"); }
 
 }  // namespace vt
 
@@ -76,54 +75,36 @@ class Case {
       for (int i = 0; i < shape.heads * shape.dim; i++) qkv_[t * stride + i] = number(1.5f);
   }
 
+  /** All queries, by the kernels that a plan for `prefill` chooses. */
   std::vector<std::uint16_t> run(int prefill) {
-    const int works = 64;
-    std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(2);
-    VtCudaPlanAttention plan = {};
-    plan.query_start = query_start_.data();
-    plan.seq_lens = seq_lens_.data();
-    plan.decode_work = aligned(decode);
-    plan.prefill_work = aligned(lists);
-    plan.work_counts = counts.data();
-    plan.num_seqs = static_cast<int>(rows_.size());
-    plan.max_work = works - 1;
-    plan.num_heads = shape_.heads;
-    plan.num_kv_heads = shape_.kv_heads;
-    plan.window = shape_.window;
-    plan.prefill = prefill;
-    const emulated::Timing wanted = emulated::timing;
-    emulated::timing = {};
-    if (vt_cuda_plan_attention(&plan, nullptr) != 0) std::exit(1);
-    emulated::timing = wanted;
-    std::vector<std::uint16_t> out((query_start_.back() + 1) * shape_.heads * shape_.dim, 0x1234);
-    VtCudaAttention args = {};
-    args.out = out.data();
-    args.qkv = qkv_.data();
-    args.kv_cache = cache_.data();
-    args.block_tables = tables_.data();
-    args.prefill_work = plan.prefill_work;
-    args.work_counts = counts.data();
-    args.max_prefill_work = works - 1;
-    args.num_layers = kLayers;
-    args.layer = 1;
-    args.num_heads = shape_.heads;
-    args.num_kv_heads = shape_.kv_heads;
-    args.head_dim = shape_.dim;
-    args.block_size = shape_.block_size;
-    args.max_num_blocks = most_blocks_;
-    args.qkv_stride = (shape_.heads + 2 * shape_.kv_heads) * shape_.dim;
-    args.out_stride = shape_.heads * shape_.dim;
-    args.window = shape_.window;
-    args.scale = 1 / std::sqrt(static_cast<float>(shape_.dim));
-    args.dtype = shape_.element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16;
-    args.prefill = prefill;
-    if (vt_cuda_attention(&args, nullptr) != 0) std::exit(1);
-    for (std::size_t i = out.size() - shape_.heads * shape_.dim; i < out.size(); i++)
-      if (out[i] != 0x1234) emulated::give_up("a write beyond the last token");
-    return out;
+    return run(prefill, seq_lens_, query_start_, tables_.data(), qkv_);
   }
 
-  /** Of the last query of each row: |got - wanted| / |wanted|. */
+  /** The last `count` queries of rows begin .. end - 1. */
+  std::vector<std::uint16_t> run_last(int count, std::size_t begin, std::size_t end) {
+    std::vector<std::int32_t> start = {0};
+    std::vector<std::uint16_t> queries;
+    for (std::size_t r = begin; r < end; r++) {
+      start.push_back(start.back() + count);
+      queries.insert(queries.end(), qkv_.begin() + (query_start_[r + 1] - count) * qkv_stride(),
+                     qkv_.begin() + query_start_[r + 1] * qkv_stride());
+    }
+    return run(VT_CUDA_PREFILL_MMA, {seq_lens_.begin() + begin, seq_lens_.begin() + end}, start,
+               &tables_[begin * most_blocks_], queries);
+  }
+
+  /** What run_last gives, of what run has given. */
+  std::vector<std::uint16_t> last_of(const std::vector<std::uint16_t>& all, int count,
+                                     std::size_t begin, std::size_t end) const {
+    const int columns = shape_.heads * shape_.dim;
+    std::vector<std::uint16_t> rows;
+    for (std::size_t r = begin; r < end; r++)
+      rows.insert(rows.end(), all.begin() + (query_start_[r + 1] - count) * columns,
+                  all.begin() + query_start_[r + 1] * columns);
+    return rows;
+  }
+
+  /** Of some queries of each row: |got - wanted| / |wanted|. */
   double error(const std::vector<std::uint16_t>& got) {
     double worst = 0;
     for (std::size_t r = 0; r < rows_.size(); r++)
@@ -135,6 +116,71 @@ class Case {
  private:
   static constexpr int kLayers = 2;
 
+  std::vector<std::uint16_t> run(int prefill, const std::vector<std::int32_t>& seq_lens,
+                                 const std::vector<std::int32_t>& query_start,
+                                 const std::int32_t* tables,
+                                 const std::vector<std::uint16_t>& qkv) {
+    const int works = 64;
+    std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(2);
+    VtCudaPlanAttention plan = {};
+    plan.query_start = query_start.data();
+    plan.seq_lens = seq_lens.data();
+    plan.decode_work = aligned(decode);
+    plan.prefill_work = aligned(lists);
+    plan.work_counts = counts.data();
+    plan.num_seqs = static_cast<int>(seq_lens.size());
+    plan.max_work = works - 1;
+    plan.num_heads = shape_.heads;
+    plan.num_kv_heads = shape_.kv_heads;
+    plan.window = shape_.window;
+    plan.prefill = prefill;
+    const emulated::Timing wanted = emulated::timing;
+    emulated::timing = {};
+    if (vt_cuda_plan_attention(&plan, nullptr) != 0) std::exit(1);
+    emulated::timing = wanted;
+    const int columns = shape_.heads * shape_.dim;
+    std::vector<std::uint16_t> out((query_start.back() + 1) * columns, 0x1234);
+    // What no work has written is NaN.
+    const std::size_t part = static_cast<std::size_t>(16) * (shape_.dim + 2);
+    std::vector<float> scratch(counts[0] * shape_.kv_heads * part + 4, std::nanf(""));
+    std::vector<std::uint32_t> counters(seq_lens.size() * shape_.kv_heads);
+    VtCudaAttention args = {};
+    args.out = out.data();
+    args.qkv = qkv.data();
+    args.kv_cache = cache_.data();
+    args.block_tables = tables;
+    args.decode_work = plan.decode_work;
+    args.prefill_work = plan.prefill_work;
+    args.work_counts = counts.data();
+    args.max_decode_work = counts[0];
+    args.max_prefill_work = counts[1];
+    args.scratch = scratch.data() + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16 / 4;
+    args.counters = counters.data();
+    args.num_layers = kLayers;
+    args.layer = 1;
+    args.num_heads = shape_.heads;
+    args.num_kv_heads = shape_.kv_heads;
+    args.head_dim = shape_.dim;
+    args.block_size = shape_.block_size;
+    args.max_num_blocks = most_blocks_;
+    args.qkv_stride = static_cast<int>(qkv_stride());
+    args.out_stride = columns;
+    args.window = shape_.window;
+    args.scale = 1 / std::sqrt(static_cast<float>(shape_.dim));
+    args.dtype = shape_.element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16;
+    args.prefill = prefill;
+    if (vt_cuda_attention(&args, nullptr) != 0) std::exit(1);
+    for (std::size_t i = out.size() - columns; i < out.size(); i++)
+      if (out[i] != 0x1234) emulated::give_up("a write beyond the last token");
+    for (const std::uint32_t counter : counters)
+      if (counter != 0) emulated::give_up("a counter that is not back at zero");
+    out.resize(out.size() - columns);
+    return out;
+  }
+
+  std::size_t qkv_stride() const {
+    return static_cast<std::size_t>(shape_.heads + 2 * shape_.kv_heads) * shape_.dim;
+  }
   int blocks_of(const Row& row) const {
     return (row.context + row.queries + shape_.block_size - 1) / shape_.block_size;
   }
@@ -192,12 +238,35 @@ class Case {
 
 int failed = 0;
 
+double limit_of(const Shape& shape) { return shape.element == Element::f16 ? 8e-4 : 6e-3; }
+
+/** mma.sync alone: prefill, and the last `count` queries by decode, the rows alone and together. */
+void check_decode(const char* name, const Shape& shape, const std::vector<Row>& rows, int count,
+                  const std::vector<emulated::Timing>& timings) {
+  Case batch(shape, rows);
+  emulated::timing = timings[0];
+  const std::vector<std::uint16_t> all = batch.run(VT_CUDA_PREFILL_MMA);
+  const double error = batch.error(all);
+  bool same = true;
+  for (const emulated::Timing& timing : timings) {
+    emulated::timing = timing;
+    for (std::size_t r = 0; r < rows.size(); r++)
+      same &= batch.run_last(count, r, r + 1) == batch.last_of(all, count, r, r + 1);
+    same &= batch.run_last(count, 0, rows.size()) == batch.last_of(all, count, 0, rows.size());
+  }
+  const bool good = same && error < limit_of(shape);
+  failed += !good;
+  std::printf("%s %s, decode: error %.1e, %s\n", good ? "ok " : "BAD", name, error,
+              same ? "the same bits" : "OTHER BITS");
+  std::fflush(stdout);
+}
+
 void check(const char* name, const Shape& shape, const std::vector<Row>& rows,
            const std::vector<emulated::Timing>& timings) {
   Case batch(shape, rows);
   emulated::timing = {};
   const std::vector<std::uint16_t> wanted = batch.run(VT_CUDA_PREFILL_MMA);
-  const double limit = shape.element == Element::f16 ? 8e-4 : 6e-3;
+  const double limit = limit_of(shape);
   for (int prefill = VT_CUDA_PREFILL_WGMMA; prefill <= VT_CUDA_PREFILL_TURNS; prefill++) {
     bool same = true;
     double error = 0;
@@ -229,7 +298,23 @@ int main(int argc, char**) {
   check("2/1 x 128, f16, beyond 256", {2, 1, 128, 16, 0, f16}, {{200, 130}}, some);
   check("4/1 x 128, window 100, block 32", {4, 1, 128, 32, 100, bf16}, {{300, 40}}, late);
   check("3/1 x 64, a group of 3", {3, 1, 64, 64, 0, f16}, {{60, 90}}, early);
+  const auto decode = [&](int dim, Element element) {
+    const std::string name = "2/1 x " + std::to_string(dim);
+    check_decode(name.c_str(), {2, 1, dim, 16, 0, element}, {{510, 20}, {0, 70}}, 1, some);
+  };
+  decode(80, bf16);
+  decode(96, f16);
+  decode(128, bf16);
+  decode(256, f16);
+  check_decode("4/2 x 64, window 500", {4, 2, 64, 32, 500, bf16}, {{1100, 30}, {900, 40}}, 3, late);
+  vt::multiprocessors = 1;  // work enough that a kernel of its own merges
+  check_decode("4/2 x 80, merged", {4, 2, 80, 16, 0, f16}, {{600, 20}, {280, 20}, {90, 8}}, 3, late);
+  vt::multiprocessors = 2;
   if (more) {
+    for (int dim : {64, 80, 96, 128, 256}) {
+      decode(dim, bf16);
+      decode(dim, f16);
+    }
     check("4/2 x 64", {4, 2, 64, 16, 0, bf16}, {{0, 130}, {250, 9}, {0, 70}}, all);
     check("2/1 x 128, f16", {2, 1, 128, 16, 0, f16}, {{200, 130}, {0, 17}}, all);
     check("8/2 x 128, long", {8, 2, 128, 16, 0, bf16}, {{8100, 120}, {1000, 65}}, late);

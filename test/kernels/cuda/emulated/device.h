@@ -70,6 +70,11 @@ template <typename T>
 T __ldcg(const T* from) {
   return *from;
 }
+template <typename T>
+void __stcg(T* to, T value) {
+  *to = value;
+}
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
@@ -226,6 +231,14 @@ inline void barrier_wait(std::uint32_t barrier, int parity) {
 }
 inline bool barrier_ready(std::uint32_t barrier, int parity) {
   return emulated::mbarrier_done(barrier, parity);
+}
+inline void barrier_arrive_after_copies(std::uint32_t barrier) {
+  emulated::arrive_after_copies(barrier);
+}
+inline std::uint32_t count_and_wrap(std::uint32_t* counter, std::uint32_t last) {
+  const std::uint32_t before = *counter;
+  *counter = before >= last ? 0 : before + 1;
+  return before;
 }
 inline void fence_barrier_init() {}
 inline void prefetch_map(const CUtensorMap*) {}

@@ -24,6 +24,13 @@ struct Box {
   std::uint32_t barrier;
 };
 
+/// Copies that an arrival waits for.
+struct Arrival {
+  int thread;
+  std::vector<Copy> copies;
+  std::uint32_t barrier;
+};
+
 /// A thread's copies.
 struct Copies {
   std::vector<Copy> open;
@@ -37,6 +44,7 @@ std::vector<std::vector<std::uint8_t>> other_memory;  // of the blocks behind th
 std::uint32_t memory_bytes = 0;
 std::map<int, Copies> copies;
 std::deque<Box> boxes;
+std::deque<Arrival> arrivals;
 /// By 16-byte piece: written by an ordinary copy, and not fenced since.
 std::vector<bool> is_unfenced;
 
@@ -80,7 +88,14 @@ void land(const Box& box) {
   mbarrier_bytes(box.barrier, static_cast<int>(to - box.destination));
 }
 
-bool land_oldest_box() {
+bool land_oldest() {
+  if (!arrivals.empty()) {
+    const Arrival arrival = std::move(arrivals.front());
+    arrivals.pop_front();
+    for (const Copy& copy : arrival.copies) land(copies[arrival.thread], copy);
+    mbarrier_arrive(arrival.barrier, 0);
+    return true;
+  }
   if (boxes.empty()) return false;
   const Box box = boxes.front();
   boxes.pop_front();
@@ -102,8 +117,9 @@ void begin_cluster(int num_blocks, std::uint8_t* shared, std::uint32_t bytes) {
   std::memset(shared, 0xff, bytes);
   copies.clear();
   boxes.clear();
+  arrivals.clear();
   is_unfenced.assign(bytes / 16 + 1, false);
-  do_late_work = land_oldest_box;
+  do_late_work = land_oldest;
 }
 
 void end_cluster() {
@@ -112,6 +128,7 @@ void end_cluster() {
     for (const std::vector<Copy>& group : mine.groups)
       if (!group.empty()) give_up("a thread ended before its copies");
   }
+  if (!arrivals.empty()) give_up("the block ended before its copies");
   if (!boxes.empty()) give_up("the block ended before its boxes");
 }
 
@@ -152,6 +169,13 @@ void wait_copies(int pending) {
     for (const Copy& copy : mine.groups.front()) land(mine, copy);
     mine.groups.pop_front();
   }
+}
+
+void arrive_after_copies(std::uint32_t barrier) {
+  Copies& mine = copies[this_fiber()];
+  if (!timing.late_copies) return mbarrier_arrive(barrier, 0);
+  arrivals.push_back({this_fiber(), std::move(mine.open), in_cluster(barrier, block_rank())});
+  mine.open.clear();
 }
 
 void fence_async_proxy() {

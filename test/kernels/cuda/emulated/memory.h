@@ -27,6 +27,8 @@ std::uint8_t* at(std::uint32_t address, std::uint32_t bytes);
 void copy16(std::uint32_t destination, const void* source, bool valid);
 void commit_copies();
 void wait_copies(int pending);
+/// cp.async.mbarrier.arrive.noinc: an arrival once all that the thread has begun has landed.
+void arrive_after_copies(std::uint32_t barrier);
 /// fence.proxy.async: what this thread wrote may now be read by wgmma.
 void fence_async_proxy();
 
