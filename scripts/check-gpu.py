@@ -5,8 +5,9 @@
 Shapes get random weights, written here with torch; folders are Hugging Face folders. The engine
 generates 128 tokens from prompts of several lengths in one batch, then each alone: both must be
 equal to the bit. transformers then reads the same ids in float32. Every token must be its best one,
-or within the rounding of the engine's dtype of it; logprobs likewise. That rounding is what
-transformers itself differs by between the checkpoint's dtype and float32, in the same place."""
+or within the rounding of the engine's dtype of it; logprobs likewise, the best 20 of every token, and
+those of the whole vocabulary for some. That rounding is what transformers itself differs by between
+the checkpoint's dtype and float32, in the same place."""
 
 import argparse
 import json
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -49,11 +51,20 @@ def release(model):
 
 def engine_rows(node, path, prompts, device):
     with tempfile.TemporaryDirectory() as folder:
-        given, out = f"{folder}/prompts.json", f"{folder}/out.json"
+        given, out = f"{folder}/prompts.json", f"{folder}/out"
         Path(given).write_text(json.dumps(prompts))
         subprocess.run([node, ROOT / "dist/scripts/bench-gpu/generate.js", "run", path, given, out,
                         str(NUM_TOKENS), device], check=True)
-        return json.loads(Path(out).read_text())
+        found = json.loads(Path(f"{out}.json").read_text())
+        full = torch.from_numpy(numpy.fromfile(f"{out}.f32", numpy.float32))
+        found["full"] = full.view(found["numFullPrompts"], found["numFullTokens"], -1)
+        return found
+
+
+def normalised_error(rows, reference):
+    """Of logits up to a constant a row: what they differ by, in standard deviations of the reference."""
+    rows, reference = rows - rows.mean(-1, keepdim=True), reference - reference.mean(-1, keepdim=True)
+    return ((rows - reference).norm(dim=-1) / reference.norm(dim=-1)).max().item()
 
 
 @torch.inference_mode()
@@ -107,6 +118,18 @@ def check(node, path, device):
         worst_gap = max(worst_gap, gap.max().item())
         ids, values = torch.tensor(row["topIds"]), torch.tensor(row["topLogprobs"])
         worst_logprob = max(worst_logprob, (logprobs.gather(1, ids) - values).abs().max().item())
+    full, num_full = result["full"], result["numFullTokens"]
+    worst_row = full_error = full_noise = 0.0
+    for rows_of_prompt, a, b in zip(full, exact, rounded):
+        a, b = a[:num_full], b[:num_full]
+        worst_row = max(worst_row, (rows_of_prompt - a.log_softmax(-1)).abs().nan_to_num(torch.inf).max().item())
+        full_error = max(full_error, normalised_error(rows_of_prompt, a))
+        full_noise = max(full_noise, normalised_error(b, a))
+    full_limit = 1.5 * full_noise + 1e-5
+    if not full_error <= full_limit:
+        fault(f"whole rows of logits have an error of {full_error:.2e}; {full_limit:.2e} is allowed")
+    if worst_row > tolerance:
+        fault(f"a logprob of a whole row is {worst_row:.4f} off; {tolerance:.4f} is allowed")
     if worst_gap > tolerance:
         fault(f"a token is {worst_gap:.4f} below the best one; {tolerance:.4f} is allowed")
     if worst_logprob > tolerance:
@@ -114,8 +137,9 @@ def check(node, path, device):
     total = len(rows) * NUM_TOKENS
     print(f"{'ok ' if faults == 0 else 'BAD'} {Path(path).name}: {total - num_other} of {total} tokens are "
           f"transformers' best in float32, the others at most {worst_gap:.4f} below it; top-20 logprobs at most "
-          f"{worst_logprob:.4f} off; transformers in {str(dtype).split('.')[1]} differs by {noise:.4f}",
-          flush=True)
+          f"{worst_logprob:.4f} off; transformers in {str(dtype).split('.')[1]} differs by {noise:.4f}; "
+          f"{full.shape[0] * num_full} whole rows of {full.shape[2]}: error {full_error:.2e} of at most "
+          f"{full_limit:.2e}, at most {worst_row:.4f} off", flush=True)
     return faults
 
 
