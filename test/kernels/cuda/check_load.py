@@ -177,9 +177,11 @@ def new_rows(prompts, num_decode, first_block=1):
     return lists
 
 
-def generate(backend, prompts, num_decode, chunk=1 << 30):
-    """(token ids of each row, us of the decode steps, us of the prefill, idle us)"""
-    n, tokens, idle, lists = len(prompts), [[] for _ in prompts], [], new_rows(prompts, num_decode)
+def generate(backend, prompts, num_decode, chunk=1 << 30, params=None):
+    """(token ids of each row, us of the decode steps, us of the prefill, idle us); params: columns
+    of all rows in place of new_rows' own."""
+    n, tokens, idle = len(prompts), [[] for _ in prompts], []
+    lists = {**new_rows(prompts, num_decode), **(params or {})}
     begin, last, longest = None, None, max(map(len, prompts))
     for start in range(0, longest, chunk):
         rows = [r for r in range(n) if len(prompts[r]) > start]

@@ -1,5 +1,6 @@
-// Writes programs of true model shapes as JSON, for check_load.py on a machine without Node:
-// `node dist/test/kernels/cuda/dump-program.js FOLDER` makes one file a shape.
+// Writes programs of true model shapes as JSON, for check_load.py on a machine without Node, and of
+// small ones for sanitize.py: `node dist/test/kernels/cuda/dump-program.js FOLDER` makes one file a
+// shape.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ModelConfig } from '../../../common/config.ts';
@@ -10,8 +11,17 @@ import { buildProgram } from '../../../worker/program/build.ts';
 
 const demo = readModelConfig('models/demo');
 const llama = { ...demo, architecture: 'LlamaForCausalLM', vocabSize: 128_256 };
+const tiny = { ...demo, vocabSize: 2048, hiddenSize: 256, intermediateSize: 512, numLayers: 2 };
 const shapes: Readonly<Record<string, ModelConfig>> = {
   demo,
+  'tiny-llama': { ...tiny, numHeads: 8, numKvHeads: 2, headDim: 64 },
+  'tiny-qwen3': {
+    ...tiny,
+    architecture: 'Qwen3ForCausalLM',
+    numHeads: 4,
+    numKvHeads: 2,
+    headDim: 128,
+  },
   'llama-3.2-1b': {
     ...llama,
     hiddenSize: 2048,

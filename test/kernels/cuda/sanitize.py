@@ -1,0 +1,117 @@
+"""compute-sanitizer over whole steps of small models, on a GPU:
+
+    node dist/test/kernels/cuda/dump-program.js FOLDER
+    python sanitize.py LIBRARY FOLDER/tiny-llama.json FOLDER/tiny-qwen3.json [--tools memcheck,..]
+        [--ways default,..] [--limit 60] [--together]
+
+A way is which kernels serve large steps. Each tool runs each way in a process of its own; what does
+not end within its limit is said so, and is no failure. A run is good if the tool found nothing and
+rows had the same tokens alone, in a batch and in chunks: a tool makes kernels slow, and so finds
+what depends on who is first. With --together all run at once, which is quicker on many cores."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import check_load
+
+TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+WAYS = {"default": {}, "mma": {"PREFILL": "mma", "LARGE": "mma"},
+        "wgmma": {"PREFILL": "overlap", "LARGE": "wgmma"},
+        "cluster2": {"PREFILL": "turns", "LARGE": "cluster2"},
+        "cluster4": {"PREFILL": "wgmma", "LARGE": "cluster4"}}
+
+
+def params_of(count):
+    """Rows that ask for something of everything; what row r asks for does not depend on count."""
+    every = lambda values: [values[r % len(values)] for r in range(count)]
+    return {"newTemperature": every([0.0, 0.8, 0.8, 0.8, 0.8]), "newTopK": every([0, 20, 0, 0, 0]),
+            "newTopP": every([1.0, 1.0, 0.9, 1.0, 1.0]), "newMinP": every([0.0, 0.0, 0.0, 0.05, 0.0]),
+            "newRepetitionPenalty": every([1.0, 1.0, 1.0, 1.1]), "newSeed": list(range(count)),
+            "newNumLogprobs": every([5, -1, 0, 20])}
+
+
+def steps(library, programs):
+    """Runs without a tool, or under one: how many rows had other tokens than alone."""
+    wrong = 0
+    for file in programs:
+        program = json.loads(Path(file).read_text())
+        backend = check_load.Backend(library, program, max_model_len=1024, max_logprobs=20,
+                                     kv_cache_memory_bytes=256 << 20)
+        prompts = [check_load.prompt(r, (5, 70, 300, 17)[r % 4], program["vocabSize"]) for r in range(70)]
+
+        def tokens(count, num_decode, chunk=1 << 30):
+            return check_load.generate(backend, prompts[:count], num_decode, chunk,
+                                       params_of(count))[0]
+
+        alone, whole = tokens(1, 5), tokens(3, 5)
+        pairs = [(alone, whole[:1]), (tokens(3, 2, chunk=33), [row[:3] for row in whole]),
+                 (tokens(20, 2)[:3], [row[:3] for row in whole]),
+                 (tokens(70, 2)[:3], [row[:3] for row in whole])]
+        wrong += sum(a != b for one, other in pairs for a, b in zip(one, other))
+        backend.close()
+        print(f"{Path(file).stem}: {wrong} rows with other tokens", flush=True)
+    return wrong
+
+
+def command_of(options, tool):
+    own = [sys.executable, __file__, options.library, *options.programs, "--steps"]
+    if tool == "none":
+        return own
+    more = ["--racecheck-report", "analysis"] if tool == "racecheck" else []
+    return [options.sanitizer, "--tool", tool, *more, "--error-exitcode", "9", "--print-limit", "20", *own]
+
+
+def start(options, tool, way):
+    names = {f"VLLM_TS_CUDA_{name}": value for name, value in WAYS[way].items()}
+    return subprocess.Popen(command_of(options, tool), env={**os.environ, **names}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def judge(options, tool, way, child):
+    """Whether the run is no failure."""
+    try:
+        output, _ = child.communicate(timeout=options.limit)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        print(f"    {tool} {way}: not over after {options.limit:.0f} s", flush=True)
+        return True
+    good = child.returncode == 0
+    summary = "; ".join(re.findall(r"(?:SUMMARY: .*|^tiny.*tokens$)", output, flags=re.M))
+    print(f"{'ok ' if good else 'BAD'} {tool} {way}: {summary or output[-300:]}", flush=True)
+    if not good:
+        print("\n".join(output.splitlines()[:options.lines]), flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library")
+    parser.add_argument("programs", nargs="+")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="'none' runs without one")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--limit", type=float, default=60, help="seconds a run")
+    parser.add_argument("--lines", type=int, default=30, help="of the output of a run that is not good")
+    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--sanitizer", default="compute-sanitizer")
+    parser.add_argument("--steps", action="store_true", help="only the steps, as under a tool")
+    options = parser.parse_args()
+    if options.steps:
+        sys.exit(1 if steps(options.library, options.programs) else 0)
+    runs = [(tool, way) for tool in options.tools.split(",") for way in options.ways.split(",")]
+    if options.together:
+        children = [start(options, *run) for run in runs]
+        bad = sum(not judge(options, *run, child) for run, child in zip(runs, children))
+    else:
+        bad = sum(not judge(options, *run, start(options, *run)) for run in runs)
+    print(f"{len(runs) - bad} of {len(runs)} runs without a fault", flush=True)
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
