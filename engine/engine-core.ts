@@ -122,8 +122,9 @@ export class EngineCore {
 
   detokenizerMessage(message: DetokenizerToEngine): void {
     if (message.kind === 'ack') {
+      const wasBehind = this.outbox.isTooFarBehind(this.scheduler.lastStepRetired);
       this.outbox.acknowledged(message.step, this.nowMs());
-      this.wake();
+      if (wasBehind) this.wake();
     } else if (message.kind === 'stopRequest') {
       const { frontendId, requestId } = message.columns;
       for (let i = 0; i < requestId.length; i++) {

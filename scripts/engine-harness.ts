@@ -33,6 +33,8 @@ export interface HarnessOptions {
   readonly workerEnv?: Readonly<Record<string, string>>;
   readonly vocabSize?: number;
   readonly enableDebugTimeline?: boolean;
+  /** Whether what the detokenizer gets is kept (default true). */
+  readonly keepOutputs?: boolean;
 }
 
 export const harnessToken = 'harness';
@@ -154,6 +156,11 @@ export class EngineHarness {
     return frontend;
   }
 
+  /** Process ids by name: "engine 0", "worker 0". */
+  get pids(): Map<string, number> {
+    return new Map([...this.children].map(([name, { pid }]) => [name, pid!]));
+  }
+
   /** Kills the worker as the supervisor would, and starts its next generation. */
   replaceWorker(generation: number): void {
     this.children.get(`worker ${generation - 1}`)!.kill('SIGKILL');
@@ -242,9 +249,10 @@ export class EngineHarness {
       this.toEngine({ kind: 'welcome', protocol: message.protocol, generation: 0 });
       return;
     }
-    this.detokenizerMessages.push(message);
+    const isKept = this.options.keepOutputs ?? true;
+    if (isKept) this.detokenizerMessages.push(message);
     if (message.kind === 'tokenOutputs') {
-      this.outputs.push(message);
+      if (isKept) this.outputs.push(message);
       this.onOutputs?.(message);
       if (this.acknowledge) this.toEngine({ kind: 'ack', step: message.step });
     }
@@ -253,7 +261,7 @@ export class EngineHarness {
 
   private spawn(role: 'engine' | 'worker', generation: number): void {
     const entry = role === 'engine' ? 'engine/main.js' : 'scripts/fake-worker.js';
-    const child = spawn(process.execPath, [join(packageRoot, 'dist', entry)], {
+    const child = spawn(process.execPath, [...process.execArgv, join(packageRoot, 'dist', entry)], {
       stdio: ['ignore', 2, 2],
       env: {
         ...process.env,

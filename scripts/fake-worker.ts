@@ -3,8 +3,9 @@
 // VLLM_TS_FAKE_FAIL_AT (step at which it reports a failure), VLLM_TS_FAKE_HANG_AT (step at which it
 // stands still for ever).
 //
-// It reports when each step began and ended on the device's own clock, so that gaps between them are
-// the time in which the device had to wait for the engine.
+// It reports when each step began and ended on the device's own clock. A step begins when the device
+// is free and the step has arrived in this process, and ends when the device says so: a timer that is
+// late makes a longer step, and is no time in which the device had to wait for the engine.
 import { Worker } from 'node:worker_threads';
 import type { WorkerSlice } from '../common/config.ts';
 import { runProcess, type ProcessContext, type RunningProcess } from '../common/process.ts';
@@ -17,25 +18,25 @@ import { FakeModel } from './fake-model.ts';
 const heartbeatMs = 500;
 const numberFrom = (name: string, value: number) => Number(process.env[name] ?? value);
 
+/** Steps that can be on their way to the device: the depth is 8 at most. */
+const maxArrived = 64;
+
 // The device: sleeps exactly (Atomics.wait), unlike timers of the event loop. It holds no socket.
 const deviceSource = `
 const { parentPort, workerData } = require('node:worker_threads');
-const { signal, stepMs } = workerData;
+const { signal, arrivedUs, stepMs } = workerData;
 const never = new Int32Array(new SharedArrayBuffer(4));
 const now = () => Number(process.hrtime.bigint()) / 1000;
-let endUs = 0;
+let freeUs = 0;
 for (let done = 0; ; done++) {
+  while (Atomics.load(signal, 0) <= done) Atomics.wait(signal, 0, done);
   // A step that is there already follows at once, however late this thread woke up.
-  const beforeUs = endUs;
-  let startUs = endUs;
-  while (Atomics.load(signal, 0) <= done) {
-    Atomics.wait(signal, 0, done);
-    startUs = now();
-  }
-  endUs = startUs + stepMs * 1000;
-  const left = (endUs - now()) / 1000;
+  const startUs = Math.max(freeUs, arrivedUs[done % arrivedUs.length]);
+  const left = stepMs - (now() - startUs) / 1000;
   if (left > 0) Atomics.wait(never, 0, 0, left);
-  const deviceIdleUs = done === 0 ? 0 : startUs - beforeUs;
+  const endUs = Math.max(startUs + stepMs * 1000, now());
+  const deviceIdleUs = done === 0 ? 0 : startUs - freeUs;
+  freeUs = endUs;
   parentPort.postMessage({ startUs, endUs, deviceIdleUs });
 }`;
 
@@ -57,9 +58,11 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
   });
   const signal = new Int32Array(new SharedArrayBuffer(4));
   const stepMs = numberFrom('VLLM_TS_FAKE_STEP_US', 3000) / 1000;
-  const device = new Worker(deviceSource, { eval: true, workerData: { signal, stepMs } });
+  const arrivedUs = new Float64Array(new SharedArrayBuffer(8 * maxArrived));
+  const workerData = { signal, arrivedUs, stepMs };
+  const device = new Worker(deviceSource, { eval: true, workerData });
 
-  function submit(message: StepInput): void {
+  function submit(message: StepInput, atUs: number): void {
     // Nothing that comes after a failure is executed.
     if (generation === 0 && failAt > 0 && message.step > failAt) return;
     if (generation === 0 && failAt > 0 && message.step === failAt) {
@@ -69,7 +72,9 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
     }
     model.submit(message);
     if (generation === 0 && hangAt > 0 && message.step >= hangAt) return;
-    Atomics.add(signal, 0, 1);
+    const numArrived = Atomics.load(signal, 0);
+    arrivedUs[numArrived % maxArrived] = atUs;
+    Atomics.store(signal, 0, numArrived + 1);
     Atomics.notify(signal, 0);
   }
 
@@ -88,8 +93,9 @@ async function start(context: ProcessContext<WorkerSlice>): Promise<RunningProce
   };
   const link = new DealerLink(slice.engineAddress, makeHello('worker', rank, generation, token), {
     message: (raw) => {
+      const atUs = Number(process.hrtime.bigint()) / 1000;
       const message = receive('engineToWorker', raw);
-      if (message.kind === 'stepInput') submit(message);
+      if (message.kind === 'stepInput') submit(message, atUs);
       else if (message.kind === 'welcome') send({ kind: 'workerReady', rank, generation, ...info });
       else context.fatal(new Error(message.message));
     },
