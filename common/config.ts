@@ -56,6 +56,7 @@ export interface RopeScaling {
 export interface SchedulerConfig {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
+  /** Prompt and output of a request; see fitModelLen. */
   readonly maxModelLen: number;
   readonly schedulingPolicy: 'fcfs' | 'priority';
   /** Steps that may be in flight, 1..8. */
@@ -87,6 +88,8 @@ export interface Listen {
 
 export interface EngineSlice extends ProcessSlice {
   readonly scheduler: SchedulerConfig;
+  /** The KV cache bounds maxModelLen too, once its size is known. */
+  readonly fitModelLen: boolean;
   readonly model: Pick<ModelConfig, 'vocabSize' | 'eosTokenIds'> & { readonly name: string };
   readonly maxLogprobs: number;
   readonly limits: RequestLimits;
@@ -142,6 +145,8 @@ export interface WorkerSlice extends ProcessSlice {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
   readonly maxModelLen: number;
+  /** A KV cache that holds less than a request of maxModelLen is not too small. */
+  readonly fitModelLen: boolean;
   readonly maxLogprobs: number;
   readonly blockSize: number;
   readonly asyncDepth: number;

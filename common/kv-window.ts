@@ -25,3 +25,14 @@ export function maxBlocksHeld(
   const span = window - 1 + keyTile - 1 + maxNumBatchedTokens;
   return Math.min(all, Math.ceil(span / blockSize) + 1);
 }
+
+/** Length of the longest request, up to `most` tokens, that `numBlocks` blocks hold. */
+export function longestHeld(
+  most: number,
+  numBlocks: number,
+  window: number,
+  sizes: { blockSize: number; maxNumBatchedTokens: number },
+): number {
+  if (maxBlocksHeld(most, window, sizes) <= numBlocks) return most;
+  return numBlocks * sizes.blockSize;
+}

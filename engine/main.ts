@@ -1,7 +1,8 @@
 // The engine process: two ROUTERs (frontends, workers), a DEALER to the detokenizer, EngineCore
 // between them, and the two clocks that drive it: run() when something came in, tick() by time.
-import type { EngineSlice } from '../common/config.ts';
+import type { EngineSlice, SchedulerConfig } from '../common/config.ts';
 import { RequestError } from '../common/errors.ts';
+import { longestHeld } from '../common/kv-window.ts';
 import { runProcess, type ProcessContext, type RunningProcess } from '../common/process.ts';
 import { protocolVersion, type WorkerReady } from '../common/wire/messages.ts';
 import { maxUnreadByFrontend, RouterLink } from '../common/wire/transport.ts';
@@ -41,7 +42,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
       model: slice.model.name,
       device: ready.device,
       vocabSize: slice.model.vocabSize,
-      maxModelLen: slice.scheduler.maxModelLen,
+      maxModelLen: scheduler.maxModelLen,
       maxLogprobs: slice.maxLogprobs,
       maxNumSeqs: slice.scheduler.maxNumSeqs,
       blockSize: slice.scheduler.blockSize,
@@ -122,8 +123,10 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     maxUnread: maxUnreadByFrontend,
   });
   const [ready] = await whenReady;
+  const scheduler = fitModelLen(slice, ready.numBlocks);
+  if (slice.fitModelLen) log.info(`requests have up to ${scheduler.maxModelLen} tokens`);
 
-  const engine = new EngineCore(slice, group, ready, {
+  const engine = new EngineCore({ ...slice, scheduler }, group, ready, {
     toFrontend: (frontendId, message) => frontends.send(frontendId, message),
     toAllFrontends: (message) => frontends.sendAll(message),
     statusToFrontends: (message) => frontends.sendStatus(message),
@@ -203,6 +206,17 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     }
     return true;
   }
+}
+
+/** Block 0 is nobody's. */
+function fitModelLen(slice: EngineSlice, numBlocks: number): SchedulerConfig {
+  const { scheduler } = slice;
+  if (!slice.fitModelLen) return scheduler;
+  const { maxModelLen, slidingWindow } = scheduler;
+  return {
+    ...scheduler,
+    maxModelLen: longestHeld(maxModelLen, numBlocks - 1, slidingWindow, scheduler),
+  };
 }
 
 runProcess<EngineSlice>('engine', start);

@@ -35,6 +35,7 @@ export interface HarnessOptions {
   readonly enableDebugTimeline?: boolean;
   /** Whether what the detokenizer gets is kept (default true). */
   readonly keepOutputs?: boolean;
+  readonly fitModelLen?: boolean;
 }
 
 export const harnessToken = 'harness';
@@ -305,6 +306,7 @@ export class EngineHarness {
     return {
       ...common,
       scheduler,
+      fitModelLen: this.options.fitModelLen ?? false,
       model: { name: 'fake', vocabSize, eosTokenIds: [2] },
       maxLogprobs: 20,
       limits: defaultRequestLimits,

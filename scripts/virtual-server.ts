@@ -333,6 +333,7 @@ function makeSlice(scheduler: SchedulerConfig, options: VirtualServerOptions): E
     logLevel: 'error',
     logFormat: 'text',
     scheduler,
+    fitModelLen: false,
     model: {
       name: 'fake',
       vocabSize: options.vocabSize ?? 101,

@@ -13,6 +13,8 @@ export interface RequestSize {
   /** 0 = full attention. */
   readonly slidingWindow: number;
   readonly maxNumBatchedTokens: number;
+  /** Less than one request of full length will do. */
+  readonly fitModelLen: boolean;
 }
 
 export interface KvSizeRequest extends RequestSize {
@@ -34,7 +36,7 @@ export function numKvBlocks(request: KvSizeRequest): number {
   const useful = maxNumSeqs * blocksPerRequest + 1;
   const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful);
   const needed = (blocksPerRequest + 1) * blockBytes;
-  if (numBlocks < blocksPerRequest + 1)
+  if (numBlocks < leastBlocks(request))
     throw new StartError(
       exitCodes.badFlag,
       `the KV cache has ${bytes} bytes, but one request of ${maxModelLen} tokens needs ${needed}: ` +
@@ -47,7 +49,7 @@ export function numKvBlocks(request: KvSizeRequest): number {
 export function checkKvBlocks(numBlocks: number, request: RequestSize): void {
   const { maxModelLen, blockSize } = request;
   const numTokens = (numBlocks - 1) * blockSize;
-  if (numBlocks - 1 < blocksOf(request))
+  if (numBlocks < leastBlocks(request))
     throw new StartError(
       exitCodes.badFlag,
       `the KV cache holds ${numTokens} tokens, less than one request of ${maxModelLen}: lower ` +
@@ -55,6 +57,9 @@ export function checkKvBlocks(numBlocks: number, request: RequestSize): void {
         '--kv-cache-memory-bytes',
     );
 }
+
+/** The null block, and those of one request: of full length, or of any. */
+const leastBlocks = (request: RequestSize) => 1 + (request.fitModelLen ? 1 : blocksOf(request));
 
 const blocksOf = (request: RequestSize) =>
   maxBlocksHeld(request.maxModelLen, request.slidingWindow, request);

@@ -97,6 +97,7 @@ function chooseKvSize(
     blockSize: slice.blockSize,
     maxNumSeqs: slice.maxNumSeqs,
     maxModelLen: slice.maxModelLen,
+    fitModelLen: slice.fitModelLen,
     slidingWindow: slice.model.slidingWindow,
     maxNumBatchedTokens: slice.maxNumBatchedTokens,
     kvCacheMemoryBytes,

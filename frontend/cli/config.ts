@@ -19,7 +19,10 @@ export interface Config {
   readonly model: ModelConfig;
   /** Ids in the API; the first is the one in answers. */
   readonly names: readonly string[];
+  /** With fitModelLen: at most. */
   readonly maxModelLen: number;
+  /** What the KV cache holds bounds the length too; else it is too small. */
+  readonly fitModelLen: boolean;
   readonly tokenizerPath: string;
   readonly chatTemplate: { path: string } | { text: string } | null;
   readonly defaultSampling: DefaultSampling;
@@ -67,7 +70,9 @@ export function makeConfig(
   checkRanks(flags, device, modelConfig);
   const tokenizerPath = flags.tokenizer ?? path;
   checkTokenizer(tokenizerPath);
-  const maxModelLen = flags.maxModelLen ?? modelConfig.maxPositionEmbeddings;
+  const fitModelLen = flags.maxModelLen === 'auto';
+  const maxModelLen =
+    typeof flags.maxModelLen === 'number' ? flags.maxModelLen : modelConfig.maxPositionEmbeddings;
   if (maxModelLen > modelConfig.maxPositionEmbeddings)
     throw badFlag(
       `--max-model-len: ${maxModelLen} is more than the model's ${modelConfig.maxPositionEmbeddings}`,
@@ -80,6 +85,7 @@ export function makeConfig(
     model: modelConfig,
     names: flags.servedModelName.length > 0 ? flags.servedModelName : [name],
     maxModelLen,
+    fitModelLen,
     tokenizerPath,
     chatTemplate: readChatTemplate(flags.chatTemplate),
     defaultSampling: readDefaultSampling(flags, path),
@@ -130,7 +136,7 @@ function chooseBatch(
 /** Flags that only make sense together, or not together. */
 function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
   const { sslKeyfile, sslCertfile, uds, host, headless, frontendAddress, rootPath } = flags;
-  const { fastMath, blockSize, nodeRank } = flags;
+  const { fastMath, blockSize, nodeRank, maxModelLen } = flags;
   if ((sslKeyfile === null) !== (sslCertfile === null))
     throw badFlag('--ssl-keyfile and --ssl-certfile go together');
   for (const [name, file] of [
@@ -144,6 +150,10 @@ function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
   if (rootPath !== null && !/^(\/[^/?#]+)+$/.test(rootPath))
     throw badFlag(`--root-path: ${rootPath} is not a path such as /llm`);
+  if (maxModelLen === 'auto' && device === 'cuda')
+    throw badFlag(
+      '--max-model-len auto is not built on cuda: where a length does not fit, the error names the largest that does',
+    );
   if (fastMath && device !== 'cuda')
     throw badFlag(
       `--fast-math is not built on ${device}: every kernel gives the same tokens in any batch`,

@@ -33,6 +33,20 @@ export const optionalInteger = (
   parse: (text) => parseInteger(text, min, max),
 });
 
+/** -1 is auto, as with vLLM. */
+export const integerOrAuto = (
+  name: string,
+  min: number,
+  max: number,
+  help: string,
+): Flag<number | 'auto' | null> => ({
+  name,
+  value: '<n|auto>',
+  default: null,
+  help,
+  parse: (text) => (text === 'auto' || text === '-1' ? 'auto' : parseInteger(text, min, max)),
+});
+
 export const seconds = (name: string, initial: number, help: string): Flag<number> => ({
   name,
   value: '<seconds>',

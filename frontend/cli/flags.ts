@@ -3,6 +3,7 @@
 import {
   choice,
   integer,
+  integerOrAuto,
   maxInt,
   onOff,
   optionalInteger,
@@ -28,11 +29,11 @@ export const flags = {
     '<file or template>',
     "chat template instead of the model's own",
   ),
-  maxModelLen: optionalInteger(
+  maxModelLen: integerOrAuto(
     '--max-model-len',
     1,
     maxInt,
-    "context length in tokens (default: the model's)",
+    "context length in tokens (default: the model's); auto or -1: the model's, or what the KV cache holds if that is less",
   ),
   dtype: choice(
     '--dtype',

@@ -68,6 +68,7 @@ type Own<T extends ProcessSlice> = Omit<T, keyof ProcessSlice>;
 function engineSlice(id: ChildId, { config, endpoints, generations }: SliceContext) {
   const { flags, model } = config;
   return {
+    fitModelLen: config.fitModelLen,
     scheduler: {
       maxNumSeqs: config.maxNumSeqs,
       maxNumBatchedTokens: config.maxNumBatchedTokens,
@@ -143,6 +144,7 @@ function workerSlice(id: ChildId, context: SliceContext) {
     maxNumSeqs: config.maxNumSeqs,
     maxNumBatchedTokens: config.maxNumBatchedTokens,
     maxModelLen: config.maxModelLen,
+    fitModelLen: config.fitModelLen,
     maxLogprobs: config.maxLogprobs,
     blockSize: flags.blockSize,
     asyncDepth: flags.asyncDepth,

@@ -35,7 +35,7 @@ export async function chatCompletions(
   const route = routeSampling(body);
   const sampling = await samplingParams(body, route, context, { client, text });
   const { text: promptText, tokenIds } = await text.applyChatTemplate(messages, turn);
-  const generate = generateRequest(tokenIds, body, sampling, route, config);
+  const generate = generateRequest(tokenIds, body, sampling, route, context);
   const final = messages[messages.length - 1]!;
   const role = turn.addGenerationPrompt ? 'assistant' : final.role;
   const options: ChatOptions = {

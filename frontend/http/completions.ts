@@ -58,7 +58,7 @@ export async function completions(
   for (const prompt of body.prompt) {
     const encoded = await encodePrompt(prompt, body, { client, text });
     prompts.push(encoded);
-    requests.push(generateRequest(encoded.tokenIds, body, sampling, route, config));
+    requests.push(generateRequest(encoded.tokenIds, body, sampling, route, context));
   }
   const options: CompletionOptions = {
     ...answerOptions('cmpl', request, body, context),

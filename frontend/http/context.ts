@@ -53,6 +53,11 @@ export function requireOpenBackend(context: HttpContext): HttpBackend {
   return requireBackend(context);
 }
 
+/** Tokens of a request, prompt and output: as the engine says, once there is one. */
+export function maxModelLen({ backend, config }: HttpContext): number {
+  return backend()?.client.info.maxModelLen ?? config.maxModelLen;
+}
+
 /** A warning that clients cause, and therefore cannot repeat. */
 export function warnOnce(context: HttpContext, message: string): void {
   if (context.warned.has(message)) return;

@@ -1,7 +1,7 @@
 // GET /v1/models, and whether a request's model is one of ours.
 import type { HttpConfig } from '../../common/config.ts';
 import { RequestError } from '../../common/errors.ts';
-import type { HttpContext } from './context.ts';
+import { maxModelLen, type HttpContext } from './context.ts';
 
 export function checkModel(model: string | undefined, config: HttpConfig): void {
   if (model === undefined || config.servedModelNames.includes(model)) return;
@@ -19,7 +19,8 @@ export function modelOf(context: HttpContext, id: string) {
   return modelCard(context, id);
 }
 
-function modelCard({ config, createdAt }: HttpContext, id: string) {
+function modelCard(context: HttpContext, id: string) {
+  const { config, createdAt } = context;
   return {
     id,
     object: 'model',
@@ -27,6 +28,6 @@ function modelCard({ config, createdAt }: HttpContext, id: string) {
     owned_by: 'vllm-ts',
     root: config.servedModelNames[0],
     parent: null,
-    max_model_len: config.maxModelLen,
+    max_model_len: maxModelLen(context),
   };
 }

@@ -11,7 +11,7 @@ import {
 } from '../../common/sampling-params.ts';
 import type { GenerateRequest } from '../engine-client-types.ts';
 import type { HttpBackend, TextServiceLike } from './backend.ts';
-import { warnOnce, type HttpContext } from './context.ts';
+import { maxModelLen, warnOnce, type HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
 
 /** Below this a temperature means greedy. */
@@ -84,13 +84,13 @@ export function generateRequest(
   fields: SamplingFields,
   sampling: SamplingParams,
   route: RouteSampling,
-  config: HttpConfig,
+  context: HttpContext,
 ): GenerateRequest {
-  const maxTokens = maxTokensFor(promptTokenIds.length, sampling.minTokens, route, config);
+  const maxTokens = maxTokensFor(promptTokenIds.length, sampling.minTokens, route, context);
   return {
     promptTokenIds,
     sampling: { ...sampling, maxTokens },
-    text: textParams(fields, config),
+    text: textParams(fields, context.config),
     n: fields.n ?? 1,
     priority: fields.priority ?? 0,
     cacheSalt: fields.cache_salt ?? null,
@@ -102,20 +102,20 @@ function maxTokensFor(
   numPromptTokens: number,
   minTokens: number,
   route: RouteSampling,
-  config: HttpConfig,
+  context: HttpContext,
 ): number {
-  const { maxModelLen } = config;
-  const room = maxModelLen - numPromptTokens;
+  const most = maxModelLen(context);
+  const room = most - numPromptTokens;
   const asked = route.maxTokens;
   if (room < Math.max(1, asked ?? 1)) {
     throw new RequestError(
       'context_length_exceeded',
-      `this model's maximum context length is ${maxModelLen} tokens; the prompt has ` +
+      `this model's maximum context length is ${most} tokens; the prompt has ` +
         `${numPromptTokens} and ${asked ?? 'at least 1'} more were asked for`,
       asked === null || room < 1 ? 'input_tokens' : route.maxTokensField,
     );
   }
-  const fallback = config.defaultSampling.maxTokens ?? route.defaultMaxTokens ?? room;
+  const fallback = context.config.defaultSampling.maxTokens ?? route.defaultMaxTokens ?? room;
   const maxTokens = Math.max(1, asked ?? Math.min(room, fallback));
   if (minTokens > maxTokens) {
     throw bad(

@@ -1,6 +1,6 @@
 // POST /tokenize and /detokenize.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { requireBackend, type HttpContext } from './context.ts';
+import { maxModelLen, requireBackend, type HttpContext } from './context.ts';
 import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
@@ -36,7 +36,7 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
   }
   return {
     count: tokens.length,
-    max_model_len: config.maxModelLen,
+    max_model_len: maxModelLen(context),
     tokens: Array.from(tokens),
     token_strs: body.return_token_strs ? text.tokenStrings(tokens) : null,
   };

@@ -55,9 +55,16 @@ for (const [options, model, exitCode, message] of refused)
   });
 
 t.test('a KV cache below one request names the length that fits', (t) => {
-  const sizes = { maxModelLen: 4096, blockSize: 16, slidingWindow: 0, maxNumBatchedTokens: 512 };
+  const sizes = {
+    maxModelLen: 4096,
+    fitModelLen: false,
+    blockSize: 16,
+    slidingWindow: 0,
+    maxNumBatchedTokens: 512,
+  };
   t.doesNotThrow(() => checkKvBlocks(257, sizes));
   t.doesNotThrow(() => checkKvBlocks(70, { ...sizes, slidingWindow: 512 }), 'no more is held');
+  t.doesNotThrow(() => checkKvBlocks(2, { ...sizes, fitModelLen: true }));
   t.throws(() => checkKvBlocks(256, sizes), {
     exitCode: 64,
     message: /holds 4080 tokens, less than one request of 4096: lower --max-model-len to 4080/,

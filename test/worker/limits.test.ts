@@ -8,6 +8,7 @@ const request: KvSizeRequest = {
   blockSize: 16,
   maxNumSeqs: 1000,
   maxModelLen: 160,
+  fitModelLen: false,
   slidingWindow: 0,
   maxNumBatchedTokens: 2048,
   kvCacheMemoryBytes: null,
@@ -31,6 +32,17 @@ t.test('less than one request is refused with both numbers and both flags', (t) 
     exitCode: 64,
     message:
       /has 11534335 bytes, but one request of 160 tokens needs 11534336: raise --kv-cache-memory-bytes or lower --max-model-len/,
+  });
+  t.end();
+});
+
+t.test('where the length fits itself to it, any request will do', (t) => {
+  const fit = { ...request, fitModelLen: true };
+  t.equal(numKvBlocks({ ...fit, kvCacheMemoryBytes: 3 * 2 ** 20 }), 3);
+  t.equal(numKvBlocks({ ...fit, kvCacheMemoryBytes: 2 * 2 ** 20 }), 2);
+  t.throws(() => numKvBlocks({ ...fit, kvCacheMemoryBytes: 2 ** 20 }), {
+    exitCode: 64,
+    message: /has 1048576 bytes/,
   });
   t.end();
 });

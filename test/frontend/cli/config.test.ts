@@ -28,7 +28,14 @@ t.test('makeConfig serves the demo model on loopback by default', (t) => {
   const made = config([]);
   t.same(made.names, ['vllm-ts-demo']);
   t.equal(made.host, '127.0.0.1');
-  t.equal(made.maxModelLen, 2048);
+  t.match(made, { maxModelLen: 2048, fitModelLen: false });
+  for (const asked of ['auto', '-1'])
+    t.match(config(['--max-model-len', asked]), { maxModelLen: 2048, fitModelLen: true });
+  t.throws(() => config(['--max-model-len', '0']), { exitCode: 64, message: /--max-model-len/ });
+  t.throws(() => config(['--max-model-len', '2049']), {
+    exitCode: 64,
+    message: /the model's 2048/,
+  });
   t.same(made.apiKeys, []);
   t.same(config([demo]).names, [demo], "another model's name is the path as given");
   t.same(config([demo, '--served-model-name', 'a', 'b']).names, ['a', 'b']);

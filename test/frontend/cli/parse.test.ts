@@ -65,7 +65,7 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--port', 'x'], /^--port: 'x' is not a whole number/],
   [['--port', '65536'], /^--port: 65536 is outside 0 to 65535/],
   [['--max-model-len', '1.5K'], /^--max-model-len: '1.5K' is not a whole number/],
-  [['--max-model-len', 'auto'], /^--max-model-len: 'auto'/],
+  [['--max-model-len', 'most'], /^--max-model-len: 'most'/],
   [['--dtype', 'floot16'], /^--dtype: 'floot16' is not one of .* Did you mean float16\?/],
   [['--port'], /^--port: its value is missing/],
   [['--gpu-memory-utilization', '92'], /^--gpu-memory-utilization: '92' is not above 0/],

@@ -204,7 +204,7 @@ export class FakeClient implements EngineClientLike {
   acceptance: Promise<void> = Promise.resolve();
   /** Thrown by submit where set. */
   refusal: ((request: GenerateRequest) => RequestError | null) | null = null;
-  readonly info: EngineWelcome = {
+  info: EngineWelcome = {
     kind: 'welcome',
     protocol: 3,
     frontendId: 1,
@@ -275,6 +275,8 @@ export async function startServer(
   options: Partial<HttpServerOptions> = {},
 ): Promise<TestServer> {
   const client = new FakeClient();
+  const { maxModelLen } = { ...baseConfig, ...config };
+  client.info = { ...client.info, maxModelLen };
   const log = createLogger({ process: 'test', level: 'error', format: 'text' });
   const server = createHttpServer({
     config: { ...baseConfig, ...config },
