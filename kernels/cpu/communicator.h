@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "../host/group_failure.h"
+
 namespace vt {
 
 /// Where a rank is when it meets the others; ranks at different places have gone different ways.
@@ -18,13 +20,6 @@ struct Place {
   /// Hash of every token that the rank has read and sampled so far, those of this step's batch
   /// included.
   std::uint32_t checksum;
-};
-
-/// Why a rank's meeting failed.
-struct GroupFailure {
-  /// The rank that is to blame.
-  int rank = -1;
-  std::string message;
 };
 
 class Communicator {

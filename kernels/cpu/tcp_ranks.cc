@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "../host/tcp_news.h"
 #include "pages.h"
 #include "rank_places.h"
-#include "tcp_news.h"
 
 namespace vt {
 

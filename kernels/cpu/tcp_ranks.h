@@ -5,8 +5,8 @@
 
 #include <memory>
 
+#include "../host/tcp_join.h"
 #include "communicator.h"
-#include "tcp_join.h"
 
 namespace vt {
 

@@ -93,7 +93,7 @@ t.test('an address that is taken, or none, is named', async (t) => {
   await t.rejects(loadOne(t, 'head', 0), { message: /^head:29600: / });
 });
 
-/** A greeting as kernels/cpu/tcp_join.cc has it. */
+/** A greeting as kernels/host/tcp_join.cc has it. */
 function greeting(token: Uint8Array, { from = 1, to = 0, kind = 0 } = {}): Buffer {
   const bytes = Buffer.alloc(64);
   bytes.write('vtR1', 0, 'latin1');

@@ -7,9 +7,10 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#include <memory>
+#include <cstring>
 
 #include "../check.h"
 
@@ -22,9 +23,24 @@ namespace vt {
 
 namespace {
 
-using AddressList = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
+/// What bind() and connect() take.
+struct Address {
+  sockaddr_storage bytes;
+  socklen_t size;
+};
 
-AddressList resolve(const std::string& address) {
+Address unix_address(const std::string& path) {
+  Address address{};
+  auto* to = reinterpret_cast<sockaddr_un*>(&address.bytes);
+  VT_CHECK(path.size() < sizeof to->sun_path, "%s is too long for a unix socket", path.c_str());
+  to->sun_family = AF_UNIX;
+  std::memcpy(to->sun_path, path.c_str(), path.size() + 1);
+  address.size = sizeof *to;
+  return address;
+}
+
+Address resolve(const std::string& address) {
+  if (!address.empty() && address.front() == '/') return unix_address(address);
   const std::size_t colon = address.rfind(':');
   VT_CHECK(colon != std::string::npos, "%s is no HOST:PORT", address.c_str());
   std::string host = address.substr(0, colon);
@@ -36,7 +52,11 @@ AddressList resolve(const std::string& address) {
   addrinfo* found = nullptr;
   const int failed = getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found);
   VT_CHECK(failed == 0, "%s: %s", address.c_str(), gai_strerror(failed));
-  return {found, freeaddrinfo};
+  Address numeric{};
+  numeric.size = found->ai_addrlen;
+  std::memcpy(&numeric.bytes, found->ai_addr, found->ai_addrlen);
+  freeaddrinfo(found);
+  return numeric;
 }
 
 /// The two pieces of a head and its body that are left after `done` bytes.
@@ -77,12 +97,13 @@ void Socket::close() {
 }
 
 Socket Socket::listen_at(const std::string& address, int backlog) {
-  const AddressList to = resolve(address);
-  Socket socket(::socket(to->ai_family, SOCK_STREAM, 0));
+  const Address to = resolve(address);
+  Socket socket(::socket(to.bytes.ss_family, SOCK_STREAM, 0));
   int on = 1;
   if (socket.is_open() &&
       (setsockopt(socket.fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-       bind(socket.fd_, to->ai_addr, to->ai_addrlen) != 0 || listen(socket.fd_, backlog) != 0)) {
+       bind(socket.fd_, reinterpret_cast<const sockaddr*>(&to.bytes), to.size) != 0 ||
+       listen(socket.fd_, backlog) != 0)) {
     const int error = errno;
     socket.close();
     errno = error;
@@ -91,9 +112,10 @@ Socket Socket::listen_at(const std::string& address, int backlog) {
 }
 
 Socket Socket::connect_to(const std::string& address) {
-  const AddressList to = resolve(address);
-  Socket socket(::socket(to->ai_family, SOCK_STREAM, 0));
-  if (socket.is_open() && connect(socket.fd_, to->ai_addr, to->ai_addrlen) != 0 &&
+  const Address to = resolve(address);
+  Socket socket(::socket(to.bytes.ss_family, SOCK_STREAM, 0));
+  if (socket.is_open() &&
+      connect(socket.fd_, reinterpret_cast<const sockaddr*>(&to.bytes), to.size) != 0 &&
       errno != EINPROGRESS) {
     const int error = errno;
     socket.close();

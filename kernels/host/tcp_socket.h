@@ -1,5 +1,5 @@
-// A TCP socket that never blocks and closes with its owner; addresses are numeric, "10.0.0.1:29503"
-// or "[fd00::1]:29503". Knows nothing of what is sent.
+// A socket that never blocks and closes with its owner. Addresses are numeric, "10.0.0.1:29503" or
+// "[fd00::1]:29503", or paths of unix sockets, "/run/..". Knows nothing of what is sent.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "communicator.h"
+#include "group_failure.h"
 #include "tcp_socket.h"
 
 namespace vt {
