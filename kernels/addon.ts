@@ -73,6 +73,13 @@ export interface NativeCpuLoad extends NativeLoad {
   readonly variant: string;
 }
 
+export interface NativeCudaGroup extends RankGroup {
+  readonly localRank: number;
+  readonly numLocalRanks: number;
+  /** peer, nccl or auto. */
+  readonly collectives: string;
+}
+
 export interface NativeCudaLoad extends NativeLoad {
   /** -1: weights are given; else those without parts are made on the device. */
   readonly dummySeed: number;
@@ -80,7 +87,7 @@ export interface NativeCudaLoad extends NativeLoad {
   readonly kvCacheMemoryBytes: number;
   readonly memoryUtilization: number;
   readonly fastMath: boolean;
-  readonly group?: RankGroup;
+  readonly group?: NativeCudaGroup;
   /** Where libvt_cuda.so may lie. */
   readonly folders: readonly string[];
   /** Folders that may hold cuBLASLt, ':' between. */

@@ -28,6 +28,8 @@ export interface RankGroup {
   readonly path: string;
   /** A rank that others wait for is lost if it runs no op for so long. */
   readonly timeoutMs: number;
+  /** Which of the ranks on its host this is, and of how many; absent where all are on one. */
+  readonly local?: { readonly rank: number; readonly numRanks: number };
   /** Present where the ranks are on several hosts: they meet over TCP then. */
   readonly network?: RankNetwork;
 }

@@ -2,13 +2,17 @@
 // What it computes lies in kernels/cuda.
 import { KernelError } from '../common/errors.ts';
 import { cudaFolders } from '../common/native.ts';
-import { loadAddon, type NativeCudaBackend } from './addon.ts';
-import type { BackendInfo, BackendLoad } from './backend.ts';
+import { loadAddon, type NativeCudaBackend, type NativeCudaGroup } from './addon.ts';
+import type { BackendInfo, BackendLoad, RankGroup } from './backend.ts';
 import { NativeBackend } from './native-backend.ts';
 import { blockBytes } from './program.ts';
 
-/** Folders that may hold cuBLASLt, ':' between. */
+/** Folders that may hold cuBLASLt and NCCL, ':' between. */
 export const cudaLibsEnv = 'VLLM_TS_CUDA_LIBS';
+
+/** Who carries the collectives of ranks: our own kernels (peer) or NCCL; auto: see the docs. */
+const collectivesEnv = 'VLLM_TS_CUDA_COLLECTIVES';
+const carriers = ['auto', 'peer', 'nccl'];
 
 export class CudaBackend extends NativeBackend<NativeCudaBackend> {
   readonly name = 'cuda';
@@ -30,10 +34,25 @@ export class CudaBackend extends NativeBackend<NativeCudaBackend> {
       kvCacheMemoryBytes: wantedBytes ?? 0,
       memoryUtilization: load.memoryUtilization,
       fastMath: load.fastMath,
-      ...(load.group && { group: load.group }),
+      ...(load.group && { group: nativeGroup(load.group) }),
       folders: cudaFolders(),
       libraryPath: process.env[cudaLibsEnv] ?? '',
     });
     return { device, memory, numBlocks, notes: notes.split('\n').filter((line) => line !== '') };
   }
+}
+
+function nativeGroup(group: RankGroup): NativeCudaGroup {
+  const { rank, numRanks, local = { rank, numRanks } } = group;
+  const collectives = process.env[collectivesEnv] ?? '';
+  if (collectives !== '' && !carriers.includes(collectives))
+    throw new KernelError(
+      `${collectivesEnv}: '${collectives}' is not one of ${carriers.join(', ')}`,
+    );
+  return {
+    ...group,
+    localRank: local.rank,
+    numLocalRanks: local.numRanks,
+    collectives: collectives || 'auto',
+  };
 }

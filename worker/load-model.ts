@@ -65,12 +65,15 @@ export async function loadModel(
   };
 }
 
-function rankGroup({ rank, numRanks, collectives }: WorkerSlice): Pick<BackendLoad, 'group'> {
+function rankGroup(slice: WorkerSlice): Pick<BackendLoad, 'group'> {
+  const { rank, numRanks, numLocalRanks, collectives } = slice;
   if (!collectives) return {};
   const { timeoutMs } = collectives;
-  return collectives.kind === 'sharedMemory'
-    ? { group: { rank, numRanks, path: collectives.path, timeoutMs } }
-    : { group: { rank, numRanks, path: '', timeoutMs, network: collectives } };
+  if (collectives.kind === 'sharedMemory')
+    return { group: { rank, numRanks, path: collectives.path, timeoutMs } };
+  // Each host has ranks that follow one another.
+  const local = { rank: rank % numLocalRanks, numRanks: numLocalRanks };
+  return { group: { rank, numRanks, path: '', timeoutMs, local, network: collectives } };
 }
 
 /** A GPU makes random weights itself: they need not cross the bus. */

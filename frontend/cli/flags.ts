@@ -166,7 +166,7 @@ export const flags = {
   ),
 
   // Several hosts
-  nnodes: integer('--nnodes', 1, 1, 256, 'hosts over which the ranks are spread evenly (cpu)'),
+  nnodes: integer('--nnodes', 1, 1, 256, 'hosts over which the ranks are spread evenly'),
   nodeRank: integer(
     '--node-rank',
     0,

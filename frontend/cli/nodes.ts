@@ -23,7 +23,8 @@ export function checkNodes(flags: Flags, device: Config['device']): void {
   if (nodeRank >= nnodes) throw badFlag(`--node-rank: ${nodeRank} is not below --nnodes ${nnodes}`);
   if (nnodes === 1) return;
   const name = `--nnodes ${nnodes}`;
-  if (device !== 'cpu') throw badFlag(`${name} is not built on ${device}; supported: cpu`);
+  if (device === 'reference')
+    throw badFlag(`${name} is not built on reference; supported: cpu, cuda`);
   if (numRanks % nnodes !== 0)
     throw badFlag(`${name}: --tensor-parallel-size ${numRanks} does not divide by it`);
   if (masterAddr === null) throw badFlag(`${name} needs --master-addr, the address of node 0`);

@@ -31,22 +31,14 @@ RankGroup read_group(const Napi::Object& load) {
           field<Napi::String>(group, "path").Utf8Value(), int_field(group, "timeoutMs")};
 }
 
-/// Ranks on several hosts; without addresses where there are none.
-TcpGroup read_network(const Napi::Object& load, const RankGroup& group) {
+/// Without addresses where the ranks are on one host.
+TcpGroup tcp_group(const Napi::Object& load, const RankGroup& group) {
   TcpGroup network{group.rank, group.num_ranks, group.timeout_ms, {}, {}, {}};
   if (group.num_ranks == 1) return network;
-  const auto given = field<Napi::Object>(load, "group").Get("network");
-  if (!given.IsObject()) return network;
-  const auto fields = given.As<Napi::Object>();
-  const auto addresses = field<Napi::Array>(fields, "addresses");
-  for (uint32_t i = 0; i < addresses.Length(); i++)
-    network.addresses.push_back(addresses.Get(i).As<Napi::String>().Utf8Value());
-  const auto bytes = [&](const char* name) {
-    const auto array = field<Napi::Uint8Array>(fields, name);
-    return std::string(reinterpret_cast<const char*>(array.Data()), array.ByteLength());
-  };
-  network.shown = bytes("shownTokens");
-  network.expected = bytes("expectedTokens");
+  NetworkFields fields = read_network(field<Napi::Object>(load, "group"));
+  network.addresses = std::move(fields.addresses);
+  network.shown = std::move(fields.shown_tokens);
+  network.expected = std::move(fields.expected_tokens);
   return network;
 }
 
@@ -122,7 +114,7 @@ class CpuLoader : public BackendLoader {
                  int_field(load, "maxNumSeqs"), int_field(load, "maxModelLen"),
                  int_field(load, "numThreads")},
         group_(read_group(load)),
-        network_(read_network(load, group_)),
+        network_(tcp_group(load, group_)),
         max_in_flight_(int_field(load, "asyncDepth") + 1),
         debug_(bool_field(load, "debugSync")),
         variant_(field<Napi::String>(load, "variant").Utf8Value()) {

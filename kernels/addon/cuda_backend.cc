@@ -92,6 +92,9 @@ std::vector<std::string> read_folders(const Napi::Array& folders) {
   return result;
 }
 
+/// Of a rank's connections to another: two tokens of 32.
+constexpr std::size_t kBytesOfTokens = 64;
+
 class CudaLoader : public BackendLoader {
  public:
   explicit CudaLoader(const Napi::Object& load)
@@ -137,9 +140,27 @@ class CudaLoader : public BackendLoader {
     if (!load.Get("group").IsObject()) return;
     const auto group = field<Napi::Object>(load, "group");
     meeting_path_ = field<Napi::String>(group, "path").Utf8Value();
-    ranks_ = {int_field(group, "rank"), int_field(group, "numRanks"), meeting_path_.c_str(),
-              int_field(group, "timeoutMs")};
+    collectives_ = field<Napi::String>(group, "collectives").Utf8Value();
+    network_ = read_network(group);
+    ranks_.rank = int_field(group, "rank");
+    ranks_.num_ranks = int_field(group, "numRanks");
+    ranks_.local_rank = int_field(group, "localRank");
+    ranks_.num_local_ranks = int_field(group, "numLocalRanks");
+    ranks_.timeout_ms = int_field(group, "timeoutMs");
+    ranks_.path = meeting_path_.c_str();
+    ranks_.collectives = collectives_.c_str();
     load_.ranks = &ranks_;
+    if (network_.addresses.empty()) return;
+    const auto ranks = static_cast<std::size_t>(ranks_.num_ranks);
+    VT_CHECK(network_.addresses.size() == ranks &&
+                 network_.shown_tokens.size() == ranks * kBytesOfTokens &&
+                 network_.expected_tokens.size() == ranks * kBytesOfTokens,
+             "rank %d of %d: its addresses and tokens are not those of the group", ranks_.rank,
+             ranks_.num_ranks);
+    for (const std::string& address : network_.addresses) addresses_.push_back(address.c_str());
+    ranks_.addresses = addresses_.data();
+    ranks_.shown_tokens = network_.shown_tokens.data();
+    ranks_.expected_tokens = network_.expected_tokens.data();
   }
 
   std::unique_ptr<NativeBackend> load() override {
@@ -167,7 +188,9 @@ class CudaLoader : public BackendLoader {
   /// Of all weights, in order, and how many each has.
   std::vector<VtCudaWeightPart> parts_;
   std::vector<std::int32_t> num_parts_;
-  std::string meeting_path_;
+  std::string meeting_path_, collectives_;
+  NetworkFields network_;
+  std::vector<const char*> addresses_;
   VtCudaRanks ranks_{};
   VtCudaLoad load_{};
   VtCudaLoaded loaded_{};

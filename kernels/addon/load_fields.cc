@@ -86,4 +86,21 @@ std::vector<std::vector<LoadPart>> read_parts(const Napi::Object& load) {
   return result;
 }
 
+NetworkFields read_network(const Napi::Object& group) {
+  NetworkFields network;
+  const auto given = group.Get("network");
+  if (!given.IsObject()) return network;
+  const auto fields = given.As<Napi::Object>();
+  const auto addresses = field<Napi::Array>(fields, "addresses");
+  for (uint32_t i = 0; i < addresses.Length(); i++)
+    network.addresses.push_back(addresses.Get(i).As<Napi::String>().Utf8Value());
+  const auto bytes = [&](const char* name) {
+    const auto array = field<Napi::Uint8Array>(fields, name);
+    return std::string(reinterpret_cast<const char*>(array.Data()), array.ByteLength());
+  };
+  network.shown_tokens = bytes("shownTokens");
+  network.expected_tokens = bytes("expectedTokens");
+  return network;
+}
+
 }  // namespace vt

@@ -22,6 +22,14 @@ bool bool_field(const Napi::Object& object, const char* name);
 /// Views of the load's arrays.
 FlatProgram read_flat_program(const Napi::Object& load);
 
+/// Ranks on several hosts; without addresses where the group has none.
+struct NetworkFields {
+  std::vector<std::string> addresses;
+  /// Of kernels/host/tcp_join.h.
+  std::string shown_tokens, expected_tokens;
+};
+NetworkFields read_network(const Napi::Object& group);
+
 /// What a backend that makes up weights is told of a part.
 struct MadeUpPart {
   /// A hash of its name.

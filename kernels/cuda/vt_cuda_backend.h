@@ -37,12 +37,18 @@ typedef struct {
   int64_t tensor_rows, tensor_columns;
 } VtCudaWeightPart;
 
-/** The ranks that run one program, each on its own device of this host: rank r has the r-th of those
- * visible. They meet through files beside `path`, which is the same for all. */
+/** The ranks that run one program, each on its own device: the local_rank-th of those visible on
+ * its host. On one host they meet at sockets beside `path`, which is the same for all; on several at
+ * `addresses`, where each shows the others what they expect. */
 typedef struct {
   int32_t rank, num_ranks;
-  const char* path;
+  int32_t local_rank, num_local_ranks;
   int32_t timeout_ms; /* of a wait of the device for another rank */
+  const char* path;
+  const char* collectives;      /* who carries them: "peer", "nccl", or "auto" */
+  const char* const* addresses; /* [num_ranks] host:port; null: all are on one host */
+  const void* shown_tokens;     /* [num_ranks][2][32]: for each other rank, data and news */
+  const void* expected_tokens;
 } VtCudaRanks;
 
 /** A load: flat numbers of flattenProgram in kernels/program.ts, weights, and sizes. Everything it
@@ -65,7 +71,7 @@ typedef struct {
    * max_num_seqs rows of max_model_len can fill. */
   int64_t kv_cache_memory_bytes;
   double memory_utilization;
-  const char* library_path; /* VLLM_TS_CUDA_LIBS: folders with cuBLASLt, ':' between; may be "" */
+  const char* library_path; /* VLLM_TS_CUDA_LIBS: folders with cuBLASLt and NCCL, ':' between; may be "" */
   const VtCudaRanks* ranks; /* null: this process runs the whole model, on device 0 */
 } VtCudaLoad;
 

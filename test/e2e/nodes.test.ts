@@ -44,6 +44,6 @@ t.test('flags that cannot be are start errors', async (t) => {
   );
   t.match(
     await fail('--device', 'reference', '--nnodes', '2', '-tp', '2'),
-    /--nnodes 2 is not built on reference; supported: cpu/,
+    /--nnodes 2 is not built on reference; supported: cpu, cuda/,
   );
 });

@@ -50,6 +50,8 @@ Program parse(const VtCudaLoad& load) {
                        kRules);
 }
 
+constexpr int kMostRanks = 256;
+
 void check_options(const VtCudaLoad& o) {
   VT_CHECK(o.block_size >= 16 && o.block_size <= 65536 && (o.block_size & (o.block_size - 1)) == 0,
            "--block-size %d is not supported on cuda: a power of two from 16", o.block_size);
@@ -61,20 +63,22 @@ void check_options(const VtCudaLoad& o) {
   VT_CHECK(o.async_depth >= 0 && o.async_depth <= 64, "async depth %d", o.async_depth);
 }
 
-/// The rank-th of those visible.
+/// The local_rank-th of those visible.
 int choose_device(const VtCudaRanks* ranks) {
   if (ranks == nullptr) return 0;
-  VT_CHECK(ranks->num_ranks >= 2 && ranks->num_ranks <= VT_CUDA_MAX_RANKS && ranks->rank >= 0 &&
-               ranks->rank < ranks->num_ranks && ranks->timeout_ms > 0,
-           "rank %d of %d on cuda: 2 to %d are built", ranks->rank, ranks->num_ranks,
-           VT_CUDA_MAX_RANKS);
+  VT_CHECK(ranks->num_ranks >= 2 && ranks->num_ranks <= kMostRanks && ranks->rank >= 0 &&
+               ranks->rank < ranks->num_ranks && ranks->timeout_ms > 0 && ranks->local_rank >= 0 &&
+               ranks->local_rank < ranks->num_local_ranks &&
+               ranks->num_local_ranks <= ranks->num_ranks,
+           "rank %d of %d, %d of %d on this host", ranks->rank, ranks->num_ranks,
+           ranks->local_rank, ranks->num_local_ranks);
   int count = 0;
   VT_CUDA(cudaGetDeviceCount(&count));
-  VT_CHECK(count >= ranks->num_ranks,
-           "--tensor-parallel-size %d needs as many GPUs, %d are visible (CUDA_VISIBLE_DEVICES "
-           "decides which are)",
-           ranks->num_ranks, count);
-  return ranks->rank;
+  VT_CHECK(count >= ranks->num_local_ranks,
+           "--tensor-parallel-size %d needs %d GPUs on this host, %d are visible "
+           "(CUDA_VISIBLE_DEVICES decides which are)",
+           ranks->num_ranks, ranks->num_local_ranks, count);
+  return ranks->local_rank;
 }
 
 /// What the load does when, in ms since it began.
@@ -160,7 +164,9 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   const std::int64_t most = most_blocks(program, load) * block_bytes(program, load.block_size);
   backend->kv = std::make_unique<KvCache>(
       static_cast<std::size_t>(std::min<std::int64_t>(most, memory.total)));
-  if (load.ranks != nullptr) backend->ranks = std::make_unique<RankGroup>(*load.ranks, ledger);
+  if (load.ranks != nullptr) 
+    backend->ranks = std::make_unique<RankGroup>(
+        *load.ranks, RankGroupOptions{load.library_path, load.fast_math != 0}, ledger);
   backend->executor = std::make_unique<Executor>(
       program, *backend->weights, *backend->linears, backend->kv->base(), backend->ranks.get(),
       ExecutorOptions{load.block_size, load.max_num_seqs, load.max_model_len, load.max_logprobs,
@@ -180,7 +186,9 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
       static_cast<std::size_t>(num_blocks * block_bytes(program, load.block_size)), ledger);
   backend->executor->set_num_blocks(num_blocks);
   clock.mark("kv");
-  describe(*backend, device, backend->linears->notes() + "\n" + clock.notes(), num_blocks, loaded);
+  const std::string ranks_note = backend->ranks == nullptr ? "" : backend->ranks->note() + "\n";
+  describe(*backend, device, ranks_note + backend->linears->notes() + "\n" + clock.notes(),
+           num_blocks, loaded);
   return backend;
 }
 

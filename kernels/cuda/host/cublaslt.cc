@@ -5,11 +5,13 @@
 #include <dlfcn.h>
 
 #include "../error.h"
+#include "find_library.h"
 
 namespace vt {
 
 namespace {
 
+const LibraryName kLibrary = {"libcublasLt.so.13", {"cu13", "cublas"}};
 /// cp.async and the copy engine move 16 bytes; algorithms that want more are not asked for.
 constexpr std::uint32_t kAlignment = 16;
 
@@ -23,7 +25,7 @@ bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data
 
 std::unique_ptr<CublasLt> CublasLt::load(const std::string& search_path, std::string& why) {
   std::unique_ptr<CublasLt> result(new CublasLt());
-  result->library_ = open_cublaslt(search_path, result->path_);
+  result->library_ = open_library(kLibrary, search_path, result->path_);
   if (result->library_ == nullptr) {
     why = "cuBLASLt 13 was not found";
     return nullptr;

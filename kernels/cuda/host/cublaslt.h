@@ -13,14 +13,6 @@
 
 namespace vt {
 
-/// libcublasLt of the major version that this library is written for, or null: in the folders of
-/// `search_path` (':' between), by the loader, in CUDA toolkits, in pip's packages, in that order.
-/// `path` is where it was found.
-void* open_cublaslt(const std::string& search_path, std::string& path);
-
-/// Where folders are given, those; then where toolkits and pip's packages put it.
-std::vector<std::string> cublaslt_folders(const std::string& search_path);
-
 class CublasLt {
  public:
   /// Null where it is absent or lacks something, with the reason in `why`.

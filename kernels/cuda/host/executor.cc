@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "step_runner.h"
@@ -17,6 +18,9 @@ namespace {
 
 /// How long a report is awaited before the thread sleeps.
 constexpr auto kSpin = std::chrono::microseconds(50);
+
+/// Between two looks at a step that needs watching.
+constexpr auto kNap = std::chrono::microseconds(20);
 
 double now_us() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -42,6 +46,7 @@ struct Executor::State {
 
   Flight& flight(std::uint64_t step_index) { return flights[step_index % flights.size()]; }
   void await(const Flight& flight, std::uint64_t step_index) const;
+  void watch(const Flight& flight, std::uint64_t step_index) const;
   /// The mutex is held.
   void keep_first(const KernelError& error, double step);
 
@@ -73,14 +78,35 @@ void Executor::State::keep_first(const KernelError& error, double step) {
   failure = error.what() + std::string(where);
 }
 
+/// Until the step is done, or a rank was given up: what waits for it on the device may stay there.
+void Executor::State::watch(const Flight& flight, std::uint64_t step_index) const {
+  while (!runner.buffers().is_done(step_index)) {
+    runner.check_ranks(flight.record);
+    const cudaError_t state = cudaEventQuery(ended.of(step_index));
+    if (state == cudaSuccess) return;
+    if (state != cudaErrorNotReady) {
+      // What was given up may end in an error of the device: the reason is the rank.
+      runner.check_ranks(flight.record);
+      VT_CUDA(state);
+    }
+    std::this_thread::sleep_for(kNap);
+  }
+}
+
 /// Throws KernelError if the step, or one before it, failed.
 void Executor::State::await(const Flight& flight, std::uint64_t step_index) const {
-  if (flight.error) throw KernelError(*flight.error);
+  if (flight.error) {
+    runner.check_ranks(flight.record);
+    throw KernelError(*flight.error);
+  }
   const auto until = std::chrono::steady_clock::now() + kSpin;
   do {
     if (runner.buffers().is_done(step_index)) return;
   } while (std::chrono::steady_clock::now() < until);
-  VT_CUDA(cudaEventSynchronize(ended.of(step_index)));
+  if (runner.needs_watching())
+    watch(flight, step_index);
+  else
+    VT_CUDA(cudaEventSynchronize(ended.of(step_index)));
   VT_CHECK(runner.buffers().is_done(step_index), "the device ended a step without its result");
 }
 

@@ -25,7 +25,8 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
         "activations", ledger);
   }
   if (ranks == nullptr) return;
-  ranks->join(arena_.as<char>(), arena_.bytes());
+  ranks->join(arena_.as<char>(), arena_.bytes(), ledger);
+  ranks_ = ranks;
   group_ = ranks->describe(arrays_.first_epoch);
 }
 
@@ -71,7 +72,7 @@ void Launches::all_reduce(const OpRecord& op, const Call& call) const {
   args.op_index = index_of(op);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
-  VT_LAUNCH(vt_cuda_all_reduce(&args, call.stream));
+  ranks_->all_reduce(args, call.stream);
 }
 
 void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
@@ -88,7 +89,7 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   args.ordinal = (*call.num_collectives)++;
   args.op_index = index_of(op);
   args.flags = call.flags;
-  VT_LAUNCH(vt_cuda_all_gather(&args, call.stream));
+  ranks_->all_gather(args, call.stream);
   sample_rows({all_logits_.as<char>(), logits_stride_}, call);
 }
 

@@ -126,7 +126,8 @@ class Launches {
   std::vector<bool> links_;
   /// gatherLogitRows' out and x, or -1.
   int gathered_ = -1, gather_source_ = -1;
-  /// One of num_ranks 1 where there are no others.
+  /// Null, and of num_ranks 1, where there are no others.
+  const RankGroup* ranks_ = nullptr;
   VtCudaGroup group_{};
   /// Logits of all ranks side by side, for sampleSharded.
   DeviceBuffer all_logits_;

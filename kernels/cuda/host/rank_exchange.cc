@@ -1,12 +1,9 @@
 #include "rank_exchange.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <thread>
 #include <utility>
 
 #include "../../check.h"
@@ -15,67 +12,89 @@ namespace vt {
 
 namespace {
 
-constexpr auto kPoll = std::chrono::milliseconds(2);
-
-void write_file(const std::string& path, const std::string& text) {
-  // Renamed into place: no rank reads a half.
-  const std::string fresh = path + ".new";
-  const int file = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  VT_CHECK(file >= 0, "%s: %s", fresh.c_str(), strerror(errno));
-  const ssize_t written = ::write(file, text.data(), text.size());
-  close(file);
-  VT_CHECK(written == static_cast<ssize_t>(text.size()), "%s: it could not be written",
-           fresh.c_str());
-  VT_CHECK(rename(fresh.c_str(), path.c_str()) == 0, "%s: %s", path.c_str(), strerror(errno));
-}
-
-/// False if there is no such file.
-bool read_file(const std::string& path, std::string& text) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    VT_CHECK(errno == ENOENT, "%s: %s", path.c_str(), strerror(errno));
-    return false;
-  }
-  char buffer[4096];
-  text.clear();
-  ssize_t count;
-  while ((count = ::read(file, buffer, sizeof buffer)) > 0)
-    text.append(buffer, static_cast<std::size_t>(count));
-  close(file);
-  VT_CHECK(count == 0, "%s: it could not be read", path.c_str());
-  return true;
-}
+constexpr int kPollMs = 100;
+/// Messages are handles and names.
+constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 20;
 
 }  // namespace
 
-RankExchange::RankExchange(std::string path, int rank, int num_ranks, int timeout_ms)
-    : path_(std::move(path)), rank_(rank), num_ranks_(num_ranks), timeout_ms_(timeout_ms) {}
+TcpGroup local_group(const std::string& path, int rank, int num_ranks, int timeout_ms) {
+  // Who can reach the folder need show nothing.
+  const std::string tokens(static_cast<std::size_t>(num_ranks) * kNumTcpKinds * kTokenBytes, '\0');
+  TcpGroup group{rank, num_ranks, timeout_ms, {}, tokens, tokens};
+  for (int r = 0; r < num_ranks; r++) group.addresses.push_back(path + "." + std::to_string(r));
+  return group;
+}
 
-std::string RankExchange::file_of(int rank, int round) const {
-  return path_ + "." + std::to_string(rank) + "." + std::to_string(round);
+/// A round's exchange with one rank.
+struct RankExchange::Peer {
+  std::uint64_t size = 0;
+  std::string text;
+  std::size_t num_sent = 0, num_received = 0;
+  bool is_told = false, has_come = false;
+};
+
+RankExchange::RankExchange(const TcpGroup& group, int timeout_ms)
+    : rank_(group.rank),
+      num_ranks_(group.num_ranks),
+      timeout_ms_(timeout_ms),
+      connections_(join_tcp_group(group, {0, 0}, timeout_ms)) {
+  // All have connected.
+  const std::string& own = group.addresses[group.rank];
+  if (own.front() == '/') unlink(own.c_str());
 }
 
 std::vector<std::string> RankExchange::meet(const std::string& message) {
-  write_file(file_of(rank_, round_), message);
-  round_++;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms_);
+  const std::uint64_t size = message.size();
+  const std::vector<Socket>& sockets = connections_.sockets[static_cast<int>(TcpKind::data)];
+  std::vector<Peer> peers(num_ranks_);
+  std::vector<pollfd> polled;
+  for (;;) {
+    polled.clear();
+    for (int rank = 0; rank < num_ranks_; rank++) {
+      Peer& peer = peers[rank];
+      if (rank == rank_) continue;
+      if (!peer.is_told) {
+        const auto bytes =
+            sockets[rank].send(&size, sizeof size, message.data(), size, peer.num_sent);
+        VT_CHECK(bytes >= 0, "rank %d ended while rank %d was loading", rank, rank_);
+        peer.num_sent += bytes;
+        peer.is_told = peer.num_sent == sizeof size + size;
+      }
+      while (!peer.has_come) {
+        const auto bytes = sockets[rank].receive(&peer.size, sizeof peer.size, peer.text.data(),
+                                                 peer.text.size(), peer.num_received);
+        VT_CHECK(bytes >= 0, "rank %d ended while rank %d was loading", rank, rank_);
+        if (bytes == 0) break;
+        peer.num_received += bytes;
+        if (peer.num_received < sizeof peer.size) continue;
+        VT_CHECK(peer.size <= kMostBytes, "rank %d sends what is no message", rank);
+        peer.text.resize(peer.size);
+        peer.has_come = peer.num_received == sizeof peer.size + peer.size;
+      }
+      const int events = (peer.is_told ? 0 : POLLOUT) | (peer.has_come ? 0 : POLLIN);
+      if (events != 0) polled.push_back({sockets[rank].fd(), static_cast<short>(events), 0});
+    }
+    if (polled.empty()) break;
+    poll(polled.data(), polled.size(), kPollMs);
+    if (std::chrono::steady_clock::now() >= until) check_all_came(peers);
+  }
   std::vector<std::string> messages;
   for (int rank = 0; rank < num_ranks_; rank++)
-    messages.push_back(rank == rank_ ? message : read(rank));
-  // Who has come to this round has read those of the one before.
-  if (round_ > 1) unlink(file_of(rank_, round_ - 2).c_str());
+    messages.push_back(rank == rank_ ? message : std::move(peers[rank].text));
   return messages;
 }
 
-std::string RankExchange::read(int rank) const {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms_);
-  std::string text;
-  while (!read_file(file_of(rank, round_ - 1), text)) {
-    VT_CHECK(std::chrono::steady_clock::now() < until,
+void RankExchange::check_all_came(const std::vector<Peer>& peers) const {
+  for (int rank = 0; rank < num_ranks_; rank++)
+    VT_CHECK(rank == rank_ || (peers[rank].is_told && peers[rank].has_come),
              "rank %d did not get as far as this one (%d) within %d s of loading", rank, rank_,
              timeout_ms_ / 1000);
-    std::this_thread::sleep_for(kPoll);
-  }
-  return text;
+}
+
+std::vector<Socket> RankExchange::take_news_sockets() {
+  return std::move(connections_.sockets[static_cast<int>(TcpKind::news)]);
 }
 
 }  // namespace vt

@@ -1,17 +1,23 @@
-// What ranks of one host tell each other while they load: each leaves its message in a file and
-// reads those of the others. Knows nothing of what is in them, nor of devices.
+// What ranks tell each other beside the device: messages while they load, then, if asked for, news
+// of where each is. Ranks of one host meet at unix sockets, those of several over TCP
+// (kernels/host/tcp_join.h). Knows nothing of what is in the messages, nor of devices.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "../../host/tcp_join.h"
+
 namespace vt {
+
+/// Ranks of one host, which alone can reach the folder of `path`: sockets are `path` and the rank.
+TcpGroup local_group(const std::string& path, int rank, int num_ranks, int timeout_ms);
 
 class RankExchange {
  public:
-  /// Files are `path`, the rank and the round; the folder is the ranks' own. Those of the last
-  /// round stay: when a rank goes, others may still be reading.
-  RankExchange(std::string path, int rank, int num_ranks, int timeout_ms);
+  /// Waits until all ranks have joined; each may be `timeout_ms` behind another, here and in
+  /// meet(). Throws KernelError that names one that does not come.
+  RankExchange(const TcpGroup& group, int timeout_ms);
   RankExchange(const RankExchange&) = delete;
   RankExchange& operator=(const RankExchange&) = delete;
 
@@ -19,13 +25,15 @@ class RankExchange {
   /// names the rank if one does not come.
   std::vector<std::string> meet(const std::string& message);
 
- private:
-  std::string file_of(int rank, int round) const;
-  std::string read(int rank) const;
+  /// By rank, closed for this one; for TcpNews, once.
+  std::vector<Socket> take_news_sockets();
 
-  const std::string path_;
+ private:
+  struct Peer;
+  void check_all_came(const std::vector<Peer>& peers) const;
+
   const int rank_, num_ranks_, timeout_ms_;
-  int round_ = 0;
+  TcpConnections connections_;
 };
 
 }  // namespace vt

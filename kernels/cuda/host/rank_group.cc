@@ -1,9 +1,13 @@
 #include "rank_group.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "cuda_error.h"
+#include "launch_error.h"
 
 namespace vt {
 
@@ -15,6 +19,21 @@ constexpr int kLoadTimeoutMs = 60'000;
 constexpr std::int64_t kSlotBytes = std::int64_t{2} << 20;
 /// Allocations of whole units of this size share nothing with others.
 constexpr std::size_t kShareable = std::size_t{2} << 20;
+
+/// Where its ranks meet while they load.
+TcpGroup group_of(const VtCudaRanks& ranks) {
+  if (ranks.addresses == nullptr)
+    return local_group(ranks.path, ranks.rank, ranks.num_ranks, ranks.timeout_ms);
+  const std::size_t bytes = static_cast<std::size_t>(ranks.num_ranks) * kNumTcpKinds * kTokenBytes;
+  TcpGroup group{ranks.rank,
+                 ranks.num_ranks,
+                 ranks.timeout_ms,
+                 {},
+                 std::string(static_cast<const char*>(ranks.shown_tokens), bytes),
+                 std::string(static_cast<const char*>(ranks.expected_tokens), bytes)};
+  group.addresses.assign(ranks.addresses, ranks.addresses + ranks.num_ranks);
+  return group;
+}
 
 const VtCudaGroupReport* report_of(const PinnedBuffer& buffer) {
   return buffer.as<VtCudaGroupReport>();
@@ -28,11 +47,15 @@ struct RankGroup::Introduction {
   std::uint64_t arena_bytes;
   std::int32_t num_multiprocessors, abi;
   char device[16];
+  Wish wish;
+  /// Why it wants NCCL.
+  char why[120];
 
   static Introduction of(const std::string& message) {
     VT_CHECK(message.size() == sizeof(Introduction), "a rank of another build has joined");
     Introduction introduction;
     std::memcpy(&introduction, message.data(), sizeof introduction);
+    introduction.why[sizeof introduction.why - 1] = '\0';
     return introduction;
   }
 };
@@ -41,11 +64,13 @@ std::size_t RankGroup::arena_bytes(std::size_t bytes) {
   return (bytes + kShareable - 1) / kShareable * kShareable;
 }
 
-RankGroup::RankGroup(const VtCudaRanks& ranks, Ledger& ledger)
-    : board_(vt_cuda_board_bytes(ranks.num_ranks, kSlotBytes), "collectives", ledger),
+RankGroup::RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, Ledger& ledger)
+    : options_(options),
+      wanted_(ranks.collectives),
+      local_rank_(ranks.local_rank),
+      num_local_ranks_(ranks.num_local_ranks),
       report_(sizeof(VtCudaGroupReport), "collectivesHost", ledger),
-      mapped_(),
-      exchange_(ranks.path, ranks.rank, ranks.num_ranks, kLoadTimeoutMs) {
+      exchange_(group_of(ranks), kLoadTimeoutMs) {
   group_.rank = ranks.rank;
   group_.num_ranks = ranks.num_ranks;
   group_.timeout_ns = static_cast<std::uint64_t>(ranks.timeout_ms) * 1'000'000;
@@ -57,10 +82,39 @@ RankGroup::~RankGroup() {
   for (void* memory : mapped_) cudaIpcCloseMemHandle(memory);
 }
 
-void RankGroup::join(void* arena, std::size_t bytes) {
+std::string RankGroup::why_not_peer() const {
+  if (num_local_ranks_ < group_.num_ranks) return "the ranks are on several hosts";
+  if (group_.num_ranks > VT_CUDA_MAX_RANKS)
+    return "our own kernels are for " + std::to_string(VT_CUDA_MAX_RANKS) + " ranks at most";
+  for (int device = 0; device < num_local_ranks_; device++) {
+    int reaches = 0;
+    if (device == local_rank_) continue;
+    VT_CUDA(cudaDeviceCanAccessPeer(&reaches, local_rank_, device));
+    if (reaches == 0)
+      return "GPUs " + std::to_string(local_rank_) + " and " + std::to_string(device) +
+             " cannot reach each other's memory (no NVLink, or peer access is off)";
+  }
+  return "";
+}
+
+RankGroup::Wish RankGroup::wish(std::string& why) const {
+  why = why_not_peer();
+  VT_CHECK(why.empty() || wanted_ != "peer", "VLLM_TS_CUDA_COLLECTIVES=peer: %s", why.c_str());
+  if (!why.empty()) return Wish::needs_nccl;
+  why = "VLLM_TS_CUDA_COLLECTIVES asks for it";
+  if (wanted_ == "nccl") return Wish::needs_nccl;
+  std::string ignored;
+  why = "of --fast-math";
+  const bool is_faster = options_.fast_math && group_.num_ranks > 2 && wanted_ != "peer";
+  return is_faster && Nccl::load(options_.library_path, ignored) != nullptr ? Wish::likes_nccl
+                                                                            : Wish::none;
+}
+
+RankGroup::Introduction RankGroup::introduce(void* arena, std::size_t bytes, Ledger& ledger) {
   Introduction mine = {};
-  VT_CUDA(cudaIpcGetMemHandle(&mine.board, board_.as<char>()));
-  VT_CUDA(cudaIpcGetMemHandle(&mine.arena, arena));
+  std::string why;
+  mine.wish = wish(why);
+  std::snprintf(mine.why, sizeof mine.why, "%s", why.c_str());
   mine.arena_bytes = bytes;
   mine.abi = VT_CUDA_ABI;
   cudaDeviceProp prop;
@@ -70,15 +124,27 @@ void RankGroup::join(void* arena, std::size_t bytes) {
   mine.num_multiprocessors = prop.multiProcessorCount;
   static_assert(sizeof mine.device == sizeof prop.uuid.bytes);
   std::memcpy(mine.device, prop.uuid.bytes, sizeof mine.device);
+  if (mine.wish == Wish::needs_nccl) return mine;
+  board_ = DeviceBuffer(vt_cuda_board_bytes(group_.num_ranks, kSlotBytes), "collectives", ledger);
+  VT_CUDA(cudaIpcGetMemHandle(&mine.board, board_.as<char>()));
+  VT_CUDA(cudaIpcGetMemHandle(&mine.arena, arena));
+  return mine;
+}
 
+void RankGroup::join(void* arena, std::size_t bytes, Ledger& ledger) {
+  const Introduction mine = introduce(arena, bytes, ledger);
+  std::vector<Introduction> all;
+  for (const std::string& message :
+       exchange_.meet(std::string(reinterpret_cast<const char*>(&mine), sizeof mine)))
+    all.push_back(Introduction::of(message));
+  const Introduction* needs = nullptr;
+  bool all_like = true;
   group_.max_blocks = mine.num_multiprocessors;
-  group_.boards[group_.rank] = board_.as<char>();
-  group_.arenas[group_.rank] = arena;
-  const auto messages =
-      exchange_.meet(std::string(reinterpret_cast<const char*>(&mine), sizeof mine));
   for (int rank = 0; rank < group_.num_ranks; rank++) {
+    const Introduction& peer = all[rank];
+    if (needs == nullptr && peer.wish == Wish::needs_nccl) needs = &peer;
+    all_like = all_like && peer.wish != Wish::none;
     if (rank == group_.rank) continue;
-    const Introduction peer = Introduction::of(messages[rank]);
     VT_CHECK(peer.abi == mine.abi && peer.arena_bytes == mine.arena_bytes,
              "rank %d runs another program: its activations take %llu bytes, not %llu", rank,
              static_cast<unsigned long long>(peer.arena_bytes),
@@ -86,28 +152,64 @@ void RankGroup::join(void* arena, std::size_t bytes) {
     VT_CHECK(std::memcmp(peer.device, mine.device, sizeof mine.device) != 0,
              "ranks %d and %d have the same GPU", rank, group_.rank);
     group_.max_blocks = std::min(group_.max_blocks, peer.num_multiprocessors);
-    open(peer, rank);
+  }
+  if (needs != nullptr || all_like) {
+    join_nccl(needs != nullptr ? needs->why : mine.why, ledger);
+  } else {
+    map(all, arena);
   }
   // Nobody may end before all have mapped it.
   meet();
 }
 
-void RankGroup::open(const Introduction& peer, int rank) {
-  int device = 0, reaches = 0;
-  VT_CUDA(cudaGetDevice(&device));
-  VT_CUDA(cudaDeviceCanAccessPeer(&reaches, device, rank));
-  VT_CHECK(reaches != 0,
-           "GPUs %d and %d cannot reach each other's memory (no NVLink, or peer access is off): "
-           "--tensor-parallel-size needs that",
-           device, rank);
-  for (const auto& [handle, to] : {std::pair(peer.board, &group_.boards[rank]),
-                                   std::pair(peer.arena, &group_.arenas[rank])}) {
-    VT_CUDA(cudaIpcOpenMemHandle(to, handle, cudaIpcMemLazyEnablePeerAccess));
-    mapped_.push_back(*to);
+void RankGroup::map(const std::vector<Introduction>& peers, void* arena) {
+  group_.boards[group_.rank] = board_.as<char>();
+  group_.arenas[group_.rank] = arena;
+  for (int rank = 0; rank < group_.num_ranks; rank++) {
+    if (rank == group_.rank) continue;
+    for (const auto& [handle, to] : {std::pair(peers[rank].board, &group_.boards[rank]),
+                                     std::pair(peers[rank].arena, &group_.arenas[rank])}) {
+      VT_CUDA(cudaIpcOpenMemHandle(to, handle, cudaIpcMemLazyEnablePeerAccess));
+      mapped_.push_back(*to);
+    }
   }
 }
 
+void RankGroup::join_nccl(const std::string& why, Ledger& ledger) {
+  board_ = DeviceBuffer();
+  std::string missing;
+  std::unique_ptr<Nccl> nccl = Nccl::load(options_.library_path, missing);
+  // Rank 0's message is the id, the others' that they are able.
+  const std::string able = nccl == nullptr ? "" : group_.rank == 0 ? nccl->make_id() : "able";
+  const std::vector<std::string> messages = exchange_.meet(able);
+  VT_CHECK(nccl != nullptr, "the ranks' collectives need NCCL, because %s: %s", why.c_str(),
+           missing.c_str());
+  for (int rank = 0; rank < group_.num_ranks; rank++)
+    VT_CHECK(!messages[rank].empty(),
+             "the ranks' collectives need NCCL, because %s: rank %d has none", why.c_str(), rank);
+  nccl->join(messages[0], group_.rank, group_.num_ranks, kLoadTimeoutMs);
+  const int timeout_ms = static_cast<int>(group_.timeout_ns / 1'000'000);
+  note_ = "collectives: NCCL " + nccl->version() + " (" + nccl->path() + "), because " + why +
+          (options_.fast_math
+               ? "; it adds in its own order: tokens may depend on what else is in the batch"
+               : "; sums in rank order");
+  auto news = std::make_unique<TcpNews>(group_.rank, exchange_.take_news_sockets(),
+                                        std::clamp(timeout_ms / 8, 10, 250));
+  nccl_ = std::make_unique<NcclRanks>(std::move(nccl), std::move(news), group_.rank,
+                                      group_.num_ranks, timeout_ms, options_.fast_math, ledger);
+}
+
 void RankGroup::meet() { exchange_.meet(""); }
+
+void RankGroup::all_reduce(const VtCudaAllReduce& args, void* stream) const {
+  if (nccl_ != nullptr) return nccl_->all_reduce(args, stream);
+  VT_LAUNCH(vt_cuda_all_reduce(&args, stream));
+}
+
+void RankGroup::all_gather(const VtCudaAllGather& args, void* stream) const {
+  if (nccl_ != nullptr) return nccl_->all_gather(args, stream);
+  VT_LAUNCH(vt_cuda_all_gather(&args, stream));
+}
 
 VtCudaGroup RankGroup::describe(const std::uint64_t* first_epoch) const {
   VtCudaGroup group = group_;
@@ -116,12 +218,14 @@ VtCudaGroup RankGroup::describe(const std::uint64_t* first_epoch) const {
 }
 
 std::optional<RankFailure> RankGroup::failure() const {
+  if (nccl_ != nullptr) return nccl_->watch().failure();
   const VtCudaGroupReport* report = report_of(report_);
   if (__atomic_load_n(&report->state, __ATOMIC_ACQUIRE) == 0) return std::nullopt;
-  return RankFailure{report->missing_rank, report->op_index, report->epoch};
+  return RankFailure{report->missing_rank, report->op_index, report->epoch, ""};
 }
 
 int RankGroup::waiting_op() const {
+  if (nccl_ != nullptr) return nccl_->watch().waiting_op();
   return __atomic_load_n(&report_of(report_)->waiting_op, __ATOMIC_RELAXED) - 1;
 }
 

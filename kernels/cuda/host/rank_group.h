@@ -1,37 +1,44 @@
-// The ranks of one host as one of them sees them: its own board and arena, those of the others
-// mapped beside them, and what the device says of a wait that was given up.
+// The ranks as one of them sees them, and who carries their collectives: our own kernels, over
+// boards and arenas of others that are mapped beside its own, or NCCL; and what is known of a wait
+// that was given up.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "../../check.h"
 #include "../vt_cuda_backend.h"
 #include "memory.h"
+#include "nccl_ranks.h"
 #include "rank_exchange.h"
+#include "rank_failure.h"
 
 namespace vt {
 
-/// Why a step of several ranks came to nothing.
-struct RankFailure {
-  int missing_rank, op_index;
-  std::uint64_t epoch;
+struct RankGroupOptions {
+  /// Folders to look for NCCL in, ':' between.
+  std::string library_path;
+  /// NCCL may add, in its own order.
+  bool fast_math;
 };
 
 class RankGroup {
  public:
-  /// Makes this rank's board on the current device, which is the rank-th of those visible.
-  RankGroup(const VtCudaRanks& ranks, Ledger& ledger);
+  /// Waits until all ranks have joined. The current device is the local_rank-th of those visible.
+  RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, Ledger& ledger);
   ~RankGroup();
   RankGroup(const RankGroup&) = delete;
   RankGroup& operator=(const RankGroup&) = delete;
 
   /// Bytes to allocate for an arena of this size, so that it can be shared by itself.
   static std::size_t arena_bytes(std::size_t bytes);
-  /// Shows `arena` to the others and maps theirs. Throws KernelError if they cannot be reached.
-  void join(void* arena, std::size_t bytes);
+  /// Chooses the carrier with the others, and shows them `arena` and maps theirs, or joins NCCL's
+  /// group. Throws KernelError.
+  void join(void* arena, std::size_t bytes, Ledger& ledger);
   /// Waits until all ranks are here; while they load, they may be seconds apart.
   void meet();
 
@@ -40,6 +47,14 @@ class RankGroup {
   double timeout_ms() const { return static_cast<double>(group_.timeout_ns) * 1e-6; }
   /// For the launches; `first_epoch` is the step's, on the device.
   VtCudaGroup describe(const std::uint64_t* first_epoch) const;
+  /// As vt_cuda_all_reduce and vt_cuda_all_gather, whoever carries. They throw KernelError.
+  void all_reduce(const VtCudaAllReduce& args, void* stream) const;
+  void all_gather(const VtCudaAllGather& args, void* stream) const;
+  /// Whether the device may wait for ever: the host must not wait for it without a look at
+  /// failure().
+  bool needs_watching() const { return nccl_ != nullptr; }
+  /// A line for the log; "" where our own kernels carry.
+  const std::string& note() const { return note_; }
 
   std::optional<RankFailure> failure() const;
   /// Index of an op that waits for others for longer than it should, or -1.
@@ -47,13 +62,27 @@ class RankGroup {
 
  private:
   struct Introduction;
-  void open(const Introduction& peer, int rank);
+  /// What a rank says of NCCL: it carries if one needs it, or all like it.
+  enum class Wish : std::int32_t { none, likes_nccl, needs_nccl };
 
+  /// "" if our own kernels can carry.
+  std::string why_not_peer() const;
+  Wish wish(std::string& why) const;
+  Introduction introduce(void* arena, std::size_t bytes, Ledger& ledger);
+  void map(const std::vector<Introduction>& peers, void* arena);
+  void join_nccl(const std::string& why, Ledger& ledger);
+
+  const RankGroupOptions options_;
+  const std::string wanted_;
+  const int local_rank_, num_local_ranks_;
   VtCudaGroup group_{};
   DeviceBuffer board_;
   PinnedBuffer report_;
   std::vector<void*> mapped_;
+  std::string note_;
   RankExchange exchange_;
+  /// Null where our own kernels carry.
+  std::unique_ptr<NcclRanks> nccl_;
 };
 
 }  // namespace vt

@@ -147,6 +147,8 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
 
 void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_t step_index,
                      std::uint64_t num_reported, StepRecord& record) {
+  // Until all of it is queued, whatever failed is this step's.
+  record.end_epoch = ~std::uint64_t{0};
   rows_.apply(view, step_index, num_reported);
   RowTable& table = rows_.table();
   Batch& batch = record.batch;
@@ -184,10 +186,19 @@ void StepRunner::check_ranks(const StepRecord& record) const {
   const auto failure = ranks_->failure();
   if (!failure || failure->epoch >= record.end_epoch) return;
   const char* op = op_spec(program_.ops[failure->op_index].id).name;
-  char text[160];
-  std::snprintf(text, sizeof text, "rank %d did not come to %s (op %d of step %.0f) within %g s",
-                failure->missing_rank, op, failure->op_index, record.step,
-                ranks_->timeout_ms() / 1000);
+  const int rank = failure->missing_rank;
+  const double timeout = ranks_->timeout_ms() / 1000;
+  char text[400];
+  if (!failure->reason.empty())
+    std::snprintf(text, sizeof text, "%s; the last was %s (op %d of step %.0f)",
+                  failure->reason.c_str(), op, failure->op_index, record.step);
+  else if (rank >= 0)
+    std::snprintf(text, sizeof text, "rank %d did not come to %s (op %d of step %.0f) within %g s",
+                  rank, op, failure->op_index, record.step, timeout);
+  else
+    std::snprintf(text, sizeof text,
+                  "%s (op %d of step %.0f) did not end within %g s, though all ranks came to it",
+                  op, failure->op_index, record.step, timeout);
   KernelError error(__FILE__, __LINE__, text);
   error.op = op;
   error.rank = failure->missing_rank;

@@ -33,6 +33,8 @@ class StepRunner {
   const StepBuffers& buffers() const { return buffers_; }
   const Launches& launches() const { return launches_; }
   const Stream& stream() const { return stream_; }
+  /// Whether a step may never end by itself: see check_ranks().
+  bool needs_watching() const { return ranks_ != nullptr && ranks_->needs_watching(); }
   /// Throws KernelError, with rank, step and op, if the step waited for a rank in vain.
   void check_ranks(const StepRecord& record) const;
   /// The op that runs, where each is waited for, or that waits for other ranks.

@@ -31,14 +31,16 @@ int guarded(const Body& body) {
 
 extern "C" {
 
-VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes) {
+VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes,
+                                    const char* library_path, int32_t fast_math) {
   auto test = std::make_unique<VtCudaTestRanks>();
   const int failed = vt::guarded([&] {
     const std::size_t bytes = vt::RankGroup::arena_bytes(arena_bytes);
     test->arena = vt::DeviceBuffer(bytes, "arena", test->ledger);
     test->epoch = vt::DeviceBuffer(sizeof(uint64_t), "epoch", test->ledger);
-    test->ranks = std::make_unique<vt::RankGroup>(*ranks, test->ledger);
-    test->ranks->join(test->arena.as<char>(), bytes);
+    test->ranks = std::make_unique<vt::RankGroup>(
+        *ranks, vt::RankGroupOptions{library_path, fast_math != 0}, test->ledger);
+    test->ranks->join(test->arena.as<char>(), bytes, test->ledger);
     test->group = test->ranks->describe(test->epoch.as<uint64_t>());
   });
   return failed == 0 ? test.release() : nullptr;
@@ -55,6 +57,18 @@ int vt_cuda_test_ranks_set_epoch(VtCudaTestRanks* test, uint64_t epoch) {
     VT_CUDA(cudaDeviceSynchronize());
   });
 }
+
+int vt_cuda_test_ranks_all_reduce(VtCudaTestRanks* test, const VtCudaAllReduce* args,
+                                  void* stream) {
+  return vt::guarded([&] { test->ranks->all_reduce(*args, stream); });
+}
+
+int vt_cuda_test_ranks_all_gather(VtCudaTestRanks* test, const VtCudaAllGather* args,
+                                  void* stream) {
+  return vt::guarded([&] { test->ranks->all_gather(*args, stream); });
+}
+
+const char* vt_cuda_test_ranks_note(VtCudaTestRanks* test) { return test->ranks->note().c_str(); }
 
 int vt_cuda_test_ranks_meet(VtCudaTestRanks* test) {
   return vt::guarded([&] { test->ranks->meet(); });

@@ -359,7 +359,7 @@ def run_rank(rank, options, part, path, results):
     os._exit(0)  # what other libraries keep must not hold it up
 
 
-def run_part(options, part):
+def run_part(options, part, run_rank=run_rank):
     """The number of failures; processes that outlast the limit are killed."""
     context = mp.get_context("spawn")
     results = context.Array("i", options.ranks)

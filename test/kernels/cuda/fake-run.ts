@@ -57,10 +57,20 @@ async function run(what: string): Promise<unknown> {
       const position = backend.position();
       return { position, steps: results.map(({ columns, ...rest }) => ({ ...rest, columns })) };
     }
-    case 'ranks': {
-      const group = { rank: 1, numRanks: 2, path: '/nowhere/ranks', timeoutMs: 2000 };
-      const { device, notes } = await load({ dummySeed: 3, numBlocks: null, group });
-      return { device, notes };
+    case 'ranks':
+    case 'hosts': {
+      const addresses = ['10.0.0.1:29503', '10.0.0.2:29504'];
+      const tokens = { shownTokens: new Uint8Array(128), expectedTokens: new Uint8Array(128) };
+      tokens.expectedTokens[0] = 77;
+      const group = {
+        ...{ rank: 1, numRanks: 2, path: '/nowhere/ranks', timeoutMs: 2000 },
+        ...(what === 'hosts' && {
+          local: { rank: 0, numRanks: 1 },
+          network: { addresses, ...tokens },
+        }),
+      };
+      const loaded = await load({ dummySeed: 3, numBlocks: null, group }).catch(describe);
+      return loaded;
     }
     case 'fault':
     case 'fault of a rank': {

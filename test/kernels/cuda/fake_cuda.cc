@@ -93,6 +93,12 @@ VtCudaBackend* vt_cuda_backend_load(const VtCudaLoad* load, VtCudaLoaded* loaded
     backend->num_ranks = ranks.num_ranks;
     snprintf(loaded->device, sizeof loaded->device, "cuda (Fake GPU %d of %d, %d ms)", ranks.rank,
              ranks.num_ranks, ranks.timeout_ms);
+    const bool is_alone = ranks.addresses == nullptr;
+    snprintf(loaded->notes, sizeof loaded->notes,
+             "collectives %s: %d of %d on this host, at %s, tokens %d\n", ranks.collectives,
+             ranks.local_rank, ranks.num_local_ranks,
+             is_alone ? ranks.path : ranks.addresses[ranks.num_ranks - 1],
+             is_alone ? 0 : static_cast<const unsigned char*>(ranks.expected_tokens)[0]);
   }
   return backend;
 }

@@ -1,5 +1,5 @@
-// How ranks of one host tell each other, while they load, where their memory lies: files beside a
-// path. Several processes, some late; one that does not come is named.
+// How ranks tell each other, while they load, where their memory lies: at unix sockets beside a path,
+// or over TCP. Several processes, some late; one that does not come, or goes, is named.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
+import { meetingHost } from '../rank-group.ts';
 
 interface Compiler {
   readonly program: string;
@@ -27,7 +28,12 @@ async function build(t: Test): Promise<string> {
   )) as { findCompiler(): Compiler };
   const { program, args } = native.findCompiler();
   const output = join(folderOf(t), 'run');
-  const sources = ['test/kernels/cuda/exchange_run.cc', 'kernels/cuda/host/rank_exchange.cc'];
+  const sources = [
+    'test/kernels/cuda/exchange_run.cc',
+    'kernels/cuda/host/rank_exchange.cc',
+    'kernels/host/tcp_join.cc',
+    'kernels/host/tcp_socket.cc',
+  ];
   const flags = ['-std=c++17', '-O1', '-pthread', `-I${packageRoot}`, '-o', output];
   const run = spawnSync(program, [...args, ...flags, ...sources], {
     cwd: packageRoot,
@@ -52,21 +58,29 @@ t.test('ranks exchange messages, round by round', async (t) => {
   const folder = folderOf(t);
   const numRanks = 4;
   const numRounds = 6;
-  const ranks = Array.from({ length: numRanks }, async (_, rank) => {
-    await sleep(rank * 30);
-    return runRank(program, [join(folder, 'ranks'), rank, numRanks, numRounds, 120_000]);
-  });
   const wanted = Array.from({ length: numRounds }, (_, round) =>
     Array.from({ length: numRanks }, (_, rank) => `rank ${rank} round ${round};`).join(''),
   );
-  for (const { status, stdout, stderr } of await Promise.all(ranks)) {
-    t.equal(status, 0, stderr);
-    t.same(stdout.trim().split('\n'), wanted);
+  for (const meeting of [join(folder, 'ranks'), `${meetingHost()}:29600`]) {
+    const ranks = Array.from({ length: numRanks }, async (_, rank) => {
+      await sleep(rank * 30);
+      return runRank(program, [meeting, rank, numRanks, numRounds, 120_000]);
+    });
+    for (const { status, stdout, stderr } of await Promise.all(ranks)) {
+      t.equal(status, 0, stderr);
+      t.same(stdout.trim().split('\n'), wanted);
+    }
   }
-  const left = Array.from({ length: numRanks }, (_, rank) => `ranks.${rank}.${numRounds - 1}`);
-  t.same(readdirSync(folder).sort(), left, 'only the last round is left, whole');
+  t.same(readdirSync(folder), [], 'the sockets are gone');
 
   const alone = await runRank(program, [join(folder, 'others'), 1, 2, 1, 20]);
   t.equal(alone.status, 1);
-  t.match(alone.stderr, 'rank 0 did not get as far as this one (1)');
+  t.match(alone.stderr, /rank 0 \(.*\) did not join rank 1/);
+  const path = join(folder, 'more');
+  const [, early] = await Promise.all([
+    runRank(program, [path, 0, 2, 1, 120_000]),
+    runRank(program, [path, 1, 2, 2, 120_000]),
+  ]);
+  t.equal(early.status, 1);
+  t.match(early.stderr, 'rank 0 ended while rank 1 was loading');
 });

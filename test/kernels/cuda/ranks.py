@@ -1,6 +1,7 @@
 """One rank of a group on its GPU: collectives of libvt_cuda.so over torch tensors in the arena."""
 
 import ctypes
+import os
 
 import torch
 
@@ -12,8 +13,10 @@ MEETINGS = 2
 
 
 class Ranks(ctypes.Structure):
-    _fields_ = [("rank", ctypes.c_int32), ("num_ranks", ctypes.c_int32), ("path", ctypes.c_char_p),
-                ("timeout_ms", ctypes.c_int32)]
+    _fields_ = [(name, ctypes.c_int32) for name in ("rank", "num_ranks", "local_rank",
+                                                    "num_local_ranks", "timeout_ms")]
+    _fields_ += [("path", ctypes.c_char_p), ("collectives", ctypes.c_char_p)]
+    _fields_ += [(name, ctypes.c_void_p) for name in ("addresses", "shown", "expected")]
 
 
 class Memory:
@@ -25,20 +28,25 @@ class Memory:
 
 
 class Rank:
-    def __init__(self, library, rank, num_ranks, path, arena_bytes, timeout_ms=2000):
+    def __init__(self, library, rank, num_ranks, path, arena_bytes, timeout_ms=2000,
+                 collectives="peer", fast_math=False):
         torch.cuda.set_device(rank)
         torch.zeros(1, device="cuda")
         self.rank, self.num_ranks = rank, num_ranks
         self.vt = VtCuda(library)
         self.lib = self.vt.lib
-        for name in ("", "_group", "_arena"):
+        for name in ("", "_group", "_arena", "_note"):
             getattr(self.lib, f"vt_cuda_test_ranks{name}").restype = ctypes.c_void_p
-        ranks = Ranks(rank, num_ranks, path.encode(), timeout_ms)
-        handle = self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), ctypes.c_uint64(arena_bytes))
+        ranks = Ranks(rank, num_ranks, rank, num_ranks, timeout_ms, path.encode(),
+                      collectives.encode())
+        libraries = os.environ.get("VLLM_TS_CUDA_LIBS", "").encode()
+        handle = self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), ctypes.c_uint64(arena_bytes),
+                                             libraries, ctypes.c_int32(fast_math))
         if not handle:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
         self.handle = ctypes.c_void_p(handle)
         self.group = self.lib.vt_cuda_test_ranks_group(self.handle)
+        self.note = ctypes.string_at(self.lib.vt_cuda_test_ranks_note(self.handle)).decode()
         address = self.lib.vt_cuda_test_ranks_arena(self.handle)
         self.arena = torch.as_tensor(Memory(address, arena_bytes), device="cuda")
         self.epoch, self.ordinal, self.taken = 1, 0, 0
@@ -83,10 +91,17 @@ class Rank:
             self.all_reduce(out, x, way=1)
         torch.cuda._sleep(300_000)
 
+    def collective(self, name, struct, **fields):
+        """By whoever carries the group's collectives."""
+        args = self.vt.args(struct, fields)
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        self.check(getattr(self.lib, f"vt_cuda_test_ranks_{name}")(self.handle, ctypes.byref(args),
+                                                                   stream))
+
     def all_reduce(self, out, x, bias=None, residual=None, norm_out=None, norm_weight=None,
                    eps=1e-5, way=0, op_index=0, prefetch=None):
         ordinal, self.ordinal = self.ordinal, self.ordinal + 1
-        self.vt.call("vt_cuda_all_reduce", "VtCudaAllReduce", group=self.group, out=out, x=x,
+        self.collective("all_reduce", "VtCudaAllReduce", group=self.group, out=out, x=x,
                      bias=bias, residual=residual, norm_out=norm_out, norm_weight=norm_weight,
                      prefetch=prefetch,
                      prefetch_bytes=0 if prefetch is None else prefetch.numel() * prefetch.element_size(),
@@ -98,7 +113,7 @@ class Rank:
 
     def all_gather(self, out, x, way=0, op_index=0):
         ordinal, self.ordinal = self.ordinal, self.ordinal + 1
-        self.vt.call("vt_cuda_all_gather", "VtCudaAllGather", group=self.group, out=out, x=x,
+        self.collective("all_gather", "VtCudaAllGather", group=self.group, out=out, x=x,
                      num_rows=x.shape[0], out_columns=out.shape[1], x_columns=x.shape[1],
                      out_stride=out.stride(0), x_stride=x.stride(0), ordinal=ordinal,
                      op_index=op_index, way=way)

@@ -1,4 +1,5 @@
-// Where libcublasLt is: folders that are named, the loader's, CUDA toolkits', pip packages'.
+#include "find_library.h"
+
 #include <dlfcn.h>
 #include <glob.h>
 #include <unistd.h>
@@ -7,13 +8,9 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "cublaslt.h"
-
 namespace vt {
 
 namespace {
-
-constexpr char kName[] = "libcublasLt.so.13";
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> items;
@@ -52,25 +49,26 @@ std::vector<std::string> python_prefixes() {
   return prefixes;
 }
 
-}  // namespace
-
-std::vector<std::string> cublaslt_folders(const std::string& search_path) {
+/// Where folders are given, those; then where toolkits and pip's packages put it.
+std::vector<std::string> folders_of(const LibraryName& name, const std::string& search_path) {
   std::vector<std::string> folders = split(search_path);
-  for (const char* name : {"CUDA_HOME", "CUDA_PATH"})
-    if (!variable(name).empty()) folders.push_back(variable(name) + "/lib64");
+  for (const char* home : {"CUDA_HOME", "CUDA_PATH"})
+    if (!variable(home).empty()) folders.push_back(variable(home) + "/lib64");
   folders.emplace_back("/usr/local/cuda/lib64");
   add_matching("/usr/local/cuda-13*/lib64", folders);
   for (const std::string& prefix : python_prefixes())
     for (const char* site : {"site", "dist"})
-      for (const char* package : {"cu13", "cublas"})
+      for (const std::string& package : name.packages)
         add_matching(prefix + "/lib/python3*/" + site + "-packages/nvidia/" + package + "/lib",
                      folders);
   return folders;
 }
 
-void* open_cublaslt(const std::string& search_path, std::string& path) {
+}  // namespace
+
+void* open_library(const LibraryName& name, const std::string& search_path, std::string& path) {
   const std::size_t named = split(search_path).size();
-  const std::vector<std::string> folders = cublaslt_folders(search_path);
+  const std::vector<std::string> folders = folders_of(name, search_path);
   const auto open = [&path](const std::string& file) {
     void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library != nullptr) path = file;
@@ -78,8 +76,8 @@ void* open_cublaslt(const std::string& search_path, std::string& path) {
   };
   for (std::size_t i = 0; i < folders.size(); i++) {
     if (i == named)
-      if (void* library = open(kName)) return library;
-    if (void* library = open(folders[i] + "/" + kName)) return library;
+      if (void* library = open(name.file)) return library;
+    if (void* library = open(folders[i] + "/" + name.file)) return library;
   }
   return nullptr;
 }

@@ -1,0 +1,39 @@
+// Compiles kernels of kernels/cuda for the CPU, over emulation/, which runs CUDA's threads as
+// fibers in an order drawn from a seed.
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Test } from 'tap';
+import { packageRoot } from '../../../common/package-root.ts';
+
+interface Compiler {
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
+/** Those that do not stand in emulation/, which has its own common.cuh and others. */
+const sources = /^(elementwise\.cuh|group.*|(all_\w+|parts)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
+
+/** A program of emulation/ and the kernels that it runs, in a folder of the test's own. */
+export async function emulate(t: Test, program: string, kernels: string[]): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'vt-emulation-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const from = join(packageRoot, 'kernels/cuda');
+  for (const name of readdirSync(from).filter((name) => sources.test(name)))
+    cpSync(join(from, name), join(folder, name));
+  cpSync(join(packageRoot, 'test/kernels/cuda/emulation'), folder, { recursive: true });
+  const native = (await import(
+    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
+  )) as { findCompiler(): Compiler };
+  const compiler = native.findCompiler();
+  const flags = ['-std=c++17', '-O1', '-ffp-contract=off', '-Wno-unknown-pragmas', '-I.'];
+  const run = spawnSync(
+    compiler.program,
+    [...compiler.args, ...flags, program, '-x', 'c++', ...kernels, '-o', 'run'],
+    { cwd: folder, encoding: 'utf8' },
+  );
+  if (run.status !== 0) throw new Error(run.stderr);
+  return join(folder, 'run');
+}
