@@ -4,36 +4,23 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { stepInputColumns } from '../../../common/wire/step.ts';
 import type { StepResult } from '../../../kernels/backend.ts';
-import { CpuBackend } from '../../../kernels/cpu-backend.ts';
-import type { Op } from '../../../kernels/program.ts';
-import { demoFolder } from '../demo-backend.ts';
 import { compareGreedy, readGolden } from '../golden.ts';
 import { loadRanks, meetingPath, rankGroup, type RankOptions } from '../rank-group.ts';
-import { StepDriver, type TestRow, type TestSampling } from '../step-driver.ts';
-import { arg, makeProgram } from './one-op.ts';
-import { defaultLoad } from './harness.ts';
+import { StepDriver, type TestSampling } from '../step-driver.ts';
+import {
+  errorsOf,
+  generate,
+  golden,
+  loadAllReduce,
+  prompt,
+  startRanks,
+  testFaults,
+} from './ranks-suite.ts';
 
 t.setTimeout(600_000);
-const golden = readGolden('test/fixtures/demo/golden.json');
-const prompt = golden[0]!.prompt_ids;
 
 /** Logits of the demo model may differ so much between numbers of ranks (docs/tensor-parallel.md). */
 const tolerance = 1e-3;
-
-async function start(t: Test, numRanks: number, options: RankOptions = {}) {
-  const { backend, programs } = await loadRanks(demoFolder, numRanks, options);
-  t.teardown(() => backend.close());
-  return { backend, programs, driver: new StepDriver(backend, 16, 256) };
-}
-
-/** Prefill in chunks, then one token a step. */
-async function generate(driver: StepDriver, row: TestRow, count: number, chunk = 512) {
-  while (row.tokens.length < row.numPromptTokens + count) {
-    const pending = row.tokens.length - row.numComputed;
-    await driver.run([{ row, count: Math.min(chunk, pending) }]);
-  }
-  return row.tokens.slice(row.numPromptTokens);
-}
 
 /** Logprobs of every prompt token: logits with the history forced. */
 async function teacherForced(
@@ -41,7 +28,7 @@ async function teacherForced(
   numRanks: number,
   options: RankOptions = {},
 ): Promise<Float32Array> {
-  const { driver } = await start(t, numRanks, options);
+  const { driver } = await startRanks(t, numRanks, options);
   const tokens = [...prompt, ...golden[0]!.greedy_ids];
   const row = driver.add(0, tokens, { promptLogprobs: 5 });
   const { columns } = await driver.run([{ row, count: tokens.length }]);
@@ -65,7 +52,7 @@ t.test('teacher-forced logprobs stay within the tolerance of one rank', async (t
 
 t.test('greedy tokens are golden over two and four ranks', async (t) => {
   for (const numRanks of [2, 4]) {
-    const { driver } = await start(t, numRanks);
+    const { driver } = await startRanks(t, numRanks);
     for (const [i, row] of golden.slice(0, 4).entries()) {
       const ids = await generate(driver, driver.add(i, row.prompt_ids), row.greedy_ids.length);
       const { numEqual, isExcused } = compareGreedy(row, ids);
@@ -104,10 +91,10 @@ t.test('same tokens whatever batch, chunks, threads, shared prefix and preemptio
     [4, kinds[1]!],
   ] as const) {
     const long = [...prompt, ...golden[1]!.prompt_ids, ...golden[2]!.prompt_ids];
-    const alone = await start(t, numRanks);
+    const alone = await startRanks(t, numRanks);
     const expected = await generate(alone.driver, alone.driver.add(0, long, sampled), 40);
 
-    const { driver } = await start(t, numRanks, { numThreads: 3 });
+    const { driver } = await startRanks(t, numRanks, { numThreads: 3 });
     const chunked = await generate(driver, driver.add(1, long, sampled), 40, 7);
     t.same(chunked, expected, `${numRanks} ranks: chunks of 7, three threads`);
 
@@ -127,7 +114,7 @@ t.test('same tokens whatever batch, chunks, threads, shared prefix and preemptio
 });
 
 t.test('steps may be sent ahead', async (t) => {
-  const { backend, driver } = await start(t, 2);
+  const { backend, driver } = await startRanks(t, 2);
   const row = driver.add(0, prompt);
   const results: StepResult[] = [];
   const chunks = [20, prompt.length - 20].map((count) => ({ row, count }));
@@ -148,61 +135,16 @@ t.test('steps may be sent ahead', async (t) => {
 /** Columns of a step that does nothing. */
 const emptyStep = new Int32Array(2 * Object.keys(stepInputColumns).length);
 
-/** The errors of all ranks, in rank order. */
-function errorsOf(backend: { ranks: readonly { onError: ((error: Error) => void) | null }[] }) {
-  return Promise.all(
-    backend.ranks.map((rank) => new Promise<Error>((resolve) => (rank.onError = resolve))),
-  );
-}
-
-t.test('a rank that does not come is named, with step and op, and nobody waits on', async (t) => {
-  // Far above what a busy machine takes from a rank that goes on.
-  const { backend, driver } = await start(t, 4, { timeoutMs: 5000 });
-  const row = driver.add(0, prompt);
-  await driver.run([{ row, count: prompt.length }]);
-  // Rank 2 never gets the next step.
-  backend.ranks[2]!.submit = () => undefined;
-  const errors = errorsOf({ ranks: backend.ranks.filter((_, rank) => rank !== 2) });
-  void driver.run([{ row, count: 1 }]).catch(() => undefined);
-  for (const error of await errors) {
-    t.match(error, { name: 'KernelError', rank: 2, step: 1 });
-    t.match(
-      error.message,
-      /rank 2 did not come to the step's first op \(op 0 of step 1\) within 5 s/,
-    );
-  }
-});
-
-t.test('a rank that samples other tokens is named at the next step', async (t) => {
-  for (const [numRanks, odd] of [
-    [2, 1],
-    [4, 0],
-  ] as const) {
-    const { backend } = await start(t, numRanks);
-    const drivers = backend.ranks.map((rank) => new StepDriver(rank, 16, 256));
-    const rows = drivers.map((driver, rank) =>
-      driver.add(0, prompt, { temperature: 5, topK: 50, seed: rank === odd ? 1n : 0n }),
-    );
-    await Promise.all(
-      drivers.map((driver, i) => driver.run([{ row: rows[i]!, count: prompt.length }])),
-    );
-    t.not(rows[0]!.tokens.at(-1), rows[1]!.tokens.at(-1), 'another seed, another token');
-    const errors = errorsOf(backend);
-    for (const [i, driver] of drivers.entries())
-      void driver.run([{ row: rows[i]!, count: 1 }]).catch(() => undefined);
-    for (const error of await errors)
-      t.match(error, { rank: odd, message: /disagrees with the others at .* of step 1/ });
-  }
-});
+testFaults({}, /rank 2 did not come to the step's first op \(op 0 of step 1\) within 5 s/);
 
 t.test('a rank that reads another token is named at that step', async (t) => {
   for (const [numRanks, odd] of [
     [2, 1],
     [4, 2],
   ] as const) {
-    const { backend } = await start(t, numRanks);
+    const { backend } = await startRanks(t, numRanks);
     const drivers = backend.ranks.map((rank) => new StepDriver(rank, 16, 256));
-    const errors = errorsOf(backend);
+    const errors = errorsOf(backend.ranks);
     drivers.forEach((driver, rank) => {
       const tokens = prompt.map((id, i) => (rank === odd && i === 3 ? id + 1 : id));
       void driver
@@ -219,26 +161,10 @@ t.test('a rank that reads another token is named at that step', async (t) => {
   }
 });
 
-t.test('a rank that ends lets the others go at once', async (t) => {
-  const { backend, driver } = await start(t, 2, { timeoutMs: 600_000 });
-  const row = driver.add(0, prompt);
-  await driver.run([{ row, count: prompt.length }]);
-  backend.ranks[1]!.submit = () => undefined;
-  const errors = errorsOf({ ranks: backend.ranks.slice(0, 1) });
-  void driver.run([{ row, count: 1 }]).catch(() => undefined);
-  await backend.ranks[1]!.close();
-  t.match((await errors)[0], { rank: 1, message: 'rank 1 has ended' });
-});
-
 t.test('ranks of different programs do not meet', async (t) => {
   const path = meetingPath();
-  const load = (rank: number, columns: number) => {
-    const op: Op = { op: 'allReduce', args: { out: arg.buffer(0), x: arg.buffer(1) }, attrs: {} };
-    const program = makeProgram({ ops: [op], buffers: [{ columns }, { columns }], rows: [] }, 4);
-    const backend = new CpuBackend();
-    t.teardown(() => backend.close());
-    return backend.load({ ...defaultLoad, program, weights: [], ...rankGroup(path, rank, 2) });
-  };
-  await load(0, 64);
-  await t.rejects(load(1, 6400), /expected \d+: the ranks run different programs/);
+  await loadAllReduce(t, rankGroup(path, 0, 2));
+  await t.rejects(loadAllReduce(t, rankGroup(path, 1, 2), 6400), {
+    message: /expected \d+: the ranks run different programs/,
+  });
 });

@@ -1,42 +1,18 @@
 // Ranks that meet over TCP instead of in shared memory: the same bits, the same faults found and
 // named, and nobody let in who does not show this group's tokens.
 import { connect, type Socket } from 'node:net';
-import t, { type Test } from 'tap';
-
-import type { Backend } from '../../../kernels/backend.ts';
-import { CpuBackend } from '../../../kernels/cpu-backend.ts';
-import type { Op } from '../../../kernels/program.ts';
+import t from 'tap';
 import { rankTokens } from '../../../common/rank-tokens.ts';
-import { demoFolder } from '../demo-backend.ts';
-import { readGolden } from '../golden.ts';
-import { loadRanks, meetingHost, networkGroup, type RankOptions } from '../rank-group.ts';
-import { StepDriver, type TestRow } from '../step-driver.ts';
-import { arg, makeProgram } from './one-op.ts';
-import { defaultLoad } from './harness.ts';
+import { meetingHost, networkGroup } from '../rank-group.ts';
+import { generate, golden, loadAllReduce, prompt, startRanks, testFaults } from './ranks-suite.ts';
 
 t.setTimeout(600_000);
-const golden = readGolden('test/fixtures/demo/golden.json');
-const prompt = golden[0]!.prompt_ids;
 const long = golden.slice(0, 6).flatMap((row) => row.prompt_ids);
-
-async function start(t: Test, numRanks: number, options: RankOptions = {}) {
-  const { backend } = await loadRanks(demoFolder, numRanks, { overTcp: true, ...options });
-  t.teardown(() => backend.close());
-  return { backend, driver: new StepDriver(backend, 16, 256) };
-}
-
-async function generate(driver: StepDriver, row: TestRow, count: number, chunk: number) {
-  while (row.tokens.length < row.numPromptTokens + count) {
-    const pending = row.tokens.length - row.numComputed;
-    await driver.run([{ row, count: Math.min(chunk, pending) }]);
-  }
-  return row.tokens.slice(row.numPromptTokens);
-}
 
 t.test('the bits of shared memory, in chunks of any size', async (t) => {
   for (const numRanks of [2, 4]) {
     const run = async (overTcp: boolean, chunk: number) => {
-      const { driver } = await start(t, numRanks, { overTcp, maxNumLogits: 8 });
+      const { driver } = await startRanks(t, numRanks, { overTcp, maxNumLogits: 8 });
       const row = driver.add(0, long, { promptLogprobs: 5 });
       const { columns } = await driver.run([{ row, count: long.length }]);
       const sampled = driver.add(1, prompt, { temperature: 0.8, topP: 0.9, seed: 7n });
@@ -53,44 +29,33 @@ t.test('the bits of shared memory, in chunks of any size', async (t) => {
 t.test('all ranks run the kernels of the least of them', async (t) => {
   const host = meetingHost();
   const variants = ['', 'portable', ''] as const;
-  const loads = variants.map((variant, rank) => loadOne(t, host, rank, { variant, numRanks: 3 }));
+  const loads = variants.map((variant, rank) =>
+    loadAllReduce(t, networkGroup(host, rank, 3), 64, variant),
+  );
   for (const { device } of await Promise.all(loads)) t.match(device, /^cpu \(portable/);
 });
 
-/** A rank of one allReduce. */
-function loadOne(
-  t: Test,
-  host: string,
-  rank: number,
-  {
-    columns = 64,
-    numRanks = 2,
-    variant,
-  }: { columns?: number; numRanks?: number; variant?: '' | 'portable' } = {},
-) {
-  const op: Op = { op: 'allReduce', args: { out: arg.buffer(0), x: arg.buffer(1) }, attrs: {} };
-  const program = makeProgram({ ops: [op], buffers: [{ columns }, { columns }], rows: [] }, 4);
-  const backend = new CpuBackend(variant);
-  t.teardown(() => backend.close());
-  const group = networkGroup(host, rank, numRanks);
-  return backend.load({ ...defaultLoad, program, weights: [], ...group });
-}
-
 t.test('ranks of different programs do not meet, and both know', async (t) => {
   const host = meetingHost();
-  const [a, b] = [loadOne(t, host, 0), loadOne(t, host, 1, { columns: 6400 })];
+  const [a, b] = [
+    loadAllReduce(t, networkGroup(host, 0, 2)),
+    loadAllReduce(t, networkGroup(host, 1, 2), 6400),
+  ];
   const why = /^rank [01] has \d+ bytes of activations .* the ranks run different programs$/;
   await Promise.all([t.rejects(a, { message: why }), t.rejects(b, { message: why })]);
 });
 
 t.test('an address that is taken, or none, is named', async (t) => {
   const host = meetingHost();
-  const ranks = [loadOne(t, host, 0), loadOne(t, host, 1)];
+  const ranks = [
+    loadAllReduce(t, networkGroup(host, 0, 2)),
+    loadAllReduce(t, networkGroup(host, 1, 2)),
+  ];
   await Promise.all(ranks);
-  await t.rejects(loadOne(t, '192.0.2.7', 0), {
+  await t.rejects(loadAllReduce(t, networkGroup('192.0.2.7', 0, 2)), {
     message: /^rank 0 cannot listen on 192\.0\.2\.7:29600: /,
   });
-  await t.rejects(loadOne(t, 'head', 0), { message: /^head:29600: / });
+  await t.rejects(loadAllReduce(t, networkGroup('head', 0, 2)), { message: /^head:29600: / });
 });
 
 /** A greeting as kernels/host/tcp_join.cc has it. */
@@ -116,7 +81,7 @@ async function dial(host: string): Promise<Socket> {
 
 t.test('strangers are turned away, and the ranks meet nevertheless', async (t) => {
   const host = meetingHost();
-  const waiting = loadOne(t, host, 0);
+  const waiting = loadAllReduce(t, networkGroup(host, 0, 2));
   const { shownTokens, expectedTokens } = rankTokens(host, 1, 2);
   const right = shownTokens.subarray(0, 32);
   const attempts: readonly (readonly [string, Buffer])[] = [
@@ -141,62 +106,11 @@ t.test('strangers are turned away, and the ranks meet nevertheless', async (t) =
   // Some that stay and say nothing.
   const silent = await Promise.all(Array.from({ length: 100 }, () => dial(host)));
   for (const socket of silent) socket.on('error', () => undefined);
-  await Promise.all([waiting, loadOne(t, host, 1)]);
+  await Promise.all([waiting, loadAllReduce(t, networkGroup(host, 1, 2))]);
   for (const socket of silent) socket.destroy();
 });
 
-/** The errors of some ranks, in rank order. */
-function errorsOf(ranks: readonly Backend[]) {
-  return Promise.all(
-    ranks.map((rank) => new Promise<Error>((resolve) => (rank.onError = resolve))),
-  );
-}
-
-t.test('a rank that does not come is named, with step and op, and nobody waits on', async (t) => {
-  // Far above what a busy machine takes from a rank that goes on.
-  const { backend, driver } = await start(t, 4, { timeoutMs: 5000 });
-  const row = driver.add(0, prompt);
-  await driver.run([{ row, count: prompt.length }]);
-  backend.ranks[2]!.submit = () => undefined;
-  const errors = errorsOf(backend.ranks.filter((_, rank) => rank !== 2));
-  void driver.run([{ row, count: 1 }]).catch(() => undefined);
-  for (const error of await errors) {
-    t.match(error, { name: 'KernelError', rank: 2, step: 1 });
-    t.match(
-      error.message,
-      /^rank 2 did not come to the step's first op \(op 0 of step 1\) within 5 s; it was last in op [1-9]\d* of step 0/,
-    );
-  }
-});
-
-t.test('a rank that samples other tokens is named at the next step', async (t) => {
-  for (const [numRanks, odd] of [
-    [2, 1],
-    [4, 0],
-  ] as const) {
-    const { backend } = await start(t, numRanks);
-    const drivers = backend.ranks.map((rank) => new StepDriver(rank, 16, 256));
-    const rows = drivers.map((driver, rank) =>
-      driver.add(0, prompt, { temperature: 5, topK: 50, seed: rank === odd ? 1n : 0n }),
-    );
-    await Promise.all(
-      drivers.map((driver, i) => driver.run([{ row: rows[i]!, count: prompt.length }])),
-    );
-    const errors = errorsOf(backend.ranks);
-    for (const [i, driver] of drivers.entries())
-      void driver.run([{ row: rows[i]!, count: 1 }]).catch(() => undefined);
-    for (const error of await errors)
-      t.match(error, { rank: odd, message: /disagrees with the others at .* of step 1/ });
-  }
-});
-
-t.test('a rank that ends lets the others go at once', async (t) => {
-  const { backend, driver } = await start(t, 4, { timeoutMs: 600_000 });
-  const row = driver.add(0, prompt);
-  await driver.run([{ row, count: prompt.length }]);
-  backend.ranks[3]!.submit = () => undefined;
-  const errors = errorsOf(backend.ranks.slice(0, 3));
-  void driver.run([{ row, count: 1 }]).catch(() => undefined);
-  await backend.ranks[3]!.close();
-  for (const error of await errors) t.match(error, { rank: 3, message: 'rank 3 has ended' });
-});
+testFaults(
+  { overTcp: true },
+  /^rank 2 did not come to the step's first op \(op 0 of step 1\) within 5 s; it was last in op [1-9]\d* of step 0/,
+);

@@ -1,10 +1,9 @@
 """The wgmma kernels of prefill attention against float64, and bit for bit against mma.sync's and
 against decode: `python check_prefill.py LIBRARY 1` checks one kernel alone."""
 
-import sys
-
 import torch
 
+import alone
 from check_attention import Case
 from vt_cuda import VtCuda
 
@@ -60,13 +59,4 @@ def order(result, limit):
 
 
 if __name__ == "__main__":
-    bad = []
-
-    def report(name, error, limit, same):
-        good = error < limit and same
-        bad.extend([] if good else [name])
-        print(f"{'ok ' if good else 'BAD'} {name}: error {error:.1e}, "
-              f"{'the same bits' if same else 'OTHER BITS'}", flush=True)
-
-    check(VtCuda(sys.argv[1]), report, [int(kernel) for kernel in sys.argv[2:]] or tuple(KERNELS))
-    sys.exit(1 if bad else 0)
+    alone.main(check, KERNELS)
