@@ -111,6 +111,7 @@ bool takes_one_shot(const VtCudaAllReduce& a) {
 
 extern "C" int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream) {
   using namespace vt;
+  VT_REQUIRE(target() >= Target::sm_90, "allReduce needs GPUs of compute capability 9.0");
   if (check(*args) != 0) return -1;
   AllReduceParams params = {};
   params.group = *args->group;

@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace vt
 
 extern "C" int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim) {
-  const bool has_wgmma = head_dim == 64 || head_dim == 128;
+  const bool has_wgmma = vt::target() == vt::Target::sm_90a && (head_dim == 64 || head_dim == 128);
   return has_wgmma ? prefill : VT_CUDA_PREFILL_MMA;
 }
 

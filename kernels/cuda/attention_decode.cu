@@ -28,8 +28,8 @@ struct Layout {
   /** On a multiprocessor. */
   static constexpr int kBlocks = kDim <= 128 ? 2 : 1;
   static constexpr int kTileBytes = kTileKeys * kDim * 2;
-  /** At least the four whose scores are computed side by side. */
-  static constexpr int kTiles = (kDim <= 128 ? 80 : 192) * 1024 / kTileBytes;
+  /** At least the four whose scores are computed side by side; sm_80 has room for no more. */
+  static constexpr int kTiles = (kDim <= 128 ? 80 : VT_HAS_SM_90 ? 192 : 128) * 1024 / kTileBytes;
   static constexpr int kQueryBytes = 16 * kDim * 2;
   static constexpr int kRing = 1024;                           // barriers before it
   static constexpr int kQuery = kRing + kTiles * kTileBytes;  // [2], by turns
@@ -38,6 +38,11 @@ struct Layout {
   static constexpr int kSums = kMaxima + 2 * 4 * 16 * 4;      // f32 [4][16]
   static constexpr int kLast = kSums + 4 * 16 * 4;
   static constexpr int kBytes = kLast + 16;
+
+  /** Of a launch: the host's kTiles are those of sm_90. */
+  static int bytes() {
+    return kDim > 128 && target() == Target::sm_80 ? kBytes - 2 * kTileBytes : kBytes;
+  }
 
   static_assert(kTiles >= 4 && 2 * kTiles * 8 <= kRing);
 };
@@ -392,7 +397,7 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
   const int launched =
       launch("attention",
              merge_inside ? attention_decode<T, kDim, true> : attention_decode<T, kDim, false>,
-             dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::kBytes, args.flags,
+             dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::bytes(), args.flags,
              stream, args);
   if (launched != 0 || merge_inside) return launched;
   return attention_merge_by_shape(args, stream);

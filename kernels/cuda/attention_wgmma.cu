@@ -310,6 +310,7 @@ struct Folder {
 template <typename T, int kDim, bool kOverlap, bool kTurns>
 __global__ void __launch_bounds__(kWgmmaThreads, 1)
     attention_wgmma(const __grid_constant__ VtCudaAttention args) {
+#if VT_HAS_WGMMA
   using L = WgmmaLayout<kDim>;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
@@ -353,6 +354,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
       folder.write(item);
     }
   }
+#endif
 }
 
 template <typename T, int kDim>

@@ -1,5 +1,6 @@
 // Thin names for thread block clusters (sm_90): blocks that run together and reach each other's
-// shared memory. Addresses are of shared memory, as shared_address() gives them.
+// shared memory. Addresses are of shared memory, as shared_address() gives them. On sm_80 a block is
+// a cluster of its own.
 #ifndef VT_CUDA_CLUSTER_CUH_
 #define VT_CUDA_CLUSTER_CUH_
 
@@ -23,13 +24,17 @@ int launch_clusters(const char* op, void (*kernel)(Params...), int cluster_size,
   attributes[0].val.clusterDim.z = 1;
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  const bool has_clusters = target() >= Target::sm_90;
+  if (!has_clusters && cluster_size != 1) {
+    return fail("%s: clusters of %d blocks need compute capability 9.0", op, cluster_size);
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = attributes;
-  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 ? 2 : 1;
+  config.numAttrs = !has_clusters ? 0 : (flags & VT_CUDA_DEPENDENT) != 0 ? 2 : 1;
   error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
   if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
   return 0;
@@ -69,14 +74,18 @@ int max_clusters(void (*kernel)(Params...), int cluster_size, dim3 block, size_t
 }
 
 __device__ __forceinline__ int cluster_rank() {
-  uint32_t rank;
+  uint32_t rank = 0;
+#if VT_HAS_SM_90
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+#endif
   return static_cast<int>(rank);
 }
 
 __device__ __forceinline__ int cluster_size() {
-  uint32_t size;
+  uint32_t size = 1;
+#if VT_HAS_SM_90
   asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+#endif
   return static_cast<int>(size);
 }
 
@@ -86,11 +95,17 @@ __device__ __forceinline__ int cluster_size() {
  * memory, and after the last, a barrier must say that the block is there.
  */
 __device__ __forceinline__ void cluster_arrive() {
+#if VT_HAS_SM_90
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
 }
 
 __device__ __forceinline__ void cluster_wait() {
+#if VT_HAS_SM_90
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#else
+  __syncthreads();
+#endif
 }
 
 __device__ __forceinline__ void cluster_sync() {
@@ -100,42 +115,82 @@ __device__ __forceinline__ void cluster_sync() {
 
 /** Where block `rank` of the cluster has what this block has at `address`. */
 __device__ __forceinline__ uint32_t address_in(uint32_t address, int rank) {
-  uint32_t there;
+  uint32_t there = address;
+#if VT_HAS_SM_90
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+#endif
   return there;
 }
 
+#if VT_HAS_SM_90
+#define VT_SHARED ".shared::cluster"
+#define VT_SCOPE ".cluster"
+#else
+#define VT_SHARED ".shared"
+#define VT_SCOPE ".cta"
+#endif
+
 __device__ __forceinline__ void store_in_cluster(uint32_t address, unsigned long long value) {
-  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+  asm volatile("st" VT_SHARED ".u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }
 
 /** `value` to where block `rank` of the cluster has what this block has at `mine`. */
 __device__ __forceinline__ void store_shared_of(int rank, float* mine, float value) {
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address_in(shared_address(mine), rank)),
+  asm volatile("st" VT_SHARED ".f32 [%0], %1;" ::"r"(address_in(shared_address(mine), rank)),
                "f"(value)
                : "memory");
 }
 
 __device__ __forceinline__ uint32_t load_in_cluster_u32(uint32_t address) {
   uint32_t value;
-  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  asm volatile("ld" VT_SHARED ".u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
 
 __device__ __forceinline__ unsigned long long load_in_cluster_u64(uint32_t address) {
   unsigned long long value;
-  asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(value) : "r"(address) : "memory");
+  asm volatile("ld" VT_SHARED ".u64 %0, [%1];" : "=l"(value) : "r"(address) : "memory");
   return value;
 }
 
 __device__ __forceinline__ void add_in_cluster(uint32_t address, uint32_t value) {
-  asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], %1;" ::"r"(address), "r"(value)
+  asm volatile("red.relaxed" VT_SCOPE VT_SHARED ".add.u32 [%0], %1;" ::"r"(address), "r"(value)
                : "memory");
 }
 
 __device__ __forceinline__ void or_in_cluster(uint32_t address, uint32_t value) {
-  asm volatile("red.relaxed.cluster.shared::cluster.or.b32 [%0], %1;" ::"r"(address), "r"(value)
+  asm volatile("red.relaxed" VT_SCOPE VT_SHARED ".or.b32 [%0], %1;" ::"r"(address), "r"(value)
                : "memory");
+}
+
+#undef VT_SHARED
+#undef VT_SCOPE
+
+// Where block `rank` of the cluster has what this block has at `mine`, in its shared memory; without
+// clusters `mine` may point anywhere.
+
+__device__ __forceinline__ unsigned long long load_of(int rank, const unsigned long long* mine) {
+#if VT_HAS_SM_90
+  return load_in_cluster_u64(address_in(shared_address(mine), rank));
+#else
+  return *mine;
+#endif
+}
+
+__device__ __forceinline__ void add_to(int rank, uint32_t* mine, uint32_t value) {
+#if VT_HAS_SM_90
+  add_in_cluster(address_in(shared_address(mine), rank), value);
+#else
+  atomicAdd(mine, value);
+#endif
+}
+
+__device__ __forceinline__ void or_to(int rank, uint32_t* mine, uint32_t bits) {
+#if VT_HAS_SM_90
+  or_in_cluster(address_in(shared_address(mine), rank), bits);
+#else
+  atomicOr(mine, bits);
+#endif
 }
 
 /**
@@ -143,7 +198,8 @@ __device__ __forceinline__ void or_in_cluster(uint32_t address, uint32_t value) 
  * has read, not what it wrote: for that it would need the scope of the cluster, and a slow fence.
  */
 __device__ __forceinline__ void barrier_arrive_in_cluster(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+  VT_SM_90(
+      asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory"));
 }
 
 /**
@@ -153,33 +209,37 @@ __device__ __forceinline__ void barrier_arrive_in_cluster(uint32_t barrier) {
 __device__ __forceinline__ void copy_box_to(unsigned ranks, uint32_t destination,
                                             const CUtensorMap* map, const int (&at)[4],
                                             uint32_t barrier, uint64_t policy) {
-  asm volatile(
+  VT_SM_90(asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;" ::"r"(
           destination),
       "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier),
       "h"(static_cast<uint16_t>(ranks)), "l"(policy)
-      : "memory");
+      : "memory"));
 }
 
 /** What this thread wrote to shared memory comes before copies begun after the next barrier. */
 __device__ __forceinline__ void fence_async() {
+#if VT_HAS_SM_90
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
 }
 
 /** By the copy engine; addresses and size are multiples of 16; counted down on `barrier`. */
 __device__ __forceinline__ void copy_bulk(uint32_t destination, const void* source, int bytes,
                                           uint32_t barrier) {
-  asm volatile(
+  VT_SM_90(asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1], %2, [%3];" ::"r"(destination),
       "l"(source), "r"(bytes), "r"(barrier)
-      : "memory");
+      : "memory"));
 }
 
-/** As copy_bulk, to the L2 cache only. */
+/** As copy_bulk, to the L2 cache only; nothing without a copy engine. */
 __device__ __forceinline__ void prefetch_bulk(const void* source, int bytes) {
+#if VT_HAS_SM_90
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(bytes) : "memory");
+#endif
 }
 
 }  // namespace vt

@@ -15,6 +15,15 @@
 
 namespace vt {
 
+/** What the code was compiled for that the current device runs, ascending. */
+enum class Target {
+  sm_80,   // no copy engine, clusters or dependent launch
+  sm_90,   // as PTX for what comes after: no wgmma
+  sm_90a,  // everything
+};
+Target target();
+/** Shared memory that a block may have on the target and the current device. */
+int max_shared_bytes();
 /** The number of multiprocessors of the current device, read once. */
 int num_multiprocessors();
 /**
@@ -51,7 +60,7 @@ int launch(const char* op, void (*kernel)(Params...), dim3 grid, dim3 block, siz
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = &dependent;
-  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 ? 1 : 0;
+  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 && target() >= Target::sm_90 ? 1 : 0;
   cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
   if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
   return 0;
@@ -61,6 +70,22 @@ int launch(const char* op, void (*kernel)(Params...), dim3 grid, dim3 block, siz
 inline bool aligned16(const void* pointer, int64_t stride) {
   return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
 }
+
+// ---- targets. An instruction that one does not have is a trap there: the host chooses kernels,
+// and kernels choose paths, that do without.
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define VT_HAS_SM_90 1
+#define VT_SM_90(...) __VA_ARGS__
+#else
+#define VT_HAS_SM_90 0
+#define VT_SM_90(...) __trap()
+#endif
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define VT_HAS_WGMMA 1
+#else
+#define VT_HAS_WGMMA 0
+#endif
 
 // ---- dtypes
 
@@ -208,16 +233,24 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
 }
 
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
+  VT_SM_90(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+                        "r"(bytes)
+                        : "memory"));
 }
+
+#if VT_HAS_SM_90
+#define VT_TRY_WAIT "try_wait"  // sleeps a while
+#else
+#define VT_TRY_WAIT "test_wait"
+#endif
 
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, int parity) {
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier." VT_TRY_WAIT
+      ".parity.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra again;\n"
       "}\n" ::"r"(barrier),
       "r"(parity)
@@ -239,10 +272,12 @@ __device__ __forceinline__ bool barrier_ready(uint32_t barrier, int parity) {
   return ready != 0;
 }
 
-/** Makes barrier_init visible to the copy engine. */
+/** Makes barrier_init visible to the copy engine, where there is one. */
 __device__ __forceinline__ void fence_barrier_init() {
+#if VT_HAS_SM_90
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
 }
 
 /** Data read once: first to leave the L2 cache. */
@@ -274,7 +309,7 @@ __device__ __forceinline__ void barrier_arrive_after_copies(uint32_t barrier) {
 
 /** Fetches a tensor map before its first use. */
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+  VT_SM_90(asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
 }
 
 /**
@@ -283,11 +318,11 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
  */
 __device__ __forceinline__ void copy_box(uint32_t destination, const CUtensorMap* map,
                                          const int (&at)[4], uint32_t barrier, uint64_t policy) {
-  asm volatile(
+  VT_SM_90(asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(destination),
       "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier), "l"(policy)
-      : "memory");
+      : "memory"));
 }
 
 /** `counter` goes up by one, and from `last` to 0. What it was; joins the blocks that count. */
@@ -306,18 +341,23 @@ __device__ __forceinline__ void sync_first() {
   asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
+/** The same, of the first `threads`, a multiple of 32. */
+__device__ __forceinline__ void sync_first(int threads) {
+  asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
+}
+
 // ---- dependent launch
 
 /** Lets the next kernel of the stream start its prologue. */
 __device__ __forceinline__ void start_next() {
-#if __CUDA_ARCH__ >= 900
+#if VT_HAS_SM_90
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
 /** Until the kernels before this one have finished and their writes are visible. */
 __device__ __forceinline__ void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
+#if VT_HAS_SM_90
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }

@@ -18,6 +18,47 @@ int fail(const char* format, ...) {
   return -1;
 }
 
+namespace {
+
+constexpr int kMarkers[] = {32, 64, 128};  // by Target
+
+/** Does nothing; its largest block says what it was compiled for. */
+#if VT_HAS_WGMMA
+__global__ void __launch_bounds__(kMarkers[2]) marker() {}
+#elif VT_HAS_SM_90
+__global__ void __launch_bounds__(kMarkers[1]) marker() {}
+#else
+__global__ void __launch_bounds__(kMarkers[0]) marker() {}
+#endif
+
+}  // namespace
+
+Target target() {
+  static const Target found = [] {
+    cudaFuncAttributes attributes;
+    if (cudaFuncGetAttributes(&attributes, marker) != cudaSuccess) return Target::sm_90a;
+    return attributes.maxThreadsPerBlock <= kMarkers[0]   ? Target::sm_80
+           : attributes.maxThreadsPerBlock <= kMarkers[1] ? Target::sm_90
+                                                          : Target::sm_90a;
+  }();
+  return found;
+}
+
+int max_shared_bytes() {
+  static const int bytes = [] {
+    const int of_target = (target() == Target::sm_80 ? 163 : 227) * 1024;
+    int device = 0;
+    int value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+            cudaSuccess) {
+      return of_target;
+    }
+    return value < of_target ? value : of_target;
+  }();
+  return bytes;
+}
+
 int num_multiprocessors() {
   static const int count = [] {
     int device = 0;

@@ -20,7 +20,8 @@ int check(const VtCudaLinear& a) {
 
 /** Whether wgmma serves, which is asked for and built. */
 bool by_wgmma(const VtCudaLinear& a) {
-  return a.m > 64 && a.large != VT_CUDA_LARGE_MMA && vt::linear_wgmma_takes(a);
+  return a.m > 64 && a.large != VT_CUDA_LARGE_MMA && vt::target() == vt::Target::sm_90a &&
+         vt::linear_wgmma_takes(a);
 }
 
 /** Whether one launch can do what the prologue and epilogue ask; says why not. */

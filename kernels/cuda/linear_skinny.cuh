@@ -25,6 +25,7 @@
 #define VT_CUDA_LINEAR_SKINNY_CUH_
 
 #include "linear_epilogue.cuh"
+#include "linear_skinny_copy.cuh"
 #include "linear_x.cuh"
 
 namespace vt {
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   if (threadIdx.x == workers * 32) {
     prefetch_map(&params.weight);
     for (int s = 0; s < num_stages; s++) {
-      barrier_init(full + s * 8, kProducers);
+      barrier_init(full + s * 8, VT_HAS_SM_90 ? kProducers : kProducers * 32);
       barrier_init(empty + s * 8, warps);
     }
     fence_barrier_init();
@@ -132,6 +133,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
                !barrier_ready(full + (stage - params.stages_ahead) * 8, 0)) {
           has_x = *reinterpret_cast<volatile int*>(shared + kHasX) != 0;
         }
+#if VT_HAS_SM_90
         if (lane == 0) barrier_expect(barrier, bytes);
         __syncwarp();
         if (lane < copies) {
@@ -139,6 +141,17 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
           at[3] = grouped ? chunk * (kColumns / 64) : 0;
           copy_box(to, of_x ? &params.x : &params.weight, at, barrier, policy);
         }
+#else
+        if (of_x) {
+          copy_x<T, kColumns>(args, to, params.x_rows, chunk * kColumns, lane, policy);
+        } else {
+          for (int u = 0; u < copies; u++) {
+            copy_unit<T, kWide, kColumns>(args, to + (u - lane) * kUnitBytes, unit - lane + u,
+                                          chunk * kColumns, lane, policy);
+          }
+        }
+        barrier_arrive_after_copies(barrier);
+#endif
         if (++stage == num_stages) stage = 0, parity ^= 1, has_x = true;
       }
     }

@@ -34,6 +34,7 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   // Half of a multiprocessor's shared memory, so that the next kernel fits beside; all of it where
   // x has many rows.
   plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : args.m <= 32 ? kLimitShared : kLimitAlone;
+  plan.limit = min(plan.limit, max_shared_bytes());
   // Of more than 2 rows each multiprocessor fetches so much that it rather begins with a part.
   plan.holds_x =
       args.norm_weight != nullptr || (args.m <= 2 && args.tuning >= 0 && held_bytes <= kHeldLimit);
@@ -101,12 +102,14 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
   // For rope a unit is 8 rows of the first half of a head and their partners in the second.
   const bool halves = args.epilogue == VT_CUDA_ROPE_AND_CACHE;
   const int64_t rows = halves ? args.head_dim / 2 : args.n;
-  if (make_tensor_map(&params.weight, args.weight, {columns, rows, args.n / rows, groups},
+  const bool has_engine = target() >= Target::sm_90;
+  if (has_engine &&
+      make_tensor_map(&params.weight, args.weight, {columns, rows, args.n / rows, groups},
                       {weight_row, weight_row * rows, 128},
                       {64, halves ? 8 : kUnitRows, halves ? 2 : 1, box_groups}) != 0) {
     return -1;
   }
-  if (!kHoldsX &&
+  if (has_engine && !kHoldsX &&
       make_tensor_map(&params.x, args.x, {columns, args.m, 1, groups}, {x_row, x_row * args.m, 128},
                       {64, params.x_rows, 1, box_groups}) != 0) {
     return -1;

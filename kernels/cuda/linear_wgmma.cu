@@ -167,6 +167,7 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
 template <typename T, int kCluster>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_wgmma_kernel(const __grid_constant__ Params params) {
+#if VT_HAS_WGMMA
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
   const int rank = kCluster == 1 ? 0 : cluster_rank();
@@ -196,6 +197,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   // Others may still fill this block's memory, or arrive on its barriers.
   if constexpr (kCluster > 1) cluster_sync();
+#endif
 }
 
 template <typename T, int kCluster>

@@ -35,11 +35,6 @@ inline int max_norm_rows(int k) {
   return rows < 16 ? rows : 16;
 }
 
-/** A barrier of the first `threads` threads of the block. */
-__device__ __forceinline__ void sync_workers(int threads) {
-  asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
-}
-
 /** x as it is, by the first `threads` threads. */
 template <typename T>
 __device__ __forceinline__ void hold_x(const VtCudaLinear& args, const HeldX& x, int threads) {
@@ -53,7 +48,7 @@ __device__ __forceinline__ void hold_x(const VtCudaLinear& args, const HeldX& x,
   }
   commit_copies();
   wait_copies<0>();
-  sync_workers(threads);
+  sync_first(threads);
 }
 
 /** The weights that a thread multiplies with: those of its pieces, the same in every row. */
@@ -107,7 +102,7 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
     sum = warp_sum(sum);
     if (lane == 0) sums[m * 8 + thread / 32] = sum;
   }
-  sync_workers(kNormWarps * 32);
+  sync_first(kNormWarps * 32);
   // Lane m has the scale of row m.
   float scale = 0.0f;
   if (lane < args.m) {
@@ -134,7 +129,7 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
       store8(at, values);
     }
   }
-  sync_workers(kNormWarps * 32);
+  sync_first(kNormWarps * 32);
 }
 
 }  // namespace vt

@@ -74,7 +74,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   if (shared.finished != 0) return answer(args, row, index, -1, false, false);
 
   row.logits = args.logits + static_cast<int64_t>(index) * args.logits_stride;
-  row.z = reinterpret_cast<float*>(logits_in_shared);
+  row.z = VT_HAS_SM_90 ? reinterpret_cast<float*>(logits_in_shared)
+                       : args.scratch + static_cast<int64_t>(index) * args.scratch_stride;
   row.shared = &shared;
   row.vocab_size = args.vocab_size;
   row.num_tiles = num_tiles;
@@ -116,6 +117,7 @@ struct Shape {
 /** So that several blocks share a multiprocessor, or all multiprocessors are used. */
 Shape shape_of(int num_rows, int vocab_size) {
   const int tiles = (vocab_size + kTile - 1) / kTile;
+  if (target() == Target::sm_80) return {1, tiles, 32 * kMaxWarps};
   const bool few_rows = num_rows * kMaxCluster <= num_multiprocessors();
   const int most_tiles = few_rows ? 1 : 24;
   Shape shape;
@@ -130,6 +132,14 @@ Shape shape_of(int num_rows, int vocab_size) {
 }  // namespace
 }  // namespace sample
 }  // namespace vt
+
+extern "C" int vt_cuda_sample_scratch_stride(int32_t vocab_size) {
+  using namespace vt::sample;
+  if (vt::target() >= vt::Target::sm_90) return 0;
+  const int of_lists =
+      static_cast<int>(list_bytes(32 * kMaxWarps, VT_CUDA_MAX_LOGPROBS) / sizeof(float));
+  return std::max((vocab_size + kTile - 1) / kTile * kTile, of_lists);
+}
 
 extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
   using namespace vt;
@@ -146,11 +156,17 @@ extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
              "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
   VT_REQUIRE(a.num_named >= 0 && a.num_named <= VT_CUDA_MAX_LOGPROB_IDS,
              "sample: num_named %d (at most %d)", a.num_named, VT_CUDA_MAX_LOGPROB_IDS);
+  const int scratch_stride = vt_cuda_sample_scratch_stride(a.vocab_size);
+  VT_REQUIRE(scratch_stride == 0 || (a.scratch != nullptr && aligned16(a.scratch, 0) &&
+                                     a.scratch_stride >= scratch_stride &&
+                                     a.scratch_stride % 4 == 0),
+             "sample: scratch_stride %d, at least %d", a.scratch_stride, scratch_stride);
   const Shape shape = shape_of(a.num_rows, a.vocab_size);
   const bool is_long = a.num_top > 32;
   const size_t logit_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
+  const size_t shared_bytes =
+      scratch_stride > 0 ? 0 : std::max(logit_bytes, list_bytes(shape.threads, a.num_top));
   return launch_clusters("sample", is_long ? sample_row<kMostKept> : sample_row<1>, shape.blocks,
                          dim3(a.num_rows * shape.blocks), dim3(shape.threads),
-                         std::max(logit_bytes, list_bytes(shape.threads, a.num_top)), a.flags,
-                         stream, a, shape.tiles);
+                         shared_bytes, a.flags, stream, a, shape.tiles);
 }

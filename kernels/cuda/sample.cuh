@@ -56,7 +56,8 @@ struct Shared {
 /** A row of logits, as one block sees it; in groups of four, group i is thread i % blockDim's. */
 struct Row {
   const float* logits; /* [vocab_size] in global memory, never changed */
-  float* z;            /* this block's ids in shared memory: logits, or logits after section 3 */
+  float* z;            /* this block's ids: logits, or logits after section 3; in shared memory, on
+                          sm_80, where a block has all ids, in the row's scratch */
   Shared* shared;
   int vocab_size;
   int rank, num_blocks;

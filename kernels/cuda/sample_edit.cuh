@@ -31,25 +31,22 @@ __device__ __forceinline__ bool has_edits(const Shared& shared) {
 class Marks {
  public:
   __device__ explicit Marks(const Row& row)
-      : words_(shared_address(row.z)),
+      : words_(reinterpret_cast<uint32_t*>(row.z)),
         ids_per_block_(row.num_tiles * kTile),
         vocab_size_(row.vocab_size) {}
 
   __device__ void set(int id, uint32_t bits) const {
-    if (valid(id)) or_in_cluster(address(id), bits);
+    if (valid(id)) or_to(rank(id), words_ + id - rank(id) * ids_per_block_, bits);
   }
   __device__ void count(int id) const {
-    if (valid(id)) add_in_cluster(address(id), 1);
+    if (valid(id)) add_to(rank(id), words_ + id - rank(id) * ids_per_block_, 1);
   }
 
  private:
   __device__ bool valid(int id) const { return id >= 0 && id < vocab_size_; }
-  __device__ uint32_t address(int id) const {
-    const int rank = id / ids_per_block_;
-    return address_in(words_ + 4 * (id - rank * ids_per_block_), rank);
-  }
+  __device__ int rank(int id) const { return id / ids_per_block_; }
 
-  uint32_t words_;
+  uint32_t* words_;
   int ids_per_block_, vocab_size_;
 };
 

@@ -181,7 +181,7 @@ class Logprobs {
   __device__ Word entry(int list, int k) const {
     const int rank = list / num_warps_;
     const Word* at = lists() + (list - rank * num_warps_) * num_top_ + k;
-    return load_in_cluster_u64(address_in(shared_address(at), rank));
+    return load_of(rank, at);
   }
 
   const Row& row_;

@@ -76,14 +76,16 @@ __device__ __forceinline__ void copy_logits(const Row& row) {
 
 /** Fills row.z with the logits as they are; once in a block's life. */
 __device__ __forceinline__ Word scan_logits(Row& row) {
-  if (threadIdx.x == 0) copy_logits(row);
+  if (VT_HAS_SM_90 && threadIdx.x == 0) copy_logits(row);
   const int whole = whole_groups(row);
   float4* groups = reinterpret_cast<float4*>(row.z);
-  barrier_wait(shared_address(&row.shared->copied), 0);
   Scan scan;
   int i = threadIdx.x;
+#if VT_HAS_SM_90
+  barrier_wait(shared_address(&row.shared->copied), 0);
 #pragma unroll 4
   for (; i < whole; i += blockDim.x) scan.add(groups[i], i);
+#endif
   for (; 4 * i < row.count; i += blockDim.x) {
     groups[i] = load_group(row, i, whole);
     scan.add(groups[i], i);

@@ -245,7 +245,7 @@ typedef struct {
   int32_t flags;
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
-/** `prefill` where it is built for this head_dim, else VT_CUDA_PREFILL_MMA. */
+/** `prefill` where it is built for this head_dim and device, else VT_CUDA_PREFILL_MMA. */
 VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */
 VT_CUDA_API int vt_cuda_prefill_rows(int32_t prefill);
@@ -284,7 +284,7 @@ typedef struct {
 
 /**
  * docs/sampling.md: a token for each row of logits, or the logprob of a judged prompt token. One
- * launch, whose shape depends on num_rows and vocab_size only; no scratch; a row pays only for what
+ * launch, whose shape depends on num_rows and vocab_size only; a row pays only for what
  * its own parameters ask. Appends nothing: history and state are the caller's.
  */
 typedef struct {
@@ -311,9 +311,13 @@ typedef struct {
   int32_t logits_stride, history_stride; /* elements */
   int32_t num_top; /* 0..VT_CUDA_MAX_LOGPROBS; -1 = no logprobs in this step */
   int32_t num_named; /* most ids that a row of this step names; 0 = none does */
+  int32_t scratch_stride; /* floats, a multiple of 4: at least vt_cuda_sample_scratch_stride */
+  float* scratch;         /* [num_rows][scratch_stride], 16-byte aligned; null where that is 0 */
   int32_t flags;
 } VtCudaSample;
 VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);
+/** Floats of scratch a row of logits; 0 where the kernel keeps it in shared memory. */
+VT_CUDA_API int vt_cuda_sample_scratch_stride(int32_t vocab_size);
 
 #ifdef __cplusplus
 }

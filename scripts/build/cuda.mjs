@@ -15,6 +15,12 @@ const flags = [
   '-std=c++17', '-O3', '-fmad=false', '-Xcompiler', '-fPIC,-fvisibility=hidden,-ffp-contract=off',
 ]; // prettier-ignore
 
+const code = (arch, as) => ['-gencode', `arch=compute_${arch},code=${as}_${arch}`];
+const hopper = code('90a', 'sm');
+/** kernels/cuda/host/device.cu asks which PTX there is. */
+const releaseTargets = [...hopper, ...code('80', 'sm'), ...code('90', 'compute'), '-DVT_CUDA_PTX=90'];
+const ptxAlone = (arch) => [...code(arch, 'compute'), `-DVT_CUDA_PTX=${arch}`];
+
 /** Where pip's packages nvidia-cuda-nvcc and its kin keep the toolkit. */
 function pipToolkits() {
   const code =
@@ -43,6 +49,7 @@ export function findNvcc() {
 export async function buildCuda({
   root,
   release = false,
+  ptx,
   outDir = join(root, 'build', nativeTarget()),
   objects = join(outDir, 'obj', 'cuda'),
   report = () => {},
@@ -56,18 +63,17 @@ export async function buildCuda({
       { noCompiler: true },
     );
   }
-  const targets = ['-gencode', 'arch=compute_90a,code=sm_90a'];
-  if (release) {
-    throw new BuildError('--release needs kernels for sm_80, which are not built yet');
-  }
+  if (ptx !== undefined && ptx !== '80') throw new BuildError(`--ptx ${ptx}: 80`);
+  const targets = ptx ? ptxAlone(ptx) : release ? releaseTargets : hopper;
+  const name = `libvt_cuda${ptx ?? ''}`;
   return await withLock(join(outDir, '.cuda.lock'), async () => {
     const sources = folders.flatMap((folder) => listFiles(root, folder, ['.cu', '.cc']));
     const text = JSON.stringify([flags, targets, found.version]);
     const hashes = new Map(
       sources.map((source) => [source, hashOf(root, withHeaders(root, source), [text])]),
     );
-    const output = join(outDir, 'libvt_cuda.so');
-    const stamp = join(outDir, 'libvt_cuda.hash');
+    const output = join(outDir, `${name}.so`);
+    const stamp = join(outDir, `${name}.hash`);
     const hash = hashOf(root, [], [text, ...sources, ...hashes.values()]);
     if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) {
       return output;
@@ -91,7 +97,7 @@ export async function buildCuda({
     const fresh = `${output}.${process.pid}`;
     const libraries = found.libraries === null ? [] : ['-L', found.libraries];
     const link = ['-shared', '-cudart', 'static', ...libraries, ...targets, '-lpthread', '-ldl'];
-    await run(found.nvcc, [...link, ...objectOf.values(), '-o', fresh], 'libvt_cuda.so');
+    await run(found.nvcc, [...link, ...objectOf.values(), '-o', fresh], `${name}.so`);
     renameSync(fresh, output);
     writeFileSync(stamp, hash);
     removeUnused(objects, new Set(objectOf.values()));

@@ -10,8 +10,14 @@
 namespace vt {
 namespace {
 
-/// What nvcc compiled for, as compute capability * 10: code for 9.0a runs on 9.0 alone.
+/// What nvcc compiled for, as compute capability * 100. Code for 9.0a runs on 9.0 alone, that for
+/// 8.0 would on 8.6 and 8.9, whose blocks have less shared memory than the kernels take.
 constexpr int kTargets[] = {__CUDA_ARCH_LIST__};
+/// VT_CUDA_PTX: of which there is PTX too, which the driver compiles for what is newer; 0: of none.
+#ifndef VT_CUDA_PTX
+#define VT_CUDA_PTX 0
+#endif
+constexpr std::size_t kSharedBytes = 227 << 10;
 
 std::string targets() {
   std::string list;
@@ -19,7 +25,7 @@ std::string targets() {
     if (!list.empty()) list += ", ";
     list += std::to_string(target / 100) + "." + std::to_string(target / 10 % 10);
   }
-  return list;
+  return VT_CUDA_PTX > 0 ? list + " and newer" : list;
 }
 
 int find_device(VtCudaDevice* device) {
@@ -41,7 +47,14 @@ int find_device(VtCudaDevice* device) {
   VT_REQUIRE(described == cudaSuccess, "the NVIDIA GPU does not answer: %s",
              cudaGetErrorString(described));
   const int capability = prop.major * 100 + prop.minor * 10;
-  VT_REQUIRE(std::find(std::begin(kTargets), std::end(kTargets), capability) != std::end(kTargets),
+  const bool is_newer = VT_CUDA_PTX > 0 && capability > VT_CUDA_PTX * 10;
+  VT_REQUIRE(!is_newer || prop.sharedMemPerBlockOptin >= kSharedBytes,
+             "%s has compute capability %d.%d and %zu KiB of shared memory a block: the CUDA "
+             "library needs %zu",
+             prop.name, prop.major, prop.minor, prop.sharedMemPerBlockOptin >> 10,
+             kSharedBytes >> 10);
+  VT_REQUIRE(is_newer || std::find(std::begin(kTargets), std::end(kTargets), capability) !=
+                             std::end(kTargets),
              "%s has compute capability %d.%d, the CUDA library has code for %s", prop.name,
              prop.major, prop.minor, targets().c_str());
   std::memset(device, 0, sizeof *device);

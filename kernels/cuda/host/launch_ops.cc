@@ -202,6 +202,8 @@ void Launches::sample_rows(const Operand& logits, const Call& call) const {
   args.history_stride = static_cast<int>(arrays_.history_stride);
   args.num_top = num_top;
   args.num_named = call.shape.num_named;
+  args.scratch = sample_scratch_.as<float>();
+  args.scratch_stride = sample_scratch_stride_;
   args.flags = call.flags;
   VT_LAUNCH(vt_cuda_sample(&args, call.stream));
 }

@@ -75,6 +75,10 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
   }
   find_links();
   bind_collectives(ranks, ledger);
+  if (!has_sample_) return;
+  sample_scratch_stride_ = vt_cuda_sample_scratch_stride(program.vocab_size);
+  const auto scratch = static_cast<std::size_t>(sample_scratch_stride_) * sizeof(float);
+  if (scratch > 0) sample_scratch_ = {program.max_num_logits * scratch, "activations", ledger};
 }
 
 void Launches::bind_attention(const OpRecord& op, const RowTableSizes& rows, Ledger& ledger) {

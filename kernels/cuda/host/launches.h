@@ -129,6 +129,9 @@ class Launches {
   /// Null, and of num_ranks 1, where there are no others.
   const RankGroup* ranks_ = nullptr;
   VtCudaGroup group_{};
+  /// Of sample, by row of logits, where it asks for any.
+  DeviceBuffer sample_scratch_;
+  int sample_scratch_stride_ = 0;
   /// Logits of all ranks side by side, for sampleSharded.
   DeviceBuffer all_logits_;
   int logits_stride_ = 0;

@@ -1,4 +1,4 @@
-// Attention in the emulated block, against float64 and bit for bit: prefill by each wgmma kernel, or
+// Attention in the emulated block, against float64 and bit for bit: prefill by each wgmma kernel or
 // by mma.sync, and the last queries of every row by decode, alone and together, under every timing
 // of what is asynchronous. `attention_check [more]`.
 #include <cmath>
@@ -154,7 +154,7 @@ class Case {
     args.work_counts = counts.data();
     args.max_decode_work = counts[0];
     args.max_prefill_work = counts[1];
-    args.scratch = scratch.data() + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16 / 4;
+    args.scratch = aligned(scratch);
     args.counters = counters.data();
     args.num_layers = kLayers;
     args.layer = 1;
@@ -187,7 +187,8 @@ class Case {
   std::size_t plane() const {
     return static_cast<std::size_t>(shape_.kv_heads) * shape_.block_size * shape_.dim;
   }
-  static std::int32_t* aligned(std::vector<std::int32_t>& list) {
+  template <typename T>
+  static T* aligned(std::vector<T>& list) {
     return list.data() + (16 - reinterpret_cast<std::uintptr_t>(list.data()) % 16) % 16 / 4;
   }
   std::uint16_t* key_at(std::size_t row, int of_v, int head, int key, int d) {
@@ -308,7 +309,8 @@ int main(int argc, char**) {
   decode(256, f16);
   check_decode("4/2 x 64, window 500", {4, 2, 64, 32, 500, bf16}, {{1100, 30}, {900, 40}}, 3, late);
   vt::multiprocessors = 1;  // work enough that a kernel of its own merges
-  check_decode("4/2 x 80, merged", {4, 2, 80, 16, 0, f16}, {{600, 20}, {280, 20}, {90, 8}}, 3, late);
+  check_decode("4/2 x 80, merged", {4, 2, 80, 16, 0, f16}, {{600, 20}, {280, 20}, {90, 8}}, 3,
+               late);
   vt::multiprocessors = 2;
   if (more) {
     for (int dim : {64, 80, 96, 128, 256}) {

@@ -40,6 +40,8 @@ int block_rank();
 
 /// Lets others run until `ready`.
 void block_until(const std::function<bool()>& ready);
+/// Lets others run, and now and then what was put off take place: of a thread that asks in a loop.
+void look_again();
 /// Counts as progress: what another thread waits for may have come.
 void made_progress();
 

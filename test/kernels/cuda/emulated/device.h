@@ -16,6 +16,10 @@
 #include "kernels/cuda/vt_cuda.h"
 #include "memory.h"
 
+#ifndef VT_HAS_SM_90
+#define VT_HAS_SM_90 1
+#endif
+#define VT_HAS_WGMMA 1
 #define __device__
 #define __host__
 #define __global__
@@ -29,6 +33,7 @@
 extern emulated::Dim first_block, gridDim;
 #define blockIdx \
   (emulated::Dim{first_block.x + emulated::block_rank(), first_block.y, first_block.z})
+#define blockDim (emulated::Dim{static_cast<unsigned>(emulated::num_threads()), 1, 1})
 #define threadIdx (emulated::Dim{static_cast<unsigned>(emulated::this_thread()), 0, 0})
 
 struct __half {
@@ -118,15 +123,23 @@ inline void __syncthreads() { emulated::named_barrier(0, emulated::num_threads()
 
 namespace vt {
 
+/// The block's shared memory, as the kernels of this file declare it: those of a header, which only
+/// one file may include, outside of the file's own namespace.
+#ifdef VT_KERNEL_IN_HEADER
+thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
+#else
 namespace {
-/// The block's shared memory, as the kernels of this file declare it.
 thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
 }  // namespace
+#endif
 
 inline bool aligned16(const void* pointer, std::int64_t stride) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
 }
 
+enum class Target { sm_80, sm_90, sm_90a };
+static Target target() { return VT_HAS_SM_90 ? Target::sm_90a : Target::sm_80; }
+inline int max_shared_bytes() { return emulated::kSharedBytes; }
 inline int multiprocessors = 3;
 inline int num_multiprocessors() { return multiprocessors; }
 
@@ -198,6 +211,15 @@ float2 unpack2(std::uint32_t word) {
 }
 
 template <typename T>
+void load8(const T* from, float (&values)[8]) {
+  for (int e = 0; e < 8; e++) values[e] = to_f32(from[e]);
+}
+template <typename T>
+void store8(T* to, const float (&values)[8]) {
+  for (int e = 0; e < 8; e++) to[e] = from_f32<T>(values[e]);
+}
+
+template <typename T>
 void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
   emulated::mma_m16n8k16(element_of<T>, c, a, b0, b1);
 }
@@ -230,7 +252,9 @@ inline void barrier_wait(std::uint32_t barrier, int parity) {
   emulated::block_until([=] { return emulated::mbarrier_done(barrier, parity); });
 }
 inline bool barrier_ready(std::uint32_t barrier, int parity) {
-  return emulated::mbarrier_done(barrier, parity);
+  const bool ready = emulated::mbarrier_done(barrier, parity);
+  if (!ready) emulated::look_again();
+  return ready;
 }
 inline void barrier_arrive_after_copies(std::uint32_t barrier) {
   emulated::arrive_after_copies(barrier);
@@ -262,6 +286,7 @@ template <int kThreads>
 void sync_first() {
   emulated::named_barrier(1, kThreads, true);
 }
+inline void sync_first(int threads) { emulated::named_barrier(1, threads, true); }
 inline void start_next() {}
 inline void wait_for_previous() {}
 

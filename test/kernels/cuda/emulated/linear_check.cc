@@ -1,6 +1,6 @@
 // linear by wgmma in emulated clusters: every end and cluster size against float64, and bit for bit
-// against linear_large and the arithmetic of the op behind it, under several timings.
-// `linear_check [more]`.
+// against linear_large and the arithmetic of the op behind it, under several timings; and
+// linear_skinny as it is for targets without a copy engine. `linear_check [more]`.
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -74,20 +74,18 @@ class Case {
 
   Output run(int large) {
     Output output = fresh_output();
-    VtCudaLinear args = linear_args(output.out, out_columns());
+    VtCudaLinear args = fused_args(output);
     args.large = large;
-    args.epilogue = shape_.epilogue;
-    args.cos_sin = angles_.data();
-    args.slots = slots_.data();
-    args.kv_cache = output.cache.data();
-    args.num_layers = kLayers;
-    args.layer = kLayer;
-    args.block_size = kBlockSize;
-    args.num_heads = shape_.heads;
-    args.num_kv_heads = shape_.kv_heads;
-    args.head_dim = shape_.head_dim;
     if (!vt::linear_wgmma_takes(args)) emulated::give_up("not taken");
     if (vt::linear_wgmma(args, nullptr) != 0) std::exit(1);
+    return output;
+  }
+
+  Output run_skinny(int tuning) {
+    Output output = fresh_output();
+    VtCudaLinear args = fused_args(output);
+    args.tuning = tuning;
+    if (vt::linear_skinny_bf16(args, nullptr) != 0) std::exit(1);
     return output;
   }
 
@@ -109,6 +107,20 @@ class Case {
   double error() const { return error_; }
 
  private:
+  VtCudaLinear fused_args(Output& output) {
+    VtCudaLinear args = linear_args(output.out, out_columns());
+    args.epilogue = shape_.epilogue;
+    args.cos_sin = angles_.data();
+    args.slots = slots_.data();
+    args.kv_cache = output.cache.data();
+    args.num_layers = kLayers;
+    args.layer = kLayer;
+    args.block_size = kBlockSize;
+    args.num_heads = shape_.heads;
+    args.num_kv_heads = shape_.kv_heads;
+    args.head_dim = shape_.head_dim;
+    return args;
+  }
   int stride() const { return (shape_.k + 15) / 8 * 8; }
   int out_columns() const {
     return shape_.epilogue == VT_CUDA_SILU_AND_MUL     ? shape_.n / 2
@@ -226,6 +238,22 @@ void check(const char* name, const Shape& shape, const std::vector<emulated::Tim
   }
 }
 
+/** In stages of x and weight, or with x held where `tuning` lets it be. */
+void check_skinny(const char* name, const Shape& shape, int tuning) {
+  Case linear(shape);
+  emulated::timing = {};
+  const Case::Output wanted = linear.wanted();
+  bool same = true;
+  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, false, 1}}) {
+    emulated::timing = timing;
+    same &= linear.run_skinny(tuning) == wanted;
+  }
+  failed += !same;
+  std::printf("%s %s without a copy engine: %s\n", same ? "ok " : "BAD", name,
+              same ? "the same bits" : "OTHER BITS");
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char**) {
@@ -240,6 +268,14 @@ int main(int argc, char**) {
   check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
   check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
   check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
+  constexpr int kInStages = static_cast<int>(1u << 31);
+  check_skinny("plain 5 x 100, k 400", {5, 100, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+  check_skinny("plain 33 x 264, k 512", {33, 264, 512, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+  check_skinny("silu 2 x 272, k 144", {2, 272, 144, bf16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, 0);
+  check_skinny("rope 1 x 6 of 80", {1, 480, 320, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 80},
+               kInStages);
+  check_skinny("rope 20 x 3 of 96", {20, 288, 256, bf16, VT_CUDA_ROPE_AND_CACHE, true, 1, 1, 96},
+               0);
   if (more) {
     check("plain 1300 x 264", {1300, 264, 64, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
     check("plain 65 x 8, k 16", {65, 8, 16, f16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);

@@ -183,9 +183,13 @@ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed) {
   const int lane = this_thread() % 32;
   const std::uint64_t* addresses = meet_warp(address);
   for (int i = 0; i < 4; i++) {
-    unsigned banks = 0;  // in groups of 16 bytes
-    for (int row = 0; row < 8; row++) banks |= 1u << (addresses[i * 8 + row] >> 4 & 7);
-    if (banks != 255) give_up("ldmatrix meets a bank twice");
+    std::uint64_t of_bank[8] = {};  // a group of 16 bytes
+    for (int row = 0; row < 8; row++) {
+      const std::uint64_t from = addresses[i * 8 + row];
+      std::uint64_t& known = of_bank[from >> 4 & 7];
+      if (known != 0 && known != from) give_up("ldmatrix meets a bank twice");
+      known = from;
+    }
     std::uint16_t pair[2];
     for (int e = 0; e < 2; e++) {
       const int row = transposed ? lane % 4 * 2 + e : lane / 4;

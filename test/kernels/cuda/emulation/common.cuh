@@ -103,6 +103,9 @@ inline float __frcp_rn(float a) { return 1.0f / a; }
 
 namespace vt {
 
+enum class Target { sm_80, sm_90, sm_90a };
+inline Target target() { return Target::sm_90a; }
+
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float rcp_approx(float x) { return 1.0f / x; }
 inline float widen(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
