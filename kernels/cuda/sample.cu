@@ -104,7 +104,11 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   const bool has_logprob = args.num_top >= 0 && (judges || shared.params.num_logprobs >= 0);
   answer(args, row, index, id, false, has_logprob);
   if (!has_logprob) return;
-  if (has_edits_here) best = cluster_max(row, scan_logits(row));
+  if (has_edits_here) {
+    fence_async();  // the copy engine writes where threads have written
+    __syncthreads();
+    best = cluster_max(row, scan_logits(row));
+  }
   const float max = best == kNone ? -INFINITY : ranked_value(best);
   const int num_named = judges ? 0 : min(shared.params.num_logprob_ids, args.num_named);
   Logprobs<kKept>(row, args, index, max, table_row, num_named).write(id);
