@@ -1,7 +1,8 @@
 // attention: checks a call, launches its two kernels, and builds their work lists on the device.
 //
-// Launch of the plan: one block; a thread a row, prefix sums in between, so that the lists are in
-// row order whatever the timing.
+// Launch of the plan: one block; a thread a row, prefix sums in between, so that the lists have one
+// order whatever the timing: prefill's that of the rows; decode's from the row with the longest works
+// to that with the shortest (of 1,024 rows at a time), which is how its blocks share them out evenly.
 #include "attention.cuh"
 
 namespace vt {
@@ -36,6 +37,33 @@ __device__ int exclusive_sum(int value, int* shared, int& total) {
   return before + sum - value;
 }
 
+/**
+ * How many works those threads have that come before this one: of the first `num_threads`, those of
+ * a greater size (in keys), and of the same size in front of it. `total` of all.
+ */
+__device__ int sum_before_by_size(int works, int size, int num_threads, int4* keys, int* ranked,
+                                  int* shared, int& total) {
+  const int thread = threadIdx.x;
+  // No two are the same.
+  const int key = min(size, 1 << 20) * kThreads + kThreads - 1 - thread;
+  reinterpret_cast<int*>(keys)[thread] = thread < num_threads ? key : -1;
+  __syncthreads();
+  int rank = thread;
+  if (thread < num_threads) {
+    rank = 0;
+    for (int i = 0; i < (num_threads + 3) / 4; i++) {
+      const int4 others = keys[i];
+      rank += (others.x > key) + (others.y > key) + (others.z > key) + (others.w > key);
+    }
+  }
+  ranked[rank] = works;
+  __syncthreads();
+  const int before = exclusive_sum(ranked[thread], shared, total);
+  ranked[thread] = before;
+  __syncthreads();
+  return ranked[rank];
+}
+
 /** Where the first key lies that a row's queries see, a multiple of kTileKeys. */
 __device__ __forceinline__ int first_key(const VtCudaPlanAttention& args, int seq_len,
                                          int num_queries) {
@@ -52,6 +80,8 @@ __device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group)
 __global__ void __launch_bounds__(kThreads)
     plan_attention(const VtCudaPlanAttention args, int blocks, int prefill_rows) {
   __shared__ int shared[kThreads / 32];
+  __shared__ int4 keys[kThreads / 4];
+  __shared__ int ranked[kThreads];
   const int group = args.num_heads / args.num_kv_heads;
   const int tile_queries = prefill_rows / group;
   AttentionWork* decode = reinterpret_cast<AttentionWork*>(args.decode_work);
@@ -59,15 +89,15 @@ __global__ void __launch_bounds__(kThreads)
   start_next();
   wait_for_previous();
   // A row that is at most half of a block's share stays in one work: no parts, no merge.
-  int keys = 0;
+  int row_keys = 0;
   for (int row = threadIdx.x; row < args.num_seqs; row += kThreads) {
     const int num_queries = args.query_start[row + 1] - args.query_start[row];
     const int seq_len = args.seq_lens[row];
     if (!decodes(seq_len, num_queries, group)) continue;
-    keys += seq_len - first_key(args, seq_len, num_queries);
+    row_keys += seq_len - first_key(args, seq_len, num_queries);
   }
   int all_keys;
-  exclusive_sum(keys, shared, all_keys);
+  exclusive_sum(row_keys, shared, all_keys);
   const int most_whole = static_cast<int>(
       min(static_cast<int64_t>(all_keys) * args.num_kv_heads / (2 * blocks), int64_t{1} << 30));
   int decode_base = 0;
@@ -78,6 +108,7 @@ __global__ void __launch_bounds__(kThreads)
     int decode_works = 0;
     int prefill_works = 0;
     int key_begin = 0;
+    int size = 0;  // of a decode work, in keys
     if (row < args.num_seqs) {
       work.query_start = args.query_start[row];
       work.num_queries = args.query_start[row + 1] - work.query_start;
@@ -87,7 +118,9 @@ __global__ void __launch_bounds__(kThreads)
       if (decodes(work.seq_len, work.num_queries, group)) {
         if (work.seq_len - key_begin <= most_whole) {
           decode_works = 1;
+          size = work.seq_len - key_begin;
         } else {
+          size = min(work.seq_len - key_begin, chunk_end(0));
           for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;
         }
       } else if (work.seq_len > 0 && work.num_queries > 0) {
@@ -96,7 +129,9 @@ __global__ void __launch_bounds__(kThreads)
     }
     int decode_total;
     int prefill_total;
-    const int decode_at = decode_base + exclusive_sum(decode_works, shared, decode_total);
+    const int decode_at =
+        decode_base + sum_before_by_size(decode_works, size, min(kThreads, args.num_seqs - row0),
+                                         keys, ranked, shared, decode_total);
     const int prefill_at = prefill_base + exclusive_sum(prefill_works, shared, prefill_total);
     work.first = decode_at;
     work.count = decode_works;

@@ -5,16 +5,16 @@
 // are the 16 rows of one m16 tile (num_queries * group <= 16).
 //
 // Launch: two persistent blocks a multiprocessor walk the work list; its length is read on the
-// device, so one graph serves every length. Four copier warps fill a ring of 64-key tiles (four of
-// K, then four of V for each 256 keys) as far ahead as it reaches, across works: they never wait
+// device, so one graph serves every length. Four copier warps fill a ring of 64-key tiles (those of
+// K, then those of V for each 256 keys) as far ahead as it reaches, across works: they never wait
 // for arithmetic, only for a free tile. Four other warps fold: warp w scores tile w, the maxima are
 // exchanged, then each multiplies all weights with its quarter of head_dim, tile by tile in the
 // order of the online softmax. A row of one work merges its chunks in registers and writes its
-// output; the parts of others are merged ascending: where there is little work by the last block to
-// finish a chunk of the row, which saves a launch; where there is much by a kernel of their own,
-// because under a stream of keys the merge's reads take microseconds each, and a block that falls
-// behind finishes last in the next row too, and merges that as well (measured: 551 us instead of
-// 380 at batch 64, context 4096).
+// output; the parts of others are merged ascending by the last of those that arrive at the row's
+// counter: the blocks that finish a part of it, and, where there is much work, the block of its first
+// part once more when it is through with its works. Without that, a block that falls behind finishes
+// last in every row and merges them all, while its reads take microseconds under a stream of keys
+// (measured: 551 us instead of 380 at batch 64, context 4096).
 #include "attention_decode.cuh"
 
 namespace vt {
@@ -23,6 +23,9 @@ namespace {
 constexpr int kCopiers = 128;
 constexpr int kWeightRow = kGroupKeys * 2 + 16;
 
+/** Rows that a block remembers, at most; of more, the last to finish a part merges. */
+constexpr int kMostLater = kFolders;
+
 template <int kDim>
 struct Layout {
   /** On a multiprocessor. */
@@ -30,18 +33,22 @@ struct Layout {
   static constexpr int kTileBytes = kTileKeys * kDim * 2;
   /** At least the four whose scores are computed side by side; sm_80 has room for no more. */
   static constexpr int kTiles = (kDim <= 128 ? 80 : VT_HAS_SM_90 ? 192 : 128) * 1024 / kTileBytes;
+  /** Of queries: a group has two tiles or more, so that the ring reaches no further. */
+  static constexpr int kTurns = (kTiles + 1) / 2;
   static constexpr int kQueryBytes = 16 * kDim * 2;
-  static constexpr int kRing = 1024;                           // barriers before it
-  static constexpr int kQuery = kRing + kTiles * kTileBytes;  // [2], by turns
-  static constexpr int kWeights = kQuery + 2 * kQueryBytes;
+  static constexpr int kRing = 1024;                          // barriers before it
+  static constexpr int kQuery = kRing + kTiles * kTileBytes;  // [kTurns]
+  static constexpr int kWeights = kQuery + kTurns * kQueryBytes;
   static constexpr int kMaxima = kWeights + 16 * kWeightRow;  // f32 [2][4][16], by turns
   static constexpr int kSums = kMaxima + 2 * 4 * 16 * 4;      // f32 [4][16]
-  static constexpr int kLast = kSums + 4 * 16 * 4;
-  static constexpr int kBytes = kLast + 16;
+  static constexpr int kTold = kSums + 4 * 16 * 4;
+  static constexpr int kLater = kTold + 16;  // [kMostLater]
+  static constexpr int kBytes = kLater + kMostLater * 4;
 
   /** Of a launch: the host's kTiles are those of sm_90. */
   static int bytes() {
-    return kDim > 128 && target() == Target::sm_80 ? kBytes - 2 * kTileBytes : kBytes;
+    const bool is_smaller = kDim > 128 && target() == Target::sm_80;
+    return is_smaller ? kBytes - 2 * kTileBytes - kQueryBytes : kBytes;
   }
 
   static_assert(kTiles >= 4 && 2 * kTiles * 8 <= kRing);
@@ -68,20 +75,23 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
                   (key >> block_shift));
   };
   Group current;
-  current.item = blockIdx.x;
-  walk.begin(current);
+  current.round = 0;
+  walk.begin(current, blockIdx.x);
   int blocks = read_block(current);
   uint32_t fetched = 0;  // of the first group's tiles
   if (early) {
     if (current.item < walk.num_items) {
       const int old_keys = current.work.seq_len - current.work.num_queries;
+      const int tiles = walk.num_tiles(current);
 #pragma unroll 1
-      for (int t = 0; t < min(L::kTiles, 8); t++) {
-        const int key = current.key + t % 4 * kTileKeys + warp * 16;
+      for (int t = 0; t < min(L::kTiles, 2 * tiles); t++) {
+        const int of_v = t >= tiles ? 1 : 0;
+        const int at = t - of_v * tiles;
+        const int key = current.key + at * kTileKeys + warp * 16;
         const int end = min(key + 16, walk.end(current));
         if (key >= end || end > old_keys) continue;
         copy_keys<T, kDim>(args, base + L::kRing + t * L::kTileBytes, warp * 16,
-                           __shfl_sync(~0u, blocks, t % 4), key & offset_mask, t / 4,
+                           __shfl_sync(~0u, blocks, at), key & offset_mask, of_v,
                            current.item % args.num_kv_heads, end - key, lane, policy);
         fetched |= 1u << t;
       }
@@ -90,21 +100,21 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
   }
   int tile = 0;
   int parity = 1;
-  for (int turn = 0; current.item < walk.num_items; turn ^= 1) {
+  for (int turn = 0; current.item < walk.num_items; turn = turn + 1 < L::kTurns ? turn + 1 : 0) {
     Group next = current;
     walk.advance(next);
     const int next_blocks = read_block(next);
     const int kv_head = current.item % args.num_kv_heads;
     const int key_end = walk.end(current);
+    const int tiles = walk.num_tiles(current);
 #pragma unroll 1
     for (int of_v = 0; of_v < 2; of_v++) {
 #pragma unroll 1
-      for (int t = 0; t < 4; t++) {
+      for (int t = 0; t < tiles; t++) {
         const int block = __shfl_sync(~0u, blocks, t);
         barrier_wait(base + (L::kTiles + tile) * 8, parity);
-        const int key0 = current.key + t * kTileKeys;
-        if (key0 < key_end && (fetched >> (of_v * 4 + t) & 1) == 0) {
-          const int key = key0 + warp * 16;
+        if ((fetched >> (of_v * tiles + t) & 1) == 0) {
+          const int key = current.key + t * kTileKeys + warp * 16;
           copy_keys<T, kDim>(args, base + L::kRing + tile * L::kTileBytes, warp * 16, block,
                              key & offset_mask, of_v, kv_head, key_end - key, lane, policy);
         }
@@ -134,7 +144,19 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
   }
 }
 
-template <typename T, int kDim, bool kMergeInside>
+/**
+ * Whether all others have arrived that a row's merge waits for: each of its works, when its part is
+ * written; and without kMergeAtOnce the block of its first work, when that has no more works.
+ */
+template <bool kMergeAtOnce>
+__device__ __forceinline__ bool arrive(const VtCudaAttention& args, const AttentionWork& work,
+                                       int kv_head) {
+  const uint32_t others = work.count - (kMergeAtOnce ? 1 : 0);
+  // Wraps to 0 with the last, ready for the next layer.
+  return count_and_wrap(args.counters + work.row * args.num_kv_heads + kv_head, others) == others;
+}
+
+template <typename T, int kDim, bool kMergeAtOnce>
 __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     attention_decode(const __grid_constant__ VtCudaAttention args) {
   using L = Layout<kDim>;
@@ -168,7 +190,8 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     return kEven ? warp * kDimTiles + d : min(warp * kDimTiles + d, kDim / 8 - 1);
   };
   float* sums = reinterpret_cast<float*>(shared + L::kSums);
-  int* last_flag = reinterpret_cast<int*>(shared + L::kLast);
+  int* told = reinterpret_cast<int*>(shared + L::kTold);  // by thread 0
+  int* later = reinterpret_cast<int*>(shared + L::kLater);
   const int group = args.num_heads / args.num_kv_heads;
   const float c = args.scale * kLog2E;
   float m[2] = {-INFINITY, -INFINITY};
@@ -178,18 +201,21 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
   float total_m[2] = {-INFINITY, -INFINITY};
   float total_l[2] = {0.0f, 0.0f};
   float total[kDimTiles][4] = {};
+  int num_later = 0;  // rows that this block may have to merge at its end
   Group current;
-  current.item = blockIdx.x;
-  walk.begin(current);
+  current.round = 0;
+  walk.begin(current, blockIdx.x);
   if (early) wait_for_previous();
   int tile = 0;  // the ring's tile of this group's first keys
   int parity = 0;
-  for (int turn = 0; current.item < walk.num_items; turn ^= 1) {
+  int turn = 0;  // of queries
+  int half = 0;  // of maxima
+  for (; current.item < walk.num_items; half ^= 1) {
     Group next = current;
     walk.advance(next);
     const AttentionWork& work = current.work;
     const int key_end = walk.end(current);
-    const int tiles = (key_end - current.key + kTileKeys - 1) / kTileKeys;
+    const int tiles = walk.num_tiles(current);
     const int rows = work.num_queries * group;
     int position[2];
 #pragma unroll
@@ -197,8 +223,8 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
       const int r = lane / 4 + h * 8;
       position[h] = r < rows ? work.seq_len - work.num_queries + r / group : -1;
     }
-    float* maxima = reinterpret_cast<float*>(shared + L::kMaxima) + turn * 64;
-    // Tile t of the group's eight is `tile + t` of the ring.
+    float* maxima = reinterpret_cast<float*>(shared + L::kMaxima) + half * 64;
+    // Tile t of the group's, first K, then V, is `tile + t` of the ring.
     const auto ring_tile = [&](int t) {
       return tile + t >= 2 * L::kTiles ? tile + t - 2 * L::kTiles
              : tile + t >= L::kTiles   ? tile + t - L::kTiles
@@ -226,11 +252,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     sync_first<kFolders>();
     __syncwarp();
     if (lane == 0) {
-      for (int t = 0; t < 4; t++) {
-        // A tile beyond the last is given back too, but not before it came.
-        barrier_wait(base + ring_tile(t) * 8, ring_parity(t));
-        barrier_arrive(base + (L::kTiles + ring_tile(t)) * 8);
-      }
+      for (int t = 0; t < tiles; t++) barrier_arrive(base + (L::kTiles + ring_tile(t)) * 8);
     }
     __syncwarp();
     if (warp < tiles) {
@@ -256,53 +278,51 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
       }
     }
     sync_first<kFolders>();
-    for (int t = 0; t < 4; t++) {
-      const int at = ring_tile(4 + t);
-      barrier_wait(base + at * 8, ring_parity(4 + t));
-      if (t < tiles) {
+    for (int t = 0; t < tiles; t++) {
+      const int at = ring_tile(tiles + t);
+      barrier_wait(base + at * 8, ring_parity(tiles + t));
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-          const int r = lane / 4 + h * 8;
-          const float tile_m = fmaxf(m[h], maxima[t * 16 + r]);
-          const float alpha = rescale(m[h], tile_m, c);
-          l[h] = __fmaf_rn(l[h], alpha, sums[t * 16 + r]);
-          m[h] = tile_m;
+      for (int h = 0; h < 2; h++) {
+        const int r = lane / 4 + h * 8;
+        const float tile_m = fmaxf(m[h], maxima[t * 16 + r]);
+        const float alpha = rescale(m[h], tile_m, c);
+        l[h] = __fmaf_rn(l[h], alpha, sums[t * 16 + r]);
+        m[h] = tile_m;
 #pragma unroll
-          for (int d = 0; d < kDimTiles; d++) {
-            o[d][h * 2] = __fmul_rn(o[d][h * 2], alpha);
-            o[d][h * 2 + 1] = __fmul_rn(o[d][h * 2 + 1], alpha);
-          }
+        for (int d = 0; d < kDimTiles; d++) {
+          o[d][h * 2] = __fmul_rn(o[d][h * 2], alpha);
+          o[d][h * 2 + 1] = __fmul_rn(o[d][h * 2 + 1], alpha);
         }
-        const uint32_t values = base + L::kRing + at * L::kTileBytes;
-        [[maybe_unused]] uint32_t odd[4];
+      }
+      const uint32_t values = base + L::kRing + at * L::kTileBytes;
+      [[maybe_unused]] uint32_t odd[4];
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-          uint32_t a[4];
-          ldmatrix4(a, base + L::kWeights + lane % 16 * kWeightRow +
-                           (t * kTileKeys + k * 16 + lane / 16 * 8) * 2);
+      for (int k = 0; k < 4; k++) {
+        uint32_t a[4];
+        ldmatrix4(a, base + L::kWeights + lane % 16 * kWeightRow +
+                         (t * kTileKeys + k * 16 + lane / 16 * 8) * 2);
 #pragma unroll
-          for (int d = 0; d < kDimTiles / 2; d++) {
-            uint32_t b[4];
-            ldmatrix4_trans(b, row_address<kDim>(values, k * 16 + lane % 16,
-                                                 piece_of(d * 2 + lane / 16)));
-            mma<T>(o[2 * d], a, b[0], b[1]);
-            mma<T>(o[2 * d + 1], a, b[2], b[3]);
+        for (int d = 0; d < kDimTiles / 2; d++) {
+          uint32_t b[4];
+          ldmatrix4_trans(b, row_address<kDim>(values, k * 16 + lane % 16,
+                                               piece_of(d * 2 + lane / 16)));
+          mma<T>(o[2 * d], a, b[0], b[1]);
+          mma<T>(o[2 * d + 1], a, b[2], b[3]);
+        }
+        if constexpr (kDimTiles % 2 == 1) {
+          // One tile is left: of the keys of two products at a time.
+          if (k % 2 == 0) {
+            ldmatrix4_trans(odd, row_address<kDim>(values, k * 16 + lane, piece_of(kDimTiles - 1)));
           }
-          if constexpr (kDimTiles % 2 == 1) {
-            // One tile is left: of the keys of two products at a time.
-            if (k % 2 == 0) {
-              ldmatrix4_trans(odd,
-                              row_address<kDim>(values, k * 16 + lane, piece_of(kDimTiles - 1)));
-            }
-            mma<T>(o[kDimTiles - 1], a, odd[k % 2 * 2], odd[k % 2 * 2 + 1]);
-          }
+          mma<T>(o[kDimTiles - 1], a, odd[k % 2 * 2], odd[k % 2 * 2 + 1]);
         }
       }
       __syncwarp();
       if (lane == 0) barrier_arrive(base + (L::kTiles + at) * 8);
     }
-    parity = ring_parity(8);
-    tile = ring_tile(8);
+    parity = ring_parity(2 * tiles);
+    tile = ring_tile(2 * tiles);
+    if (++turn == L::kTurns) turn = 0;
 
     if (chunk_end(work.key_begin) < work.key_end &&
         (walk.ends_item(current) || chunk_end(current.key) == key_end)) {
@@ -366,16 +386,18 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
           __stcg(reinterpret_cast<float2*>(part + 16 * kDim + r * 2), make_float2(m[h], l[h]));
         }
       }
-      if (kMergeInside && work.count > 1) {
+      if (work.count > 1) {
+        const bool is_first = !kMergeAtOnce && work.first == current.item / args.num_kv_heads;
         sync_first<kFolders>();
         if (threadIdx.x == 0) {
-          // Counts to count - 1 and wraps to 0, ready for the next layer.
-          const uint32_t last = work.count - 1;
-          *last_flag =
-              count_and_wrap(args.counters + work.row * args.num_kv_heads + kv_head, last) == last;
+          bool is_last = arrive<kMergeAtOnce>(args, work, kv_head);
+          if (is_first && num_later < kMostLater) later[num_later] = current.item;
+          if (is_first && num_later >= kMostLater) is_last = arrive<kMergeAtOnce>(args, work, kv_head);
+          *told = is_last;
         }
+        if (is_first && num_later < kMostLater) num_later++;
         sync_first<kFolders>();
-        if (*last_flag != 0) merge_parts<T, kDim, 2>(args, work, kv_head, c);
+        if (*told != 0) merge_parts<T, kDim, 2>(args, work, kv_head, c);
       }
 #pragma unroll
       for (int h = 0; h < 2; h++) m[h] = -INFINITY, l[h] = 0.0f;
@@ -387,20 +409,30 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     }
     current = next;
   }
+  if (num_later == 0) return;
+  if (static_cast<int>(threadIdx.x) < num_later) {
+    const int item = later[threadIdx.x];
+    walk.begin(current, item);
+    const bool is_last = arrive<kMergeAtOnce>(args, current.work, item % args.num_kv_heads);
+    if (!is_last) later[threadIdx.x] = -1;
+  }
+  sync_first<kFolders>();
+  for (int i = 0; i < num_later; i++) {
+    if (later[i] < 0) continue;
+    walk.begin(current, later[i]);
+    merge_parts<T, kDim, 8>(args, current.work, current.item % args.num_kv_heads, c);
+  }
 }
 
 template <typename T, int kDim>
 int launch_decode(const VtCudaAttention& args, void* stream) {
   const int items = args.max_decode_work * args.num_kv_heads;
   const int blocks = num_multiprocessors() * Layout<kDim>::kBlocks;
-  const bool merge_inside = items <= 4 * blocks;
-  const int launched =
-      launch("attention",
-             merge_inside ? attention_decode<T, kDim, true> : attention_decode<T, kDim, false>,
-             dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::bytes(), args.flags,
-             stream, args);
-  if (launched != 0 || merge_inside) return launched;
-  return attention_merge_by_shape(args, stream);
+  return launch("attention",
+                items <= 4 * blocks ? attention_decode<T, kDim, true>
+                                    : attention_decode<T, kDim, false>,
+                dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::bytes(),
+                args.flags, stream, args);
 }
 
 }  // namespace

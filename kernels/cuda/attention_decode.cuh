@@ -1,5 +1,4 @@
-// What the two kernels of decode attention share: how a block walks the work list, and the merge of
-// a row's parts, which one of them does.
+// How a block of decode attention walks the work list, and the merge of a row's parts.
 #ifndef VT_CUDA_ATTENTION_DECODE_CUH_
 #define VT_CUDA_ATTENTION_DECODE_CUH_
 
@@ -11,22 +10,24 @@ constexpr int kGroupKeys = 256;
 /** Threads that fold tiles, or merge parts. */
 constexpr int kFolders = 128;
 
-/** Merges the parts of rows with several, after the decode kernel. */
-int attention_merge_by_shape(const VtCudaAttention& args, void* stream);
-
 /** Keys of a work between two multiples of 256. */
 struct Group {
   int item;  // work * num_kv_heads + KV head
+  int round;
   int key;
   AttentionWork work;
 };
 
-/** The groups of a block, in order: all of an item, then the next item. */
+/**
+ * The groups of a block, in order: all of an item, then the next item. The list goes from long works
+ * to short ones, and blocks take them there and back, so that each has as much to do.
+ */
 struct Walk {
   const VtCudaAttention& args;
   int num_items;
 
-  __device__ __forceinline__ void begin(Group& g) const {
+  __device__ __forceinline__ void begin(Group& g, int item) const {
+    g.item = item;
     if (g.item >= args.max_decode_work * args.num_kv_heads) return;
     // Read before num_items is known: the list has room for max_decode_work.
     const int4* from =
@@ -40,6 +41,10 @@ struct Walk {
     return min((g.key / kGroupKeys + 1) * kGroupKeys, g.work.key_end);
   }
 
+  __device__ __forceinline__ int num_tiles(const Group& g) const {
+    return (end(g) - g.key + kTileKeys - 1) / kTileKeys;
+  }
+
   __device__ __forceinline__ bool ends_item(const Group& g) const {
     return end(g) == g.work.key_end;
   }
@@ -47,8 +52,9 @@ struct Walk {
   __device__ __forceinline__ void advance(Group& g) const {
     if (g.item >= num_items) return;
     if (ends_item(g)) {
-      g.item += gridDim.x;
-      begin(g);
+      const int after = gridDim.x - 1 - blockIdx.x;
+      g.round ^= 1;
+      begin(g, g.item + 1 + 2 * static_cast<int>(g.round != 0 ? after : blockIdx.x));
     } else {
       g.key = end(g);
     }

@@ -308,9 +308,11 @@ int main(int argc, char**) {
   decode(128, bf16);
   decode(256, f16);
   check_decode("4/2 x 64, window 500", {4, 2, 64, 32, 500, bf16}, {{1100, 30}, {900, 40}}, 3, late);
-  vt::multiprocessors = 1;  // work enough that a kernel of its own merges
+  vt::multiprocessors = 1;  // work enough that merges wait for the end of a block's works
   check_decode("4/2 x 80, merged", {4, 2, 80, 16, 0, f16}, {{600, 20}, {280, 20}, {90, 8}}, 3,
                late);
+  check_decode("2/2 x 64, lengths from one tile to six", {2, 2, 64, 16, 0, bf16},
+               {{0, 1}, {64, 1}, {191, 1}, {319, 1}, {62, 1}, {256, 1}}, 1, some);
   vt::multiprocessors = 2;
   if (more) {
     for (int dim : {64, 80, 96, 128, 256}) {
