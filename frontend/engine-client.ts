@@ -30,6 +30,8 @@ export interface EngineClientEvents {
   /** Both links are up again after a loss. */
   ready: [info: EngineWelcome];
   status: [status: EngineStatus];
+  /** The server will not have us any more: the client is closed. */
+  refused: [error: StartError];
 }
 
 export class EngineClient {
@@ -80,11 +82,17 @@ export class EngineClient {
         client.close();
         reject(error);
       };
+      let isUp = false;
       const up = () => {
+        isUp = true;
         clearTimeout(timer);
         resolve(client);
       };
-      const client = new EngineClient(options, up, fail);
+      const refused = (error: StartError) => {
+        fail(error);
+        if (isUp) client.emitter.emit('refused', error);
+      };
+      const client = new EngineClient(options, up, refused);
       const timer = setTimeout(() => {
         const role = client.connection.missing ?? 'engine';
         const message = `${role} at ${options[role]} did not answer within ${options.timeoutMs} ms`;

@@ -36,6 +36,8 @@ async function start(context: ProcessContext<FrontendSlice>): Promise<RunningPro
     textLimits: slice.textLimits,
   });
   const client = await connecting;
+  // Another frontend takes the place of one that nobody will have.
+  client.on('refused', (error) => context.fatal(error));
   const { generation: engine } = client.info;
   backend = { client, text };
   const watch = new EngineWatch(client, (reason) => {

@@ -38,7 +38,8 @@ export function sizeOf(call: TextCall): number {
       return call.tokenIds.length;
     case 'applyChatTemplate': {
       let size = JSON.stringify(call.options.templateArgs ?? {}).length;
-      for (const { role, content } of call.messages) size += role.length + content.length + 16;
+      for (const { role, content, name = '' } of call.messages)
+        size += role.length + content.length + name.length + 16;
       return size;
     }
   }

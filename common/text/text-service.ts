@@ -86,7 +86,8 @@ class ThreadedTextService implements TextService {
     messages: readonly ChatMessage[],
     options: ChatTemplateOptions,
   ): Promise<RenderedChat> {
-    for (const { content } of messages) this.tokenizer.checkLength(content);
+    for (const { role, content, name = '' } of messages)
+      for (const text of [role, content, name]) this.tokenizer.checkLength(text);
     return (await this.run({ kind: 'applyChatTemplate', messages, options })) as RenderedChat;
   }
 

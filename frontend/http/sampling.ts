@@ -16,6 +16,12 @@ import type { SamplingFields } from './schema/sampling-fields.ts';
 
 /** Below this a temperature means greedy. */
 const greedyBelow = 1e-5;
+/**
+ * What requests may have unread between them: half of what the detokenizer sends ahead of a frontend
+ * (EngineClient's credit), so that however many readers stand still, the others get theirs.
+ */
+const unreadBytes = 32 * 1024 * 1024;
+const minCreditBytes = 16 * 1024;
 /** Lowest temperature that is sampled with: logits divided by less lose their order. */
 const minTemperature = 0.01;
 
@@ -90,7 +96,7 @@ export function generateRequest(
   return {
     promptTokenIds,
     sampling: { ...sampling, maxTokens },
-    text: textParams(fields, context.config),
+    text: textParams(fields, context),
     n: fields.n ?? 1,
     priority: fields.priority ?? 0,
     cacheSalt: fields.cache_salt ?? null,
@@ -126,8 +132,9 @@ function maxTokensFor(
   return maxTokens;
 }
 
-function textParams(fields: SamplingFields, config: HttpConfig): TextParams {
+function textParams(fields: SamplingFields, { config, backend }: HttpContext): TextParams {
   const defaults = defaultTextParams;
+  const share = Math.floor(unreadBytes / (backend()?.client.info.maxNumSeqs ?? 1));
   return {
     ...defaults,
     stop: fields.stop ?? [],
@@ -138,6 +145,7 @@ function textParams(fields: SamplingFields, config: HttpConfig): TextParams {
     returnTokenIds: fields.return_token_ids ?? false,
     streamInterval: fields.stream_interval ?? config.streamInterval,
     finalOnly: !(fields.stream ?? false),
+    creditBytes: Math.max(minCreditBytes, Math.min(defaults.creditBytes, share)),
   };
 }
 

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { curveKeyPair } from 'zeromq';
+import { protocolVersion } from '../../../common/wire/messages.ts';
 import { encodeHeader } from '../../../common/wire/msgpack.ts';
 import { defaultSamplingParams, defaultTextParams } from '../../../common/sampling-params.ts';
 import { EngineClient } from '../../../frontend/engine-client.ts';
@@ -215,6 +216,25 @@ t.test('close ends what is open with shutting_down', async (t) => {
     client.submit(request, () => undefined),
     { code: 'shutting_down' },
   );
+});
+
+t.test('a client that is refused later ends its requests and says so', async (t) => {
+  const { server, client } = await connected(t);
+  const { outputs, ended } = await running(server, client);
+  const refused = new Promise<Error>((resolve) => client.on('refused', resolve));
+  server.detokenizer.refuse(server.attachedPeers.get(1)!, {
+    kind: 'refused',
+    message: 'the frontend reads nothing',
+    protocol: protocolVersion,
+    build: null,
+  });
+  t.match(await refused, { exitCode: 78, message: 'detokenizer: the frontend reads nothing' });
+  await ended;
+  t.match(
+    outputs.slice(1).map(({ finishReason }) => finishReason),
+    ['error', 'error'],
+  );
+  t.notOk(client.ready);
 });
 
 t.test('connect says who refused, who is silent, and what a bad file lacks', async (t) => {

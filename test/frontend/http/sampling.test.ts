@@ -154,6 +154,19 @@ t.test('seeds beyond 2^53 are exact', async (t) => {
     t.match(await seedOf(beyond), { error: { code: 400, param: 'seed' } }, beyond);
 });
 
+t.test('readers that stand still leave others half of the credit', async (t) => {
+  for (const [maxNumSeqs, creditBytes] of [
+    [8, 256 * 1024],
+    [1024, 32 * 1024],
+    [1 << 20, 16 * 1024],
+  ] as const) {
+    const { client, post } = await startServer(t);
+    client.info = { ...client.info, maxNumSeqs };
+    await (await post('/v1/completions', { prompt: 'a', stream: true })).body?.cancel();
+    t.equal(client.submissions[0]!.request.text.creditBytes, creditBytes);
+  }
+});
+
 t.test('max_tokens', async (t) => {
   // The chat prompt is <s>user:hi\nassistant: = 19 tokens, the other 3.
   t.equal((await asked(t, {}, {}, true)).sampling.maxTokens, 512 - 19);
