@@ -13,7 +13,10 @@ import { StatsLine } from './stats-line.ts';
 import { WorkerGroup } from './worker-group.ts';
 import { WorkerLinks } from './worker-links.ts';
 
-const tickMs = 50;
+/** Divides the interval of status; each tick is most of what an idle server costs. */
+const tickMs = 125;
+/** How often the end of a drain is looked for. */
+const drainLookMs = 20;
 /** What the supervisor may take to see that a process has died. */
 const deathNewsMs = 500;
 /** What the detokenizer may take for the last outputs of a drain. */
@@ -197,12 +200,12 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     },
   };
 
-  /** Looks at `done` as often as the clock ticks; false if it took too long. */
+  /** Looks at `done` again and again; false if it took too long. */
   async function until(done: () => boolean, timeoutMs: number): Promise<boolean> {
     const endMs = nowUs() / 1000 + timeoutMs;
     while (!done()) {
       if (nowUs() / 1000 >= endMs) return false;
-      await new Promise((resolve) => setTimeout(resolve, tickMs));
+      await new Promise((resolve) => setTimeout(resolve, drainLookMs));
     }
     return true;
   }

@@ -21,7 +21,8 @@ async function startWorker(context: ProcessContext<WorkerSlice>): Promise<Runnin
     // A backend that cannot load (no memory, no such instruction set) is a failed start.
     throw error instanceof KernelError ? new StartError(1, error.message) : error;
   });
-  log.info({ device: model.device, numBlocks: model.numBlocks }, 'model loaded');
+  const { device, numBlocks, memory } = model;
+  log.info({ device, numBlocks, memory: inMib(memory) }, 'model loaded');
 
   const link = new DealerLink(
     slice.engineAddress,
@@ -62,4 +63,11 @@ async function startWorker(context: ProcessContext<WorkerSlice>): Promise<Runnin
       await backend.close();
     },
   };
+}
+
+/** The ledger in a line: "weights 12.9 MiB, kvCache 512.0 MiB". */
+function inMib(memory: Readonly<Record<string, number>>): string {
+  return Object.entries(memory)
+    .map(([owner, bytes]) => `${owner} ${(bytes / 2 ** 20).toFixed(1)} MiB`)
+    .join(', ');
 }
