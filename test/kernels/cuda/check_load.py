@@ -36,8 +36,8 @@ class Load(ctypes.Structure):
                            "num_kv_group_words")] + [
         (n, f64) for n in ("vocab_size", "arena_bytes", "max_num_tokens", "max_num_logits")] + [
         ("parts", ptr), ("num_parts", ptr), ("dummy_seed", i64)] + [
-        (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "max_logprobs",
-                           "async_depth", "fast_math", "debug_sync")] + [
+        (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "async_depth",
+                           "max_logprobs", "fast_math", "debug_sync")] + [
         ("kv_cache_memory_bytes", i64), ("memory_utilization", f64),
         ("library_path", ctypes.c_char_p), ("ranks", ptr)]
 
@@ -55,6 +55,17 @@ class Output(ctypes.Structure):
     _fields_ = [("step", f64), ("hash", ctypes.c_uint32), ("start_us", f64),
                 ("end_us", f64), ("device_idle_us", f64), ("body", ptr), ("body_bytes", u64),
                 ("table", ctypes.POINTER(i32))]
+
+
+def fields_of(struct):
+    """Names of a struct's fields in the header, so that the two cannot drift apart unseen."""
+    text = re.sub(r"/\*.*?\*/", "", (KERNELS / "cuda/vt_cuda_backend.h").read_text(), flags=re.S)
+    body = re.search(rf"typedef struct {{([^{{}}]*)}} {struct};", text)[1]
+    return re.findall(r"\w+(?=\s*[,;])", body)
+
+
+assert [name for name, _ in Load._fields_] == fields_of("VtCudaLoad"), "VtCudaLoad has changed"
+assert [name for name, _ in Part._fields_] == fields_of("VtCudaWeightPart"), "VtCudaWeightPart has changed"
 
 
 def columns(which):

@@ -13,8 +13,11 @@ import argparse
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import check_load
@@ -66,18 +69,16 @@ def command_of(options, tool):
     return [options.sanitizer, "--tool", tool, *more, "--error-exitcode", "9", "--print-limit", "20", *own]
 
 
-def start(options, tool, way):
+def run(options, tool, way):
+    """Whether it is no failure."""
     names = {f"VLLM_TS_CUDA_{name}": value for name, value in WAYS[way].items()}
-    return subprocess.Popen(command_of(options, tool), env={**os.environ, **names}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def judge(options, tool, way, child):
-    """Whether the run is no failure."""
+    child = subprocess.Popen(command_of(options, tool), env={**os.environ, **names}, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         output, _ = child.communicate(timeout=options.limit)
     except subprocess.TimeoutExpired:
-        child.kill()
+        # With what it has started.
+        os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         print(f"    {tool} {way}: not over after {options.limit:.0f} s", flush=True)
         return True
@@ -104,11 +105,10 @@ def main():
     if options.steps:
         sys.exit(1 if steps(options.library, options.programs) else 0)
     runs = [(tool, way) for tool in options.tools.split(",") for way in options.ways.split(",")]
-    if options.together:
-        children = [start(options, *run) for run in runs]
-        bad = sum(not judge(options, *run, child) for run, child in zip(runs, children))
-    else:
-        bad = sum(not judge(options, *run, start(options, *run)) for run in runs)
+    if set(options.tools.split(",")) != {"none"} and shutil.which(options.sanitizer) is None:
+        sys.exit(f"{options.sanitizer} is not on the PATH: it comes with the CUDA toolkit")
+    with ThreadPoolExecutor(len(runs) if options.together else 1) as pool:
+        bad = sum(not good for good in pool.map(lambda each: run(options, *each), runs))
     print(f"{len(runs) - bad} of {len(runs)} runs without a fault", flush=True)
     sys.exit(1 if bad else 0)
 
