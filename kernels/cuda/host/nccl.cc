@@ -16,8 +16,9 @@ namespace {
 const LibraryName kLibrary = {"libnccl.so.2", {"nccl"}};
 /// The first whose communicators can be asked for without waiting, in all calls.
 constexpr int kLeastVersion = 21800;
-/// Between two looks at what NCCL's own threads do.
-constexpr auto kNap = std::chrono::microseconds(20);
+/// Between two looks at what NCCL's own threads do: to queue something takes them some 50 us, less
+/// than the shortest sleep, and to join seconds.
+constexpr auto kSpin = std::chrono::milliseconds(1), kNap = kSpin;
 /// A call connects ranks at most once, and with ranks that live that is quick.
 constexpr int kCallTimeoutMs = 30'000;
 
@@ -87,12 +88,16 @@ void Nccl::join(const std::string& id, int rank, int num_ranks, int timeout_ms) 
 /// The communicator works by itself until it says that it is done: with a peer that is gone it
 /// may never.
 void Nccl::settle(const char* what, nccl::Result result, int timeout_ms) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  const auto begin = std::chrono::steady_clock::now();
   while (result == nccl::kInProgress) {
     VT_CHECK(!is_aborted_, "NCCL, %s: the group was ended", what);
-    VT_CHECK(std::chrono::steady_clock::now() < until, "NCCL, %s: it did not end within %d s", what,
-             timeout_ms / 1000);
-    std::this_thread::sleep_for(kNap);
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    VT_CHECK(taken < std::chrono::milliseconds(timeout_ms), "NCCL, %s: it did not end within %d s",
+             what, timeout_ms / 1000);
+    if (taken < kSpin)
+      std::this_thread::yield();
+    else
+      std::this_thread::sleep_for(kNap);
     const nccl::Result asked = nccl_.CommGetAsyncError(comm_, &result);
     if (asked != nccl::kSuccess) result = asked;
   }

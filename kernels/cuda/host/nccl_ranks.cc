@@ -11,9 +11,9 @@ namespace {
 
 /// What others sent, and NCCL's sums; calls that need more go in turns.
 constexpr std::size_t kScratchBytes = std::size_t{32} << 20;
-/// Bytes of a part up to which every rank gets all parts and adds all rows itself. Beyond, a rank
-/// adds a share of the rows and sends the sums: more steps, fewer bytes.
-constexpr std::int64_t kGatherBytes = std::int64_t{1} << 20;
+/// Bytes that a rank may get for nothing, to be spared a second exchange: some 20 us of a link of
+/// 25 GB/s.
+constexpr std::int64_t kSpareBytes = std::int64_t{512} << 10;
 
 std::int64_t bytes_of(const VtCudaAllReduce& args) {
   return static_cast<std::int64_t>(args.num_rows) * args.columns * sizeof(float);
@@ -93,9 +93,7 @@ void NcclRanks::all_reduce(const VtCudaAllReduce& args, void* stream) {
   const Marks marks = marks_of(*args.group, args.ordinal, args.op_index);
   VT_LAUNCH(vt_cuda_mark(&marks.arrived, args.flags, stream));
   const std::int64_t row_bytes = args.columns * std::int64_t{sizeof(float)};
-  const bool gathers = !sums_ && bytes_of(args) <= kGatherBytes &&
-                       bytes_of(args) * num_ranks_ <= static_cast<std::int64_t>(kScratchBytes);
-  if (gathers) return gather_and_sum(args, marks, stream);
+  if (!sums_ && gathers(bytes_of(args))) return gather_and_sum(args, marks, stream);
   const std::int64_t most = kScratchBytes / row_bytes / num_ranks_ * num_ranks_;
   VT_CHECK(most > 0, "allReduce over NCCL: %d columns on %d ranks", args.columns, num_ranks_);
   for (std::int64_t begin = 0; begin < args.num_rows; begin += most) {
@@ -113,6 +111,14 @@ void NcclRanks::all_reduce(const VtCudaAllReduce& args, void* stream) {
     }
   }
   if (!sums_) VT_LAUNCH(vt_cuda_mark(&marks.done, flags_behind(args.flags), stream));
+}
+
+/// Every rank gets all parts and adds all rows itself; or it gets the parts of a share of the rows,
+/// adds them, and sends the sums, of half the size: 1.5 / num_ranks of the bytes.
+bool NcclRanks::gathers(std::int64_t part_bytes) const {
+  const std::int64_t others = num_ranks_ - 1;
+  return part_bytes * num_ranks_ <= static_cast<std::int64_t>(kScratchBytes) &&
+         part_bytes * others * (2 * num_ranks_ - 3) <= kSpareBytes * 2 * num_ranks_;
 }
 
 void NcclRanks::gather_and_sum(const VtCudaAllReduce& args, const Marks& marks, void* stream) {

@@ -32,6 +32,7 @@ class NcclRanks {
   struct Marks;
   Marks marks_of(const VtCudaGroup& group, int ordinal, int op_index) const;
   void sum(const VtCudaAllReduce& args, const Marks& marks, void* stream);
+  bool gathers(std::int64_t part_bytes) const;
   void gather_and_sum(const VtCudaAllReduce& args, const Marks& marks, void* stream);
   void sum_shares(const VtCudaAllReduce& args, void* stream);
 
