@@ -63,7 +63,7 @@ export async function buildCuda({
       { noCompiler: true },
     );
   }
-  if (ptx !== undefined && ptx !== '80') throw new BuildError(`--ptx ${ptx}: 80`);
+  if (ptx !== undefined && ptx !== '80') throw new BuildError(`--ptx ${ptx} is not built; 80 is`);
   const targets = ptx ? ptxAlone(ptx) : release ? releaseTargets : hopper;
   const name = `libvt_cuda${ptx ?? ''}`;
   return await withLock(join(outDir, '.cuda.lock'), async () => {

@@ -86,6 +86,9 @@ std::string RankGroup::why_not_peer() const {
   if (num_local_ranks_ < group_.num_ranks) return "the ranks are on several hosts";
   if (group_.num_ranks > VT_CUDA_MAX_RANKS)
     return "our own kernels are for " + std::to_string(VT_CUDA_MAX_RANKS) + " ranks at most";
+  int major = 0;
+  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, local_rank_));
+  if (major < 9) return "our own kernels need GPUs of compute capability 9.0";
   for (int device = 0; device < num_local_ranks_; device++) {
     int reaches = 0;
     if (device == local_rank_) continue;

@@ -47,6 +47,11 @@ t.test(
       [],
     );
     t.equal(build([]).stderr, '', 'a current library is not built again');
+    t.match(
+      build(['--ptx', '70']).stderr,
+      /^build:cuda: --ptx 70 is not built; 80 is\n$/,
+      'no such target',
+    );
     t.end();
   },
 );
