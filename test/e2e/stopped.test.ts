@@ -53,7 +53,7 @@ t.test('a stopped engine is named, and the server ends', async (t) => {
 /** Seconds of silence: far below the default, and still more than a busy machine takes away. */
 const patience = ['--liveness-timeout', '10'];
 
-t.test('with time to wait', { jobs: 5 }, (t) => {
+t.test('with time to wait', { jobs: 3 }, (t) => {
   // They mostly sleep, all at the same time.
   const aside = { buffered: true };
 
