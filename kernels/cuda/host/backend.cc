@@ -7,10 +7,10 @@
 #include <memory>
 #include <string>
 
-#include "../error.h"
 #include "../vt_cuda_backend.h"
 #include "cuda_error.h"
 #include "executor.h"
+#include "guarded.h"
 #include "kv_size.h"
 
 using vt::KernelError;
@@ -190,16 +190,6 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   describe(*backend, device, ranks_note + backend->linears->notes() + "\n" + clock.notes(),
            num_blocks, loaded);
   return backend;
-}
-
-/// body()'s result; -1 with its message if it throws.
-template <typename Body>
-int guarded(const Body& body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    return fail("%s", error.what());
-  }
 }
 
 }  // namespace

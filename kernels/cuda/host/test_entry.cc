@@ -3,10 +3,10 @@
 #include <cstdio>
 #include <vector>
 
-#include "../error.h"
 #include "../vt_cuda_test.h"
 #include "cublaslt.h"
 #include "cuda_error.h"
+#include "guarded.h"
 #include "kv_size.h"
 #include "linear_library.h"
 #include "weights.h"
@@ -21,16 +21,6 @@ struct VtCudaLinearLibrary {
 
 namespace vt {
 namespace {
-
-template <typename Body>
-int guarded(const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception& error) {
-    return fail("%s", error.what());
-  }
-}
 
 double now_ms() {
   return std::chrono::duration<double, std::milli>(

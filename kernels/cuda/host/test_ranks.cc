@@ -1,9 +1,9 @@
 // vt_cuda_test.h: a group of ranks as a load makes it, over an arena that the test owns.
 #include <memory>
 
-#include "../error.h"
 #include "../vt_cuda_test.h"
 #include "cuda_error.h"
+#include "guarded.h"
 #include "rank_group.h"
 
 struct VtCudaTestRanks {
@@ -12,22 +12,6 @@ struct VtCudaTestRanks {
   vt::DeviceBuffer arena, epoch;
   VtCudaGroup group;
 };
-
-namespace vt {
-namespace {
-
-template <typename Body>
-int guarded(const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception& error) {
-    return fail("%s", error.what());
-  }
-}
-
-}  // namespace
-}  // namespace vt
 
 extern "C" {
 

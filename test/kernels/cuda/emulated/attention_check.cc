@@ -2,7 +2,6 @@
 // by mma.sync, and the last queries of every row by decode, alone and together, under every timing
 // of what is asynchronous. `attention_check [more]`.
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,21 +10,9 @@
 #include <vector>
 
 #include "device.h"
+#include "test/kernels/cuda/emulation/print_errors.h"
 
 emulated::Dim first_block, gridDim;
-
-namespace vt {
-
-int fail(const char* format, ...) {
-  va_list list;
-  va_start(list, format);
-  std::vfprintf(stderr, format, list);
-  va_end(list);
-  std::fprintf(stderr, "\n");
-  return -1;
-}
-
-}  // namespace vt
 
 namespace {
 

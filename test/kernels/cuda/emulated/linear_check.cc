@@ -2,7 +2,6 @@
 // against linear_large and the arithmetic of the op behind it, under several timings; and
 // linear_skinny as it is for targets without a copy engine. `linear_check [more]`.
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -11,21 +10,9 @@
 #include "device.h"
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/linear.cuh"
+#include "test/kernels/cuda/emulation/print_errors.h"
 
 emulated::Dim first_block, gridDim;
-
-namespace vt {
-
-int fail(const char* format, ...) {
-  va_list list;
-  va_start(list, format);
-  std::vfprintf(stderr, format, list);
-  va_end(list);
-  std::fprintf(stderr, "\n");
-  return -1;
-}
-
-}  // namespace vt
 
 namespace {
 

@@ -3,24 +3,13 @@
 // residual are scribbled over, so that a rank that reads late is found out.
 //   run_collectives SEED NUM_CALLS   one line, exit code 0 if all is right
 //   run_collectives SEED fault       one rank stops in the middle
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
 #include "elementwise.cuh"
 #include "group.cuh"
-
-namespace vt {
-int fail(const char* format, ...) {
-  va_list list;
-  va_start(list, format);
-  vfprintf(stderr, format, list);
-  va_end(list);
-  fprintf(stderr, "\n");
-  return -1;
-}
-}  // namespace vt
+#include "print_errors.h"
 
 namespace {
 

@@ -1,24 +1,13 @@
 // Sums and joins of parts (kernels/cuda/parts.cu) over fibers: random calls, each against the sum
 // in the order of parts and rmsNorm's tree, bit for bit, and the marks that they leave.
 //   run_parts SEED NUM_CALLS   one line, exit code 0 if all is right
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
 #include "elementwise.cuh"
 #include "vt_cuda_parts.h"
-
-namespace vt {
-int fail(const char* format, ...) {
-  va_list list;
-  va_start(list, format);
-  vfprintf(stderr, format, list);
-  va_end(list);
-  fprintf(stderr, "\n");
-  return -1;
-}
-}  // namespace vt
+#include "print_errors.h"
 
 namespace {
 
