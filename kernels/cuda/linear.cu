@@ -6,6 +6,12 @@ namespace {
 
 using vt::fail;
 
+/**
+ * From so many rows on siluAndMul behind our own kernel beats cuBLASLt and the op (docs/kernels.md).
+ * ropeAndCache behind it does not: its op costs little beside a linear of few columns.
+ */
+constexpr int kFusedSiluRows = 8192;
+
 int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.m > 0 && a.n > 0 && a.k > 0, "linear: m %d, n %d, k %d must be positive", a.m, a.n,
              a.k);
@@ -13,7 +19,7 @@ int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "linear: dtype %d", a.dtype);
   VT_REQUIRE(a.out_dtype == a.dtype || a.out_dtype == VT_CUDA_F32, "linear: out dtype %d",
              a.out_dtype);
-  VT_REQUIRE(a.large >= VT_CUDA_LARGE_MMA && a.large <= VT_CUDA_LARGE_CLUSTER_4,
+  VT_REQUIRE(a.large >= VT_CUDA_LARGE_MMA && a.large <= VT_CUDA_LARGE_CLUSTER_2,
              "linear: large %d", a.large);
   return 0;
 }
@@ -57,6 +63,9 @@ int check_fusion(const VtCudaLinear& a) {
 
 extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
   if (check(*args) != 0 || check_fusion(*args) != 0) return 0;
+  if (args->m > 64 && args->epilogue != VT_CUDA_PLAIN) {
+    return args->epilogue == VT_CUDA_SILU_AND_MUL && args->m >= kFusedSiluRows ? 1 : 0;
+  }
   return args->norm_weight == nullptr || args->m <= vt::kNormRows ? 1 : 0;
 }
 

@@ -1,15 +1,16 @@
 // linear for m > 64 by Hopper's warpgroup instructions, with siluAndMul or ropeAndCache behind it,
-// where VtCudaLarge asks for it; cuBLASLt and linear_large are the default.
+// the default of ours; cuBLASLt has the plain ones where it is there.
 //
 // What it computes: as linear_skinny, the same chain an output: wgmma adds 16 products to an
 // accumulator as mma.sync does, k ascending.
 //
-// Launch: persistent clusters of kCluster blocks walk tiles of 64 kCluster rows of x and 256 of the
-// weight; a block has 64 of the rows of x and all of the weight's. Two warpgroups take the block's
-// tiles by turns, so that the end of one's tile runs beside the other's products. A third fetches
-// stages of 64 columns by the copy engine: its block's x, and its part of the weight's rows for all
-// blocks of the cluster. Eight tiles of x lie beside each other before the next of the weight, so
-// that the blocks of a wave share both in L2.
+// Launch: persistent clusters of kCluster blocks walk tiles of 128 kCluster rows of x and 256 of the
+// weight; a block has 128 of the rows of x, 64 a warpgroup, and all of the weight's. A third
+// warpgroup fetches stages of 64 columns by the copy engine: its block's x, and its part of the
+// weight's rows for all blocks of the cluster. The two that fold meet only at the stages, so that
+// the end of one's tile runs beside the other's last products, and the next tile's first. Eight
+// tiles of x lie beside each other before the next of the weight, so that the blocks of a wave share
+// both in L2.
 #include "cluster.cuh"
 #include "linear_wgmma_ends.cuh"
 #include "wgmma.cuh"
@@ -19,16 +20,18 @@ namespace {
 
 constexpr int kWarpgroup = 128;
 constexpr int kThreads = 3 * kWarpgroup;
-constexpr int kTileM = 64;
+constexpr int kFoldGroups = 2;
+constexpr int kRows = 64;  // of a warpgroup
+constexpr int kTileM = kFoldGroups * kRows;
 constexpr int kTileN = kEndColumns;
 constexpr int kColumns = kPanelColumns;
 constexpr int kXBytes = kTileM * kPanelRowBytes;
 constexpr int kStageBytes = (kTileM + kTileN) * kPanelRowBytes;
-constexpr int kStages = 5;
+constexpr int kStages = 4;
 constexpr int kRing = 1024;  // barriers before it: full [kStages], empty [kStages]
-constexpr int kBytes = kRing + kStages * kStageBytes;
+constexpr int kEnds = kRing + kStages * kStageBytes;  // a place for each warp that folds
+constexpr int kBytes = kEnds + kFoldGroups * 4 * kEndBytes;
 constexpr int kBandTiles = 8;
-constexpr int kFirstTurn = 2;  // named barriers: 2 + warpgroup
 
 static_assert(kBytes <= 227 * 1024);
 
@@ -49,11 +52,6 @@ struct Place {
 
   __device__ __forceinline__ void advance() {
     if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-  __device__ __forceinline__ void skip(int chunks) {
-    const int to = stage + chunks;
-    parity ^= to / kStages & 1;
-    stage = to % kStages;
   }
 };
 
@@ -122,7 +120,7 @@ __device__ __forceinline__ void release(uint32_t barrier, int lane) {
   }
 }
 
-/** A warpgroup: every other tile of the block. */
+/** A warpgroup: its rows of every tile of the block. */
 template <typename T, int kCluster>
 __device__ __forceinline__ void fold(const Params& params, uint32_t base, int rank,
                                      int warpgroup) {
@@ -130,23 +128,20 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
   const Tiles<kCluster> tiles(args);
   const int warp = threadIdx.x % kWarpgroup / 32;
   const int lane = threadIdx.x % 32;
+  const uint32_t end = base + kEnds + (warpgroup * 4 + warp) * kEndBytes;
   Place place;
-  place.skip(warpgroup * tiles.chunks);
   TileSums sum;
-  if (warpgroup == 1) arrive_named(kFirstTurn, 2 * kWarpgroup);
-  for (int tile = blockIdx.x / kCluster + warpgroup * tiles.clusters; tile < tiles.count();
-       tile += 2 * tiles.clusters) {
-    // A parity tells apart a phase and the next: the other's stages must all have come.
-    sync_named(kFirstTurn + warpgroup, 2 * kWarpgroup);
+  for (int tile = blockIdx.x / kCluster; tile < tiles.count(); tile += tiles.clusters) {
     int last_stage = 0;
     for (int chunk = 0; chunk < tiles.chunks; chunk++, place.advance()) {
       barrier_wait(full(base, place.stage), place.parity);
       const uint32_t stage = base + kRing + place.stage * kStageBytes;
+      const uint32_t x = stage + warpgroup * kRows * kPanelRowBytes;
       keep(sum);
       wgmma_fence();
 #pragma unroll
       for (int k = 0; k < kColumns / 16; k++) {
-        wgmma<T>(sum, along_k(stage, kTileM, k), along_k(stage + kXBytes, kTileN, k),
+        wgmma<T>(sum, along_k(x, kTileM, k), along_k(stage + kXBytes, kTileN, k),
                  k > 0 || chunk > 0);
       }
       wgmma_commit();
@@ -154,13 +149,11 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
       if (chunk > 0) release<kCluster>(empty(base, last_stage), lane);
       last_stage = place.stage;
     }
-    arrive_named(kFirstTurn + (warpgroup ^ 1), 2 * kWarpgroup);
     wgmma_wait<0>();
     keep(sum);
     release<kCluster>(empty(base, last_stage), lane);
     const int2 begin = tiles.begin(tile, rank);
-    end_tile<T>(args, sum, begin.x + warp * 16 + lane / 4, begin.y + lane % 4 * 2);
-    place.skip(tiles.chunks);
+    end_tile<T>(args, sum, begin.x + warpgroup * kRows + warp * 16, begin.y, end, lane);
   }
 }
 
@@ -175,7 +168,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kStages; stage++) {
       barrier_init(full(base, stage), 1);
-      barrier_init(empty(base, stage), kCluster * kWarpgroup / 32);
+      barrier_init(empty(base, stage), kCluster * kFoldGroups * kWarpgroup / 32);
     }
     fence_barrier_init();
     prefetch_map(&params.x);
@@ -231,9 +224,8 @@ int launch_tiles(const VtCudaLinear& args, void* stream) {
 
 template <typename T>
 int launch_wgmma(const VtCudaLinear& args, void* stream) {
-  if (args.large == VT_CUDA_LARGE_WGMMA) return launch_tiles<T, 1>(args, stream);
-  return args.large == VT_CUDA_LARGE_CLUSTER_2 ? launch_tiles<T, 2>(args, stream)
-                                               : launch_tiles<T, 4>(args, stream);
+  return args.large == VT_CUDA_LARGE_WGMMA ? launch_tiles<T, 1>(args, stream)
+                                           : launch_tiles<T, 2>(args, stream);
 }
 
 }  // namespace
@@ -245,7 +237,7 @@ bool linear_wgmma_takes(const VtCudaLinear& args) {
   }
   const int out_bytes = args.out_dtype == VT_CUDA_F32 ? 4 : 2;
   const auto aligned = [](const void* pointer, int64_t row_bytes) {
-    return reinterpret_cast<uintptr_t>(pointer) % 8 == 0 && row_bytes % 8 == 0;
+    return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && row_bytes % 16 == 0;
   };
   return aligned(args.out, static_cast<int64_t>(args.out_stride) * out_bytes) &&
          aligned(args.bias, 0) &&

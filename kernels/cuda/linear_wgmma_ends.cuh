@@ -1,16 +1,28 @@
-// What becomes of a tile of sums of linear_wgmma: the ends of linear_epilogue.cuh, for lanes that
-// have pairs of neighbouring columns. What an epilogue joins lies in one lane: gate and up 8
-// columns apart, the halves of a rope pair head_dim / 2.
+// What becomes of a tile of sums of linear_wgmma: the ends of linear_epilogue.cuh. Sums are rounded
+// into the warp's place in shared memory, 16 rows of 128 columns at a time, and read from there in
+// pieces of 16 bytes: what an epilogue joins is then a pair of pieces (gate and up, the halves of a
+// rope head), rows are written in long runs, and the code is short, which counts where it runs once
+// a tile and is cold each time. Knows nothing of stages and warpgroups.
 #ifndef VT_CUDA_LINEAR_WGMMA_ENDS_CUH_
 #define VT_CUDA_LINEAR_WGMMA_ENDS_CUH_
 
 #include "linear.cuh"
+#include "wgmma_ptx.cuh"
 
 namespace vt {
 
 /** Columns of a tile, and of sums: sum[j][2 h + e] is row h, column 8 j + lane % 4 * 2 + e. */
 constexpr int kEndColumns = 256;
 using TileSums = float[kEndColumns / 8][4];
+/** A warp's place: rows of kRunColumns, whose 16-byte piece i lies at i ^ (row % 8). */
+constexpr int kRunColumns = 128;
+constexpr int kRunPieces = kRunColumns / 8;
+constexpr int kRunTiles = kRunColumns / 8;
+constexpr int kEndBytes = 16 * kRunColumns * 2;
+
+struct Pieces {
+  float first[8], second[8];
+};
 
 template <typename T>
 __device__ __forceinline__ float2 load_pair(const void* from, int64_t at) {
@@ -35,109 +47,176 @@ __device__ __forceinline__ float2 biased(const VtCudaLinear& args, const TileSum
   return pair;
 }
 
-/** The same, rounded as between two ops. */
-template <typename T>
-__device__ __forceinline__ float2 rounded(const VtCudaLinear& args, const TileSums& sum, int j,
-                                          int h, int n) {
-  const float2 pair = biased<T>(args, sum, j, h, n);
-  return unpack2<T>(pack2<T>(pair.x, pair.y));
+__device__ __forceinline__ uint32_t piece_address(uint32_t place, int row, int piece) {
+  return place + row * kRunColumns * 2 + ((piece ^ (row % 8)) << 4);
 }
 
+/** The sums of a run, from column n0 + run * kRunColumns on, rounded into the warp's place. */
 template <typename T>
-__device__ __forceinline__ void end_plain(const VtCudaLinear& args, const TileSums& sum, int h,
-                                          int m, int n0) {
-#pragma unroll
-  for (int j = 0; j < kEndColumns / 8; j++) {
-    const int n = n0 + j * 8;
-    if (n >= args.n) continue;
-    float2 pair = biased<T>(args, sum, j, h, n);
-    if (args.residual != nullptr) {
-      const float2 residual =
-          load_pair<T>(args.residual, static_cast<int64_t>(m) * args.residual_stride + n);
-      pair.x = __fadd_rn(pair.x, residual.x);
-      pair.y = __fadd_rn(pair.y, residual.y);
-    }
-    const int64_t at = static_cast<int64_t>(m) * args.out_stride + n;
-    if (args.out_dtype == VT_CUDA_F32) {
-      *reinterpret_cast<float2*>(static_cast<float*>(args.out) + at) = pair;
-    } else {
-      store_pair<T>(args.out, at, pair.x, pair.y);
-    }
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void end_silu(const VtCudaLinear& args, const TileSums& sum, int h,
-                                         int m, int n0) {
-#pragma unroll
-  for (int j = 0; j < kEndColumns / 8; j += 2) {
-    const int n = n0 + j * 8;
-    if (n >= args.n) continue;
-    const float2 gate = rounded<T>(args, sum, j, h, n);
-    const float2 up = rounded<T>(args, sum, j + 1, h, n + 8);
-    store_pair<T>(args.out, static_cast<int64_t>(m) * args.out_stride + n / 16 * 8 + n % 8,
-                  silu_times(gate.x, up.x), silu_times(gate.y, up.y));
-  }
-}
-
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void end_rope(const VtCudaLinear& args, const TileSums& sum, int h,
-                                         int m, int n0, int slot) {
-  constexpr int kHalf = kHeadDim / 2;
-  const float* angles = args.cos_sin + static_cast<int64_t>(m) * kHeadDim + n0 % 8;
-#pragma unroll
-  for (int head0 = 0; head0 < kEndColumns; head0 += kHeadDim) {
-    const int n = n0 + head0;
-    if (n >= args.n) continue;
-    const int head = n / kHeadDim;
-    const int kv_head = head - args.num_heads;  // K heads, then V heads
-#pragma unroll
-    for (int column = 0; column < kHalf; column += 8) {
-      const int j = (head0 + column) / 8;
-      float2 first = rounded<T>(args, sum, j, h, n + column);
-      float2 second = rounded<T>(args, sum, j + kHalf / 8, h, n + column + kHalf);
-      if (kv_head < args.num_kv_heads) {
-        const float2 cosine = __ldcg(reinterpret_cast<const float2*>(angles + column));
-        const float2 sine = __ldcg(reinterpret_cast<const float2*>(angles + column + kHalf));
-        rotate(first.x, second.x, cosine.x, sine.x);
-        rotate(first.y, second.y, cosine.y, sine.y);
-      }
-      if (kv_head < 0) {
-        const int64_t at = static_cast<int64_t>(m) * args.out_stride + n + column;
-        store_pair<T>(args.out, at, first.x, first.y);
-        store_pair<T>(args.out, at + kHalf, second.x, second.y);
-      } else if (slot >= 0) {
-        const int64_t at =
-            slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
-                        kHeadDim) +
-            static_cast<int64_t>(kv_head) * args.block_size * kHeadDim + n0 % 8 + column;
-        store_pair<T>(args.kv_cache, at, first.x, first.y);
-        store_pair<T>(args.kv_cache, at + kHalf, second.x, second.y);
-      }
-    }
-  }
-}
-
-/** A lane's rows m and m + 8 from column n0 + its own pair on. */
-template <typename T>
-__device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSums& sum, int m,
-                                         int n0) {
+__device__ __forceinline__ void place_run(const VtCudaLinear& args, const TileSums& sum, int run,
+                                          int n0, uint32_t place, int lane) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    const int row = m + h * 8;
-    if (row >= args.m) continue;
-    if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
-      end_silu<T>(args, sum, h, row, n0);
-    } else if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
-      const int slot = __ldcg(args.slots + row);
-      if (args.head_dim == 64) {
-        end_rope<T, 64>(args, sum, h, row, n0, slot);
-      } else {
-        end_rope<T, 128>(args, sum, h, row, n0, slot);
-      }
-    } else {
-      end_plain<T>(args, sum, h, row, n0);
+#pragma unroll
+    for (int i = 0; i < kRunTiles; i++) {
+      const int j = run * kRunTiles + i;
+      const int n = min(n0 + j * 8, args.n - 8) + lane % 4 * 2;
+      const float2 pair = biased<T>(args, sum, j, h, n);
+      store_shared(piece_address(place, lane / 4 + h * 8, i) + lane % 4 * 4,
+                   pack2<T>(pair.x, pair.y));
     }
+  }
+  __syncwarp();
+}
+
+template <typename T>
+__device__ __forceinline__ void load_pieces(Pieces& values, uint32_t place, int row, int first,
+                                            int second) {
+  const uint4 a = load_shared(piece_address(place, row, first));
+  const uint4 b = load_shared(piece_address(place, row, second));
+  const uint32_t words[2][4] = {{a.x, a.y, a.z, a.w}, {b.x, b.y, b.z, b.w}};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float2 x = unpack2<T>(words[0][i]);
+    const float2 y = unpack2<T>(words[1][i]);
+    values.first[2 * i] = x.x;
+    values.first[2 * i + 1] = x.y;
+    values.second[2 * i] = y.x;
+    values.second[2 * i + 1] = y.y;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store_piece(void* to, int64_t at, const float (&values)[8]) {
+  uint4 words;
+  words.x = pack2<T>(values[0], values[1]);
+  words.y = pack2<T>(values[2], values[3]);
+  words.z = pack2<T>(values[4], values[5]);
+  words.w = pack2<T>(values[6], values[7]);
+  *reinterpret_cast<uint4*>(static_cast<T*>(to) + at) = words;
+}
+
+template <typename T>
+__device__ __forceinline__ void write_plain(const VtCudaLinear& args, int m0, int n0,
+                                            uint32_t place, int lane) {
+  for (int i = lane; i < 16 * kRunPieces; i += 32) {
+    const int r = i / kRunPieces;
+    const int n = n0 + i % kRunPieces * 8;
+    if (m0 + r >= args.m || n >= args.n) continue;
+    *reinterpret_cast<uint4*>(static_cast<T*>(args.out) +
+                              static_cast<int64_t>(m0 + r) * args.out_stride + n) =
+        load_shared(piece_address(place, r, i % kRunPieces));
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void write_silu(const VtCudaLinear& args, int m0, int n0,
+                                           uint32_t place, int lane) {
+#pragma unroll 1
+  for (int i = lane; i < 16 * kRunPieces / 2; i += 32) {
+    const int r = i / (kRunPieces / 2);
+    const int gate = i % (kRunPieces / 2) * 2;
+    const int n = n0 + gate * 8;
+    if (m0 + r >= args.m || n >= args.n) continue;
+    Pieces values;
+    load_pieces<T>(values, place, r, gate, gate + 1);
+#pragma unroll
+    for (int e = 0; e < 8; e++) values.first[e] = silu_times(values.first[e], values.second[e]);
+    store_piece<T>(args.out, static_cast<int64_t>(m0 + r) * args.out_stride + n / 2, values.first);
+  }
+}
+
+/** head_dim 64 or 128. */
+template <typename T>
+__device__ __forceinline__ void write_rope(const VtCudaLinear& args, int m0, int n0,
+                                           uint32_t place, int lane) {
+  const int half = args.head_dim / 2;
+#pragma unroll 1
+  for (int i = lane; i < 16 * kRunPieces / 2; i += 32) {
+    const int m = m0 + i / (kRunPieces / 2);
+    const int column = i % (kRunPieces / 2) * 8;  // among the first halves of the run's heads
+    const int in_run = column / half * args.head_dim + column % half;
+    const int n = n0 + in_run;
+    if (m >= args.m || n >= args.n) continue;
+    Pieces values;
+    load_pieces<T>(values, place, i / (kRunPieces / 2), in_run / 8, (in_run + half) / 8);
+    const int head = n / args.head_dim;
+    const int kv_head = head - args.num_heads;  // K heads, then V heads
+    const int in_head = n - head * args.head_dim;
+    if (kv_head < args.num_kv_heads) {
+      const float* angles = args.cos_sin + static_cast<int64_t>(m) * args.head_dim + in_head;
+#pragma unroll
+      for (int e = 0; e < 8; e += 2) {
+        const float2 cosine = __ldcg(reinterpret_cast<const float2*>(angles + e));
+        const float2 sine = __ldcg(reinterpret_cast<const float2*>(angles + half + e));
+        rotate(values.first[e], values.second[e], cosine.x, sine.x);
+        rotate(values.first[e + 1], values.second[e + 1], cosine.y, sine.y);
+      }
+    }
+    void* to = args.out;
+    int64_t at = static_cast<int64_t>(m) * args.out_stride + n;
+    if (kv_head >= 0) {
+      const int slot = __ldcg(args.slots + m);
+      if (slot < 0) continue;
+      to = args.kv_cache;
+      at = slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
+                       args.head_dim) +
+           static_cast<int64_t>(kv_head) * args.block_size * args.head_dim + in_head;
+    }
+    store_piece<T>(to, at, values.first);
+    store_piece<T>(to, at + half, values.second);
+  }
+}
+
+/** With a residual, or f32 output: from registers, since nothing may be rounded before. */
+template <typename T>
+__device__ __forceinline__ void end_f32(const VtCudaLinear& args, const TileSums& sum, int m0,
+                                        int n0, int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const int m = m0 + lane / 4 + h * 8;
+    if (m >= args.m) continue;
+#pragma unroll
+    for (int j = 0; j < kEndColumns / 8; j++) {
+      const int n = n0 + j * 8 + lane % 4 * 2;
+      if (n >= args.n) continue;
+      float2 pair = biased<T>(args, sum, j, h, n);
+      if (args.residual != nullptr) {
+        const float2 residual =
+            load_pair<T>(args.residual, static_cast<int64_t>(m) * args.residual_stride + n);
+        pair.x = __fadd_rn(pair.x, residual.x);
+        pair.y = __fadd_rn(pair.y, residual.y);
+      }
+      const int64_t at = static_cast<int64_t>(m) * args.out_stride + n;
+      if (args.out_dtype == VT_CUDA_F32) {
+        *reinterpret_cast<float2*>(static_cast<float*>(args.out) + at) = pair;
+      } else {
+        store_pair<T>(args.out, at, pair.x, pair.y);
+      }
+    }
+  }
+}
+
+/** A warp's 16 rows from m0 on, columns n0..; `place`: its kEndBytes. */
+template <typename T>
+__device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSums& sum, int m0,
+                                         int n0, uint32_t place, int lane) {
+  if (args.residual != nullptr || args.out_dtype == VT_CUDA_F32) {
+    end_f32<T>(args, sum, m0, n0, lane);
+    return;
+  }
+#pragma unroll
+  for (int run = 0; run < kEndColumns / kRunColumns; run++) {
+    place_run<T>(args, sum, run, n0, place, lane);
+    const int n = n0 + run * kRunColumns;
+    if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
+      write_silu<T>(args, m0, n, place, lane);
+    } else if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
+      write_rope<T>(args, m0, n, place, lane);
+    } else {
+      write_plain<T>(args, m0, n, place, lane);
+    }
+    __syncwarp();
   }
 }
 

@@ -59,6 +59,20 @@ __device__ __forceinline__ void keep(uint32_t (&a)[kTiles][4]) {
   }
 }
 
+__device__ __forceinline__ void store_shared(uint32_t address, uint32_t word) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+
+/** Of a multiple of 16. */
+__device__ __forceinline__ uint4 load_shared(uint32_t address) {
+  uint4 words;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(address)
+               : "memory");
+  return words;
+}
+
 /** Barrier `id` (0 is __syncthreads, 1 sync_first) of `num_threads`, who come here or arrive. */
 __device__ __forceinline__ void sync_named(int id, int num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");

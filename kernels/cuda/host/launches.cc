@@ -27,14 +27,14 @@ Symbol rows_of(const Program& program, const OpRecord& op) {
   return program.buffers[op.args[0]].rows;
 }
 
-/// Those beside the first are chosen by hand until they were measured: docs/kernels.md.
+/// By hand, or what measured best: docs/kernels.md.
 int chosen_large() {
-  constexpr const char* kNames[] = {"mma", "wgmma", "cluster2", "cluster4"};
+  constexpr const char* kNames[] = {"mma", "wgmma", "cluster2"};
   const char* wanted = std::getenv("VLLM_TS_CUDA_LARGE");
-  if (wanted == nullptr || *wanted == '\0') return VT_CUDA_LARGE_MMA;
-  for (int i = 0; i < 4; i++)
+  if (wanted == nullptr || *wanted == '\0') return VT_CUDA_LARGE_CLUSTER_2;
+  for (int i = 0; i < 3; i++)
     if (std::strcmp(wanted, kNames[i]) == 0) return i;
-  VT_FAIL("VLLM_TS_CUDA_LARGE is '%s': mma, wgmma, cluster2 or cluster4", wanted);
+  VT_FAIL("VLLM_TS_CUDA_LARGE is '%s': mma, wgmma or cluster2", wanted);
 }
 
 /// Index of the first of the ops at the end that work on rows of logits.

@@ -171,7 +171,7 @@ std::string LinearLibrary::notes() const {
   const State& s = *state_;
   if (s.library == nullptr)
     return s.why_not + ": our own GEMM serves more than " + std::to_string(kSkinnyM) +
-           " rows, about a third as fast (VLLM_TS_CUDA_LIBS names its folder)";
+           " rows, more slowly (VLLM_TS_CUDA_LIBS names its folder)";
   const int version = s.library->version();
   std::string text = "linear above " + std::to_string(kSkinnyM) + " rows: cuBLASLt " +
                      std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) +

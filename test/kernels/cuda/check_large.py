@@ -7,7 +7,7 @@ import alone
 from check_fused import Layer, framed
 from vt_cuda import VtCuda
 
-KERNELS = {1: "wgmma", 2: "cluster2", 3: "cluster4"}
+KERNELS = {1: "wgmma", 2: "cluster2"}
 SIZES = (65, 127, 128, 129, 255, 256, 257, 511, 1000, 2048)
 
 

@@ -211,7 +211,7 @@ void check(const char* name, const Shape& shape, const std::vector<emulated::Tim
   Case linear(shape);
   emulated::timing = {};
   const Case::Output wanted = linear.wanted();
-  for (int large = VT_CUDA_LARGE_WGMMA; large <= VT_CUDA_LARGE_CLUSTER_4; large++) {
+  for (int large = VT_CUDA_LARGE_WGMMA; large <= VT_CUDA_LARGE_CLUSTER_2; large++) {
     bool same = true;
     for (const emulated::Timing& timing : timings) {
       emulated::timing = timing;
