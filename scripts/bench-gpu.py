@@ -28,7 +28,7 @@ SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048)
 # VtCudaPrefill of kernels/cuda/vt_cuda.h.
 PREFILL_KERNELS = {0: "mma", 1: "wgmma", 2: "overlap", 3: "turns"}
 # VtCudaLarge.
-LARGE_KERNELS = {1: "wgmma", 2: "cluster2", 3: "cluster4"}
+LARGE_KERNELS = {1: "wgmma", 2: "cluster2"}
 
 
 def median_ms(run, count, repeats=9):
@@ -143,11 +143,12 @@ def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2, 
     ints = lambda *a, **k: torch.arange(*a, dtype=torch.int32, device="cuda", **k)
     qkv = torch.randn(batch * queries, (heads + 2 * kv_heads) * dim, device="cuda").bfloat16()
     out = torch.empty(batch * queries, heads * dim, device="cuda", dtype=torch.bfloat16)
-    tile = vt.lib.vt_cuda_prefill_rows(prefill) // (heads // kv_heads)
+    rows = vt.lib.vt_cuda_prefill_rows(prefill, dim)
+    tile = rows // (heads // kv_heads)
     works = batch * (math.ceil(context / 256) if queries == 1 else math.ceil(queries / tile))
     lists = vt.plan_attention(ints(0, batch * queries + 1, queries),
                               torch.full((batch,), context, dtype=torch.int32, device="cuda"),
-                              heads, kv_heads, works, prefill=prefill)
+                              heads, kv_heads, works, prefill_rows=rows)
     scratch = torch.empty(works * kv_heads, 16, dim + 2, device="cuda")
     counters = torch.zeros(batch * kv_heads, dtype=torch.int32, device="cuda")
     bounds = {"max_decode_work": works if queries == 1 else 0,

@@ -10,6 +10,7 @@ namespace vt {
 int attention_decode_by_shape(const VtCudaAttention& args, void* stream);
 int attention_prefill_by_shape(const VtCudaAttention& args, void* stream);
 int attention_wgmma_by_shape(const VtCudaAttention& args, void* stream);
+int attention_wgmma_rows(int head_dim);
 
 namespace {
 
@@ -76,14 +77,14 @@ __device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group)
   return seq_len > 0 && num_queries > 0 && num_queries * group <= 16;
 }
 
-/** `blocks`: of the decode kernel, at most. `prefill_rows`: of a prefill work. */
+/** `blocks`: of the decode kernel, at most. */
 __global__ void __launch_bounds__(kThreads)
-    plan_attention(const VtCudaPlanAttention args, int blocks, int prefill_rows) {
+    plan_attention(const VtCudaPlanAttention args, int blocks) {
   __shared__ int shared[kThreads / 32];
   __shared__ int4 keys[kThreads / 4];
   __shared__ int ranked[kThreads];
   const int group = args.num_heads / args.num_kv_heads;
-  const int tile_queries = prefill_rows / group;
+  const int tile_queries = args.prefill_rows / group;
   AttentionWork* decode = reinterpret_cast<AttentionWork*>(args.decode_work);
   AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
   start_next();
@@ -153,6 +154,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) {
     args.work_counts[0] = min(decode_base, args.max_work);
     args.work_counts[1] = min(prefill_base, args.max_work);
+    args.work_counts[2] = 0;
   }
 }
 
@@ -164,8 +166,8 @@ extern "C" int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim) {
   return has_wgmma ? prefill : VT_CUDA_PREFILL_MMA;
 }
 
-extern "C" int vt_cuda_prefill_rows(int32_t prefill) {
-  return prefill == VT_CUDA_PREFILL_MMA ? 64 : 128;
+extern "C" int vt_cuda_prefill_rows(int32_t prefill, int32_t head_dim) {
+  return prefill == VT_CUDA_PREFILL_MMA ? 64 : vt::attention_wgmma_rows(head_dim);
 }
 
 extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream) {
@@ -177,10 +179,10 @@ extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* str
       a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0 && a.num_heads / a.num_kv_heads <= 16,
       "planAttention: %d heads over %d KV heads: at most 16 may share one", a.num_heads,
       a.num_kv_heads);
-  VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS,
-             "planAttention: prefill %d", a.prefill);
+  VT_REQUIRE(a.prefill_rows >= a.num_heads / a.num_kv_heads, "planAttention: prefill_rows %d",
+             a.prefill_rows);
   return vt::launch("planAttention", vt::plan_attention, dim3(1), dim3(vt::kThreads), 0, a.flags,
-                    stream, a, 2 * vt::num_multiprocessors(), vt_cuda_prefill_rows(a.prefill));
+                    stream, a, 2 * vt::num_multiprocessors());
 }
 
 extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {

@@ -115,9 +115,9 @@ __device__ __forceinline__ void mask_tile(Scores& s, int key0, const int (&posit
 __device__ __forceinline__ void tile_maximum(const Scores& s, float (&m)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    m[h] = -INFINITY;
+    m[h] = fmaxf(s[0][h * 2], s[0][h * 2 + 1]);
 #pragma unroll
-    for (int j = 0; j < 8; j++) m[h] = fmaxf(m[h], fmaxf(s[j][h * 2], s[j][h * 2 + 1]));
+    for (int j = 1; j < 8; j++) m[h] = fmaxf(m[h], fmaxf(s[j][h * 2], s[j][h * 2 + 1]));
     m[h] = quad_max(m[h]);
   }
 }
@@ -128,14 +128,13 @@ __device__ __forceinline__ void tile_weights(Scores& s, const float (&m)[2], flo
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     const float shift = __fmul_rn(finite_maximum(m[h]), c);
-    sum[h] = 0.0f;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         const float p = exp2_approx(__fmaf_rn(s[j][h * 2 + e], c, -shift));
         s[j][h * 2 + e] = p;
-        sum[h] = __fadd_rn(sum[h], p);
+        sum[h] = j == 0 && e == 0 ? p : __fadd_rn(sum[h], p);
       }
     }
     sum[h] = quad_sum(sum[h]);

@@ -4,19 +4,19 @@
 // 16 products to an accumulator as mma.sync does, and lays the accumulator out in the same way, so
 // tile, fold and merge are the same code.
 //
-// Launch: persistent blocks of two warpgroups that fold, 64 rows each, and one that fetches; a work
-// is 128 / group queries of a row. Scores are wgmma of two shared operands, weights times values of
-// registers and a shared one. kOverlap: the next tile's scores are computed beside the last tile's
-// product with the values, and its softmax runs while that is under way; only the order of issue
-// changes, never that of the arithmetic. kTurns: the two warpgroups issue by turns, so that one
-// computes weights while the other has the tensor cores.
+// Launch: persistent blocks of two or three warpgroups that fold, 64 rows each, and one that fetches;
+// a work is 64 / group queries of a row for each of those that fold. Scores are wgmma of two shared
+// operands, weights times values of registers and a shared one. kOverlap: the next tile's scores are
+// computed beside the last tile's product with the values, and its softmax runs while that is under
+// way; only the order of issue changes, never that of the arithmetic. kTurns: the warpgroups issue
+// by turns, so that one computes weights while another has the tensor cores.
 #include "attention_wgmma.cuh"
 
 namespace vt {
 namespace {
 
 constexpr int kFirstTurn = 2;  // named barriers: 2 + warpgroup
-constexpr int kFoldThreads = kFoldGroups * kWarpgroup;
+constexpr int kTurnThreads = 2 * kWarpgroup;  // whose turn it is, and who had the last
 
 /** A warpgroup's 64 rows: each lane has two of them, as in every attention kernel. */
 template <typename T, int kDim, bool kOverlap, bool kTurns>
@@ -30,7 +30,8 @@ struct Folder {
   uint8_t* const shared;
   const int group, warpgroup, warp, lane;
   const float c;
-  RingPlace<kDim> keys, values;
+  RingPlace<kDim> keys, values;  // of scores, and of the product with values
+  int turn = 0;                  // of the block's items
 
   // Of the item at hand.
   int position[2];
@@ -53,10 +54,10 @@ struct Folder {
         warp(threadIdx.x % kWarpgroup / 32),
         lane(threadIdx.x % 32),
         c(a.scale * kLog2E) {
-    if (kTurns && warpgroup == 1) arrive_named(kFirstTurn, kFoldThreads);
+    if (kTurns && warpgroup == L::kFoldGroups - 1) arrive_named(kFirstTurn, kTurnThreads);
   }
 
-  __device__ __forceinline__ void begin(const WgmmaItem& item) {
+  __device__ __forceinline__ void begin(const WgmmaItem<kDim>& item) {
     const int row0 = warpgroup * 64;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -73,12 +74,13 @@ struct Folder {
     }
   }
 
-  /** Until it is this warpgroup's turn to issue; then the other's. */
+  /** Until it is this warpgroup's turn to issue; then the next one's. */
   __device__ __forceinline__ void take_turn() const {
-    if (kTurns) sync_named(kFirstTurn + warpgroup, kFoldThreads);
+    if (kTurns) sync_named(kFirstTurn + warpgroup, kTurnThreads);
   }
   __device__ __forceinline__ void pass_turn() const {
-    if (kTurns) arrive_named(kFirstTurn + (warpgroup ^ 1), kFoldThreads);
+    const int next = warpgroup + 1 == L::kFoldGroups ? 0 : warpgroup + 1;
+    if (kTurns) arrive_named(kFirstTurn + next, kTurnThreads);
   }
 
   __device__ __forceinline__ void release(uint32_t barrier) const {
@@ -86,34 +88,33 @@ struct Folder {
     if (lane == 0) barrier_arrive(barrier);
   }
 
-  __device__ __forceinline__ void wait_keys() const {
-    barrier_wait(Ring::full(base, keys.stage * 2), keys.parity);
+  __device__ __forceinline__ void wait_tile() const {
+    barrier_wait(Ring::full(base, keys.stage), keys.parity);
   }
 
-  /** s = q k^T begins. */
+  /** s = q k^T begins, of a tile that has come. */
   __device__ __forceinline__ void issue_scores() {
-    const uint32_t query = base + L::kQuery + warpgroup * 64 * kPanelRowBytes;
-    const uint32_t tile = Ring::tile(base, keys.stage * 2);
+    const uint32_t query = base + L::kQuery + turn % 2 * L::kQueryBytes + warpgroup * 64 * kPanelRowBytes;
+    const uint32_t tile = Ring::keys(base, keys.stage);
     keep(s);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < kDim / 16; k++) {
-      wgmma<T>(s, along_k(query, kWgmmaRows, k), along_k(tile, kTileKeys, k), k > 0);
+      wgmma<T>(s, along_k(query, L::kRows, k), along_k(tile, kTileKeys, k), k > 0);
     }
     wgmma_commit();
+    keys.advance();
   }
 
-  /** The tile's keys are read; with the item's last also its queries. */
-  __device__ __forceinline__ void release_keys(bool last) {
-    release(Ring::empty(base, keys.stage * 2));
-    if (last) release(base + L::kQueryFree);
-    keys.advance();
+  /** s is there; with the item's last tile its queries are free. */
+  __device__ __forceinline__ void end_scores(bool last) {
+    keep(s);
+    if (last) release(base + L::kQueryFree + turn % 2 * 8);
   }
 
   /** o = (fresh ? 0 : o) + p v begins. */
   __device__ __forceinline__ void issue_values(bool fresh) {
-    const uint32_t tile = Ring::tile(base, values.stage * 2 + 1);
-    barrier_wait(Ring::full(base, values.stage * 2 + 1), values.parity);
+    const uint32_t tile = Ring::values(base, values.stage);
     keep(o);
     keep(p);
     wgmma_fence();
@@ -124,11 +125,12 @@ struct Folder {
     wgmma_commit();
   }
 
+  /** o is there, and the tile is read. */
   __device__ __forceinline__ void end_values() {
     wgmma_wait<0>();
     keep(o);
     keep(p);
-    release(Ring::empty(base, values.stage * 2 + 1));
+    release(Ring::empty(base, values.stage));
     values.advance();
   }
 
@@ -196,19 +198,18 @@ struct Folder {
     }
   }
 
-  /** Of a tile behind the item's first. */
+  /** Of a tile behind the item's first: see chunk_end(). */
   __device__ __forceinline__ static bool starts_chunk(int tile) {
-    return chunk_end((tile - 1) * kTileKeys) == tile * kTileKeys;
+    return (tile & (tile > 8192 / kTileKeys ? 2048 / kTileKeys - 1 : 256 / kTileKeys - 1)) == 0;
   }
 
   /** Each tile from its keys to its sums before the next. */
-  __device__ __forceinline__ void fold(const WgmmaItem& item) {
+  __device__ __forceinline__ void fold(const WgmmaItem<kDim>& item) {
     for (int tile = item.tile_begin; tile < item.tile_end; tile++) {
-      wait_keys();
+      wait_tile();
       issue_scores();
       wgmma_wait<0>();
-      keep(s);
-      release_keys(tile + 1 == item.tile_end);
+      end_scores(tile + 1 == item.tile_end);
       const bool first = tile == item.tile_begin;
       const bool fresh = first || starts_chunk(tile);
       if (fresh && !first) {
@@ -235,20 +236,19 @@ struct Folder {
   }
 
   /** A tile's scores beside the values of the tile before. */
-  __device__ __forceinline__ void fold_overlapped(const WgmmaItem& item) {
-    wait_keys();
+  __device__ __forceinline__ void fold_overlapped(const WgmmaItem<kDim>& item) {
+    wait_tile();
     take_turn();
     issue_scores();
     pass_turn();
     wgmma_wait<0>();
-    keep(s);
     int tile = item.tile_begin;
-    release_keys(tile + 1 == item.tile_end);
+    end_scores(tile + 1 == item.tile_end);
     weigh(tile);
     pack();
     bool first = true;  // of the tile whose weights are in p
     bool fresh = true;
-    if (++tile < item.tile_end) wait_keys();
+    if (++tile < item.tile_end) wait_tile();
     while (tile < item.tile_end) {
       take_turn();
       issue_scores();
@@ -256,15 +256,14 @@ struct Folder {
       issue_values(fresh);
       pass_turn();
       wgmma_wait<1>();
-      keep(s);
-      release_keys(tile + 1 == item.tile_end);
+      end_scores(tile + 1 == item.tile_end);
       first = false;
       fresh = starts_chunk(tile);
       if (fresh) forget_chunk();
       weigh(tile);
       keep(s);
       // A branch: without one the assembler puts the weights behind the wait for the product.
-      if (++tile < item.tile_end) wait_keys();
+      if (++tile < item.tile_end) wait_tile();
       end_values();
       pack();
     }
@@ -275,7 +274,7 @@ struct Folder {
   }
 
   /** total / l to the output, by way of shared memory, so that rows are written whole. */
-  __device__ __forceinline__ void write(const WgmmaItem& item) const {
+  __device__ __forceinline__ void write(const WgmmaItem<kDim>& item) const {
     constexpr int kRowBytes = kDim * 2;
     constexpr int kPieces = kDim / 8;
     uint8_t* mine = shared + L::kOut + (warpgroup * 4 + warp) * 16 * kRowBytes;
@@ -308,43 +307,45 @@ struct Folder {
 };
 
 template <typename T, int kDim, bool kOverlap, bool kTurns>
-__global__ void __launch_bounds__(kWgmmaThreads, 1)
+__global__ void __launch_bounds__(WgmmaLayout<kDim>::kThreads, 1)
     attention_wgmma(const __grid_constant__ VtCudaAttention args) {
 #if VT_HAS_WGMMA
   using L = WgmmaLayout<kDim>;
+  using Ring = RingPlace<kDim>;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
   const int group = args.num_heads / args.num_kv_heads;
   start_next();
   if (threadIdx.x == 0) {
-    for (int slot = 0; slot < L::kSlots; slot++) {
-      barrier_init(RingPlace<kDim>::full(base, slot), kWarpgroup);
-      barrier_init(RingPlace<kDim>::empty(base, slot), kFoldThreads / 32);
+    for (int stage = 0; stage < L::kStages; stage++) {
+      barrier_init(Ring::full(base, stage), kWarpgroup);
+      barrier_init(Ring::empty(base, stage), L::kFoldThreads / 32);
     }
-    barrier_init(base + L::kQueryFree, kFoldThreads / 32);
+    for (int i = 0; i < 2; i++) barrier_init(base + L::kQueryFree + i * 8, L::kFoldThreads / 32);
+    for (int i = 0; i < kItemPlaces; i++) barrier_init(base + L::kAnnounced + i * 8, 1);
     fence_barrier_init();
   }
   __syncthreads();
-  wait_for_previous();
-  const int num_items = __ldcg(args.work_counts + 1) * args.num_kv_heads;
-  if (threadIdx.x >= kFoldThreads) {
+  WgmmaItem<kDim> item;
+  if (threadIdx.x >= L::kFoldThreads) {
     fewer_registers<56>();
-    Fetcher<T, kDim> fetcher(args, base, threadIdx.x - kFoldThreads, 31 - __clz(args.block_size));
-    int query_parity = 1;
-    for (int turn = 0; turn * gridDim.x < num_items; turn++) {
-      const int item = item_of_turn(turn);
-      if (item >= num_items) break;
-      fetcher.copy_item(WgmmaItem(args, item, group), group, query_parity);
-      query_parity ^= 1;
+    wait_for_previous();
+    const int thread = threadIdx.x - L::kFoldThreads;
+    Clerk<kDim> clerk(args, shared, base, __ldcg(args.work_counts + 1) * args.num_kv_heads);
+    if (thread == 0) {
+      clerk.ask();
+      clerk.announce();
+    }
+    Fetcher<T, kDim> fetcher(args, base, thread, 31 - __clz(args.block_size));
+    for (int turn = 0; item.read(args, shared, base, turn, group); turn++) {
+      fetcher.copy_item(item, group, turn, clerk, thread == 0);
     }
     fetcher.end();
   } else {
-    more_registers<224>();
+    more_registers<L::kFoldRegisters>();
+    wait_for_previous();
     Folder<T, kDim, kOverlap, kTurns> folder(args, shared);
-    for (int turn = 0; turn * gridDim.x < num_items; turn++) {
-      const int index = item_of_turn(turn);
-      if (index >= num_items) break;
-      const WgmmaItem item(args, index, group);
+    for (; item.read(args, shared, base, folder.turn, group); folder.turn++) {
       folder.begin(item);
       if constexpr (kOverlap) {
         folder.fold_overlapped(item);
@@ -363,12 +364,17 @@ int launch_wgmma(const VtCudaAttention& args, void* stream) {
                       : args.prefill == VT_CUDA_PREFILL_OVERLAP
                           ? attention_wgmma<T, kDim, true, false>
                           : attention_wgmma<T, kDim, true, true>;
+  using L = WgmmaLayout<kDim>;
   const int items = args.max_prefill_work * args.num_kv_heads;
-  return launch("attention", kernel, dim3(min(items, num_multiprocessors())), dim3(kWgmmaThreads),
-                WgmmaLayout<kDim>::kBytes, args.flags, stream, args);
+  return launch("attention", kernel, dim3(min(items, num_multiprocessors())), dim3(L::kThreads),
+                L::kBytes, args.flags, stream, args);
 }
 
 }  // namespace
+
+int attention_wgmma_rows(int head_dim) {
+  return head_dim == 64 ? WgmmaLayout<64>::kRows : WgmmaLayout<128>::kRows;
+}
 
 int attention_wgmma_by_shape(const VtCudaAttention& args, void* stream) {
   const bool f16 = args.dtype == VT_CUDA_F16;

@@ -139,9 +139,8 @@ enum VtCudaEpilogue {
 /** Which kernel of ours computes m > 64: `large`. All give the same bits. */
 enum VtCudaLarge {
   VT_CUDA_LARGE_MMA = 0,       /* mma.sync; no epilogues */
-  VT_CUDA_LARGE_WGMMA = 1,     /* wgmma, n a multiple of 8, rows 8-byte aligned; else as MMA */
+  VT_CUDA_LARGE_WGMMA = 1,     /* wgmma, n a multiple of 8, rows 16-byte aligned; else as MMA */
   VT_CUDA_LARGE_CLUSTER_2 = 2, /* and two blocks share the weight's rows */
-  VT_CUDA_LARGE_CLUSTER_4 = 3, /* and four */
 };
 
 /**
@@ -193,9 +192,9 @@ VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
  */
 enum VtCudaPrefill {
   VT_CUDA_PREFILL_MMA = 0,     /* mma.sync, 64 rows a work (queries times heads of a KV head) */
-  VT_CUDA_PREFILL_WGMMA = 1,   /* wgmma, 128 rows a work, one product at a time */
+  VT_CUDA_PREFILL_WGMMA = 1,   /* wgmma, 128 or 192 rows a work, one product at a time */
   VT_CUDA_PREFILL_OVERLAP = 2, /* softmax beside the products */
-  VT_CUDA_PREFILL_TURNS = 3,   /* and two warpgroups that issue by turns */
+  VT_CUDA_PREFILL_TURNS = 3,   /* and warpgroups that issue by turns */
 };
 
 /**
@@ -211,7 +210,7 @@ typedef struct {
   const int32_t* block_tables; /* [rows][max_num_blocks] */
   const int32_t* decode_work;  /* [][8], 16-byte aligned */
   const int32_t* prefill_work; /* [][8] */
-  const int32_t* work_counts;  /* [2]: decode, prefill */
+  int32_t* work_counts;        /* [3]: decode, prefill; dealt out, zero before and after a call */
   /* Bounds known to the host, and room in the lists; 0 leaves the kernel out. */
   int32_t max_decode_work, max_prefill_work;
   void* scratch;      /* f32 [max_decode_work * num_kv_heads][16][head_dim + 2] */
@@ -236,19 +235,19 @@ typedef struct {
   const int32_t* row_of;      /* [num_seqs] row of block_tables and counters; null = 0, 1, .. */
   int32_t* decode_work;       /* [max_work][8] */
   int32_t* prefill_work;      /* [max_work][8] */
-  int32_t* work_counts;       /* [2] */
+  int32_t* work_counts;       /* [3] */
   int32_t num_seqs;
   int32_t max_work;
   int32_t num_heads, num_kv_heads;
   int32_t window;
-  int32_t prefill; /* VtCudaPrefill */
+  int32_t prefill_rows; /* vt_cuda_prefill_rows() of the kernel that prefill_work is for */
   int32_t flags;
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
 /** `prefill` where it is built for this head_dim and device, else VT_CUDA_PREFILL_MMA. */
 VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */
-VT_CUDA_API int vt_cuda_prefill_rows(int32_t prefill);
+VT_CUDA_API int vt_cuda_prefill_rows(int32_t prefill, int32_t head_dim);
 
 /**
  * How a row of the row table samples: the columns of StepInput, one struct a row, in device memory.

@@ -15,6 +15,8 @@ constexpr const char* kOwner = "attentionScratch";
 constexpr std::size_t kScratchBytes = std::size_t{288} << 20;
 /// Of both lists: kernels/cuda/attention.cuh, AttentionWork.
 constexpr std::size_t kWorkBytes = 32;
+/// Of a group: VtCudaAttention, work_counts.
+constexpr std::size_t kCountBytes = 12;
 /// A work of these many rows (queries times heads of a KV head) or fewer is decode.
 constexpr int kDecodeRows = 16;
 
@@ -59,7 +61,8 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
     : shape_(shape),
       max_model_len_(rows.max_model_len),
       prefill_(vt_cuda_prefill_for(chosen_prefill(shape.head_dim), shape.head_dim)),
-      tile_queries_(vt_cuda_prefill_rows(prefill_) / (shape.num_heads / shape.num_kv_heads)) {
+      prefill_rows_(vt_cuda_prefill_rows(prefill_, shape.head_dim)),
+      tile_queries_(prefill_rows_ / (shape.num_heads / shape.num_kv_heads)) {
   VT_CHECK(shape.num_heads / shape.num_kv_heads <= kDecodeRows,
            "attention: %d heads over %d KV heads: at most %d may share one on cuda",
            shape.num_heads, shape.num_kv_heads, kDecodeRows);
@@ -71,7 +74,7 @@ AttentionRoom::AttentionRoom(const AttentionShape& shape, const RowTableSizes& r
       max_num_tokens / tile_queries_ + std::min(rows.num_rows, max_num_tokens);
   decode_lists_ = DeviceBuffer(of_all * kWorkBytes, kOwner, ledger);
   prefill_lists_ = DeviceBuffer(prefill * kWorkBytes, kOwner, ledger);
-  counts_ = DeviceBuffer(std::size_t{8} * rows.num_rows, kOwner, ledger);
+  counts_ = DeviceBuffer(kCountBytes * rows.num_rows, kOwner, ledger);
   scratch_ = DeviceBuffer(max_decode_work_ * work_scratch_bytes(shape), kOwner, ledger);
   counters_ = DeviceBuffer(std::size_t{4} * rows.num_rows * shape.num_kv_heads, kOwner, ledger);
 }
@@ -114,13 +117,13 @@ void AttentionRoom::plan(const AttentionGroup& group, const StepArrays& arrays, 
   args.row_of = arrays.row_of + group.row_begin;
   args.decode_work = const_cast<std::int32_t*>(lists.decode_work);
   args.prefill_work = const_cast<std::int32_t*>(lists.prefill_work);
-  args.work_counts = const_cast<std::int32_t*>(lists.work_counts);
+  args.work_counts = lists.work_counts;
   args.num_seqs = group.num_rows;
   args.max_work = std::max({1, group.decode_work, group.prefill_work});
   args.num_heads = shape_.num_heads;
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
-  args.prefill = prefill_;
+  args.prefill_rows = prefill_rows_;
   args.flags = flags;
   VT_LAUNCH(vt_cuda_plan_attention(&args, stream));
 }
@@ -129,7 +132,7 @@ void AttentionRoom::describe(const AttentionGroup& group, VtCudaAttention& args)
   constexpr std::size_t kWorkWords = kWorkBytes / 4;
   args.decode_work = decode_lists_.as<std::int32_t>() + group.decode_begin * kWorkWords;
   args.prefill_work = prefill_lists_.as<std::int32_t>() + group.prefill_begin * kWorkWords;
-  args.work_counts = counts_.as<std::int32_t>() + group.index * 2;
+  args.work_counts = counts_.as<std::int32_t>() + group.index * (kCountBytes / 4);
   args.max_decode_work = group.decode_work;
   args.max_prefill_work = group.prefill_work;
   args.scratch = scratch_.as<void>();

@@ -50,7 +50,8 @@ class Case:
                          dtype=self.dtype)
         ints = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
         lists = vt.plan_attention(ints(start), ints([e for _, _, e in spans]), self.num_heads,
-                                  self.num_kv_heads, 4096, self.window, prefill=prefill)
+                                  self.num_kv_heads, 4096, self.window,
+                                  prefill_rows=vt.lib.vt_cuda_prefill_rows(prefill, self.head_dim))
         works = max(1, int(lists["work_counts"][0]))
         scratch = torch.full((works * self.num_kv_heads, 16, self.head_dim + 2), float("nan"),
                              device="cuda")
@@ -61,6 +62,7 @@ class Case:
         torch.cuda.synchronize()
         assert (out[-1] == 7).all(), "wrote beyond the last token"
         assert (counters == 0).all(), "counters are not back at zero"
+        assert lists["work_counts"][2] == 0, "works dealt out are not back at zero"
         return [out[start[i]:start[i + 1]] for i in range(len(spans))]
 
     def expected(self, row, begin, end):

@@ -150,15 +150,15 @@ class VtCuda:
         return outputs
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
-                       lists=None, prefill=0):
+                       lists=None, prefill_rows=64):
         device = query_start.device
         lists = lists or {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
-                 "work_counts": torch.zeros(2, dtype=torch.int32, device=device)}
+                 "work_counts": torch.zeros(3, dtype=torch.int32, device=device)}
         self.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=query_start,
                   seq_lens=seq_lens, num_seqs=len(seq_lens), max_work=max_work,
-                  num_heads=num_heads, num_kv_heads=num_kv_heads, window=window, prefill=prefill,
-                  **lists)
+                  num_heads=num_heads, num_kv_heads=num_kv_heads, window=window,
+                  prefill_rows=prefill_rows, **lists)
         return lists
 
     def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,

@@ -80,6 +80,11 @@ void __stcg(T* to, T value) {
   *to = value;
 }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline std::int32_t atomicAdd(std::int32_t* to, std::int32_t value) {
+  const std::int32_t before = *to;
+  *to += value;
+  return before;
+}
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
@@ -315,6 +320,14 @@ template <typename T, int kTiles>
 void wgmma_rows_of_k(float (&d)[kTiles][4], const std::uint32_t (&a)[4], std::uint64_t b,
                      bool add) {
   emulated::wgmma(element_of<T>, kTiles * 8, &d[0][0], a, 0, b, add, true);
+}
+inline void store_shared(std::uint32_t address, std::uint32_t word) {
+  std::memcpy(emulated::at(address, 4), &word, 4);
+}
+inline uint4 load_shared(std::uint32_t address) {
+  uint4 words;
+  std::memcpy(&words, emulated::at(address, 16), 16);
+  return words;
 }
 inline void sync_named(int id, int num_threads) { emulated::named_barrier(id, num_threads, true); }
 inline void arrive_named(int id, int num_threads) {
