@@ -26,7 +26,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WAYS = {"default": {}, "mma": {"PREFILL": "mma", "LARGE": "mma"},
         "wgmma": {"PREFILL": "overlap", "LARGE": "wgmma"},
         "cluster2": {"PREFILL": "turns", "LARGE": "cluster2"},
-        "cluster4": {"PREFILL": "wgmma", "LARGE": "cluster4"}}
+        "alone": {"PREFILL": "wgmma", "LARGE": "wgmma"}}
 
 
 def params_of(count):
