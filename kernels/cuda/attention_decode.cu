@@ -428,10 +428,13 @@ template <typename T, int kDim>
 int launch_decode(const VtCudaAttention& args, void* stream) {
   const int items = args.max_decode_work * args.num_kv_heads;
   const int blocks = num_multiprocessors() * Layout<kDim>::kBlocks;
+  // One on each multiprocessor at least: where there is none, two of the next kernel's come to lie,
+  // and elsewhere none.
+  const int grid = min(max(items, num_multiprocessors()), blocks);
   return launch("attention",
                 items <= 4 * blocks ? attention_decode<T, kDim, true>
                                     : attention_decode<T, kDim, false>,
-                dim3(min(items, blocks)), dim3(kFolders + kCopiers), Layout<kDim>::bytes(),
+                dim3(grid), dim3(kFolders + kCopiers), Layout<kDim>::bytes(),
                 args.flags, stream, args);
 }
 

@@ -32,9 +32,10 @@ namespace vt {
 
 constexpr int kMaxStages = 16;
 constexpr int kMaxWarps = 8;
-/** Barriers, a flag, then the sums of the norm. */
+/** Barriers (weights there, stage free, x there), a flag, then the sums of the norm. */
 constexpr int kHeaderBytes = 1024;
-constexpr int kHasX = 2 * kMaxStages * 8;
+constexpr int kXFull = 2 * kMaxStages * 8;
+constexpr int kHasX = 3 * kMaxStages * 8;
 constexpr int kNormSums = 512;
 
 struct SkinnyParams {
@@ -93,7 +94,8 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   if (threadIdx.x == workers * 32) {
     prefetch_map(&params.weight);
     for (int s = 0; s < num_stages; s++) {
-      barrier_init(full + s * 8, VT_HAS_SM_90 ? kProducers : kProducers * 32);
+      barrier_init(full + s * 8, VT_HAS_SM_90 ? 1 : 32);
+      barrier_init(full + kXFull + s * 8, VT_HAS_SM_90 ? 1 : 32);
       barrier_init(empty + s * 8, warps);
     }
     fence_barrier_init();
@@ -125,7 +127,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
         }
       }
       for (int chunk = 0; chunk < chunks; chunk++) {
-        const uint32_t barrier = full + stage * 8;
+        const uint32_t barrier = full + (of_x ? kXFull : 0) + stage * 8;
         const uint32_t to = stages + stage * stage_bytes + (of_x ? x_offset : lane * kUnitBytes);
         barrier_wait(empty + stage * 8, parity);
         // Stages are filled for the first time, in order, while x is not there.
@@ -274,9 +276,18 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     }
   };
 
+  const auto is_there = [&](int stage, int parity) {
+    return barrier_ready(full + stage * 8, parity) &&
+           (kHoldsX || barrier_ready(full + kXFull + stage * 8, parity));
+  };
+  const auto wait_for = [&](int stage, int parity) {
+    barrier_wait(full + stage * 8, parity);
+    if constexpr (!kHoldsX) barrier_wait(full + kXFull + stage * 8, parity);
+  };
+
   Fragments<kWide, kXTiles, kBatch> ring[2];
   clear();
-  barrier_wait(full, 0);
+  wait_for(0, 0);
   load(ring[0], weight_lane, x_lane, 0);
   int stage = 0;
   int parity = 0;
@@ -294,13 +305,13 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     const uint32_t next_x = !kHoldsX    ? x_lane + next_stage * stage_bytes
                             : ends_pass ? x_lane
                                         : x + kColumns * 2;
-    const bool next_ready = !last && barrier_ready(full + next_stage * 8, next_parity);
+    const bool next_ready = !last && is_there(next_stage, next_parity);
 #pragma unroll
     for (int j = 0; j < kBatches; j++) {
       if (j + 1 < kBatches) {
         load(ring[(j + 1) % 2], weight, x, j + 1);
       } else if (!last) {
-        if (!next_ready) barrier_wait(full + next_stage * 8, next_parity);
+        if (!next_ready) wait_for(next_stage, next_parity);
         load(ring[0], next_weight, next_x, 0);
       }
       __syncwarp();

@@ -17,11 +17,19 @@ interface Compiler {
 
 const folder = join(packageRoot, 'test/kernels/cuda/emulated');
 
-/** As on sm_80. Its kernel is in a header. */
-const withoutEngine = ['-DVT_HAS_SM_90=0', '-DVT_KERNEL_IN_HEADER'];
+/** Its kernel is in a header. `engine`: or as on sm_80. */
+const skinnyFlags = (engine: boolean): string[] => [
+  ...(engine ? [] : ['-DVT_HAS_SM_90=0']),
+  '-DVT_KERNEL_IN_HEADER',
+];
 
 /** The program `check`.cc with these kernels, in a folder of the test's own. */
-async function build(t: Test, check: string, kernels: readonly string[]): Promise<string> {
+async function build(
+  t: Test,
+  check: string,
+  kernels: readonly string[],
+  engine = true,
+): Promise<string> {
   const out = mkdtempSync(join(tmpdir(), 'vt-emulated-'));
   t.teardown(() => rmSync(out, { recursive: true }));
   const native = (await import(
@@ -48,7 +56,7 @@ async function build(t: Test, check: string, kernels: readonly string[]): Promis
       compile(
         join(packageRoot, `kernels/cuda/${name}.cu`),
         ...['-include', join(folder, 'device.h'), '-x', 'c++'],
-        ...(name.startsWith('linear_skinny') ? withoutEngine : []),
+        ...(name.startsWith('linear_skinny') ? skinnyFlags(engine) : []),
       ),
     ),
   ];
@@ -77,8 +85,16 @@ t.test(
   { skip },
   async (t) => {
     const kernels = ['linear_large', 'linear_wgmma', 'linear_skinny_bf16'];
-    const run = spawnSync(await build(t, 'linear_check', kernels), [], { encoding: 'utf8' });
+    const run = spawnSync(await build(t, 'linear_check', kernels, false), [], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
     t.equal(run.stdout.match(/^ok /gm)?.length, 13);
   },
 );
+
+t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
+  const kernels = ['linear_large', 'linear_wgmma', 'linear_skinny_bf16'];
+  const binary = await build(t, 'linear_check', kernels);
+  const run = spawnSync(binary, ['few'], { encoding: 'utf8' });
+  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 8);
+});

@@ -1,10 +1,11 @@
 // linear by wgmma in emulated clusters: every end and cluster size against float64, and bit for bit
 // against linear_large and the arithmetic of the op behind it, under several timings; and
-// linear_skinny as it is for targets without a copy engine. `linear_check [more]`.
+// linear_skinny as it was compiled, with a copy engine or without. `linear_check [more | few]`.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "device.h"
@@ -236,25 +237,28 @@ void check_skinny(const char* name, const Shape& shape, int tuning) {
     same &= linear.run_skinny(tuning) == wanted;
   }
   failed += !same;
-  std::printf("%s %s without a copy engine: %s\n", same ? "ok " : "BAD", name,
+  std::printf("%s %s: %s\n", same ? "ok " : "BAD", name,
               same ? "the same bits" : "OTHER BITS");
   std::fflush(stdout);
 }
 
 }  // namespace
 
-int main(int argc, char**) {
-  const bool more = argc > 1;
+int main(int argc, char** argv) {
+  const std::string what = argc > 1 ? argv[1] : "";
+  const bool more = what == "more", few = what == "few";
   const Element bf16 = Element::bf16, f16 = Element::f16;
   const std::vector<emulated::Timing> late = {{true, true, 0}};
   const std::vector<emulated::Timing> some = {{true, true, 0}, {false, true, 1}};
   const std::vector<emulated::Timing> all = {
       {false, false, 0}, {true, true, 0}, {false, true, 1}, {true, false, 2}, {true, true, 3}};
   vt::multiprocessors = 4;
-  check("plain 150 x 600, k 400", {150, 600, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, some);
-  check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
-  check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
-  check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
+  if (!few) {
+    check("plain 150 x 600, k 400", {150, 600, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, some);
+    check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
+    check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
+    check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
+  }
   constexpr int kInStages = static_cast<int>(1u << 31);
   check_skinny("plain 5 x 100, k 400", {5, 100, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
   check_skinny("plain 33 x 264, k 512", {33, 264, 512, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
@@ -263,6 +267,12 @@ int main(int argc, char**) {
                kInStages);
   check_skinny("rope 20 x 3 of 96", {20, 288, 256, bf16, VT_CUDA_ROPE_AND_CACHE, true, 1, 1, 96},
                0);
+  if (few) {
+    check_skinny("plain 1 x 200, k 1024", {1, 200, 1024, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+    check_skinny("plain 16 x 136, k 1536", {16, 136, 1536, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+    check_skinny("silu 8 x 416, k 1024", {8, 416, 1024, bf16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64},
+                 0);
+  }
   if (more) {
     check("plain 1300 x 264", {1300, 264, 64, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
     check("plain 65 x 8, k 16", {65, 8, 16, f16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
