@@ -134,11 +134,20 @@ __device__ __forceinline__ void store_in_cluster(uint32_t address, unsigned long
   asm volatile("st" VT_SHARED ".u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }
 
-/** `value` to where block `rank` of the cluster has what this block has at `mine`. */
-__device__ __forceinline__ void store_shared_of(int rank, float* mine, float value) {
-  asm volatile("st" VT_SHARED ".f32 [%0], %1;" ::"r"(address_in(shared_address(mine), rank)),
-               "f"(value)
+/**
+ * `value` to where block `rank` of the cluster has what this block has at `mine`; its bytes are
+ * counted down, there, on the barrier that this block has at `barrier`.
+ */
+__device__ __forceinline__ void send_in_cluster(int rank, float* mine, float value,
+                                                uint32_t barrier) {
+#if VT_HAS_SM_90
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
+                   address_in(shared_address(mine), rank)),
+               "r"(__float_as_uint(value)), "r"(address_in(barrier, rank))
                : "memory");
+#else
+  __trap();
+#endif
 }
 
 __device__ __forceinline__ uint32_t load_in_cluster_u32(uint32_t address) {

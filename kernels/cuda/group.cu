@@ -4,6 +4,6 @@
 extern "C" uint64_t vt_cuda_board_bytes(int32_t num_ranks, int64_t slot_bytes) {
   constexpr uint64_t kUnit = uint64_t{2} << 20;
   const uint64_t bytes =
-      vt::kInboxOffset + 2 * static_cast<uint64_t>(num_ranks) * static_cast<uint64_t>(slot_bytes);
+      VT_CUDA_INBOX_OFFSET + 2 * static_cast<uint64_t>(num_ranks) * static_cast<uint64_t>(slot_bytes);
   return (bytes + kUnit - 1) / kUnit * kUnit;
 }

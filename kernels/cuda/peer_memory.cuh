@@ -7,39 +7,20 @@
 
 namespace vt {
 
-/** Two values of 64 bits, 16 bytes in memory; each arrives whole, the pair need not. */
-struct alignas(16) WordPair {
-  uint64_t first, second;
-};
-
-__device__ __forceinline__ void store_relaxed(WordPair* to, const WordPair& pair) {
-  asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(pair.first),
-               "l"(pair.second)
+/** Each of the four arrives whole; the four need not arrive together. */
+__device__ __forceinline__ void store_relaxed(uint4* to, const uint4& v) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x),
+               "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
 }
 
-__device__ __forceinline__ WordPair load_relaxed(const WordPair* from) {
-  WordPair pair;
-  asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
-               : "=l"(pair.first), "=l"(pair.second)
-               : "l"(from)
-               : "memory");
-  return pair;
-}
-
-__device__ __forceinline__ float4 load_relaxed(const float4* from) {
-  float4 v;
-  asm volatile("ld.relaxed.sys.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+__device__ __forceinline__ uint4 load_relaxed(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(from)
                : "memory");
   return v;
-}
-
-__device__ __forceinline__ float load_relaxed(const float* from) {
-  float value;
-  asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
-  return value;
 }
 
 __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* from) {
@@ -60,16 +41,6 @@ __device__ __forceinline__ void store_relaxed(uint32_t* to, uint32_t value) {
 
 __device__ __forceinline__ void store_release(uint32_t* to, uint32_t value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
-}
-
-__device__ __forceinline__ void store_release(uint64_t* to, uint64_t value) {
-  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
-}
-
-__device__ __forceinline__ uint64_t load_acquire(const uint64_t* from) {
-  uint64_t value;
-  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
-  return value;
 }
 
 __device__ __forceinline__ uint64_t global_timer_ns() {

@@ -16,6 +16,7 @@ extern "C" {
 #endif
 
 #define VT_CUDA_MAX_RANKS 8
+#define VT_CUDA_INBOX_OFFSET 256
 
 /**
  * Why a rank gave up, in host memory that the device writes; zero while all is well. `state` is
@@ -31,8 +32,8 @@ typedef struct {
 
 /** The ranks as one of them sees them. Pointers to peers' memory are this process's own. */
 typedef struct {
-  void* boards[VT_CUDA_MAX_RANKS]; /* vt_cuda_board_bytes each, zero at first */
-  void* arenas[VT_CUDA_MAX_RANKS]; /* where operands lie, at the same offset on every rank */
+  /* vt_cuda_board_bytes each; at first zeros up to VT_CUDA_INBOX_OFFSET, then all bits set */
+  void* boards[VT_CUDA_MAX_RANKS];
   const uint64_t* first_epoch;     /* device; constant while the step runs; from 1 on */
   VtCudaGroupReport* report;       /* mapped host memory */
   uint64_t timeout_ns;             /* a rank that is waited for so long is given up */
@@ -48,16 +49,16 @@ VT_CUDA_API uint64_t vt_cuda_board_bytes(int32_t num_ranks, int64_t slot_bytes);
 /** How parts travel: `way`. Never changes the result. */
 enum VtCudaWay {
   VT_CUDA_WAY_BY_SIZE = 0,
-  /** Every rank writes its part into the inboxes of all others, flags in the data. */
+  /** Every rank sends its part to all others, and adds all up. */
   VT_CUDA_WAY_ONE_SHOT = 1,
-  /** A rank reads the parts of its rows from all others, and writes their sums to all. */
+  /** A row has an owner: parts go to it, and its sum to all. Not for fewer rows than ranks. */
   VT_CUDA_WAY_TWO_SHOT = 2,
 };
 
 /**
  * out = round(x of rank 0 + x of rank 1 + ... (+ bias) (+ residual)); with norm_out,
- * norm_out = vt_cuda_rms_norm(out, norm_weight, eps) too, with its bits. Operands lie in the
- * arena, except for weights. residual may be out.
+ * norm_out = vt_cuda_rms_norm(out, norm_weight, eps) too, with its bits. residual may be out.
+ * Takes as many epochs as vt_cuda_all_reduce_epochs says, one after another.
  */
 typedef struct {
   const VtCudaGroup* group; /* copied */
@@ -67,31 +68,36 @@ typedef struct {
   const void* residual;     /* [num_rows][columns] dtype, or null */
   void* norm_out;           /* [num_rows][columns] dtype, or null */
   const void* norm_weight;  /* [columns] dtype */
-  const void* prefetch;     /* weights that the next kernel reads, for the L2 cache; or null */
-  int64_t prefetch_bytes;
   int32_t num_rows, columns; /* columns: a multiple of 16, at most 16384 */
   int32_t out_stride, x_stride, residual_stride, norm_stride;
-  int32_t ordinal;  /* collectives of the step before this one */
+  int32_t ordinal;  /* epochs of the step before this one */
   int32_t op_index; /* for the report */
   int32_t way;      /* VtCudaWay */
+  int32_t split;    /* blocks of a row; 0: chosen */
   float eps;
   int32_t dtype;
   int32_t flags;
 } VtCudaAllReduce;
 VT_CUDA_API int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream);
+VT_CUDA_API int vt_cuda_all_reduce_epochs(const VtCudaGroup* group, int32_t num_rows,
+                                          int32_t columns, int32_t way);
 
-/** out = the columns of x of rank 0, then those of rank 1, ..; those beyond out are dropped. */
+/**
+ * out = the columns of x of rank 0, then those of rank 1, ..; those beyond out are dropped. Takes as
+ * many epochs as vt_cuda_all_gather_epochs says.
+ */
 typedef struct {
   const VtCudaGroup* group;
   float* out;     /* [num_rows][out_columns] */
-  const float* x; /* [num_rows][x_columns], in the arena */
-  int32_t num_rows, out_columns, x_columns;
+  const float* x; /* [num_rows][x_columns] */
+  int32_t num_rows, out_columns, x_columns; /* x_columns: a multiple of 4 */
   int32_t out_stride, x_stride;
   int32_t ordinal, op_index;
-  int32_t way; /* VtCudaWay; two-shot: read from where they were made */
   int32_t flags;
 } VtCudaAllGather;
 VT_CUDA_API int vt_cuda_all_gather(const VtCudaAllGather* args, void* stream);
+VT_CUDA_API int vt_cuda_all_gather_epochs(const VtCudaGroup* group, int32_t num_rows,
+                                          int32_t x_columns);
 
 #ifdef __cplusplus
 }

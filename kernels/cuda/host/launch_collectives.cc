@@ -25,18 +25,29 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
         "activations", ledger);
   }
   if (ranks == nullptr) return;
-  ranks->join(arena_.as<char>(), arena_.bytes(), ledger);
+  ranks->join(arena_.bytes(), ledger);
   ranks_ = ranks;
   group_ = ranks->describe(arrays_.first_epoch);
 }
 
-int Launches::num_collectives(const StepShape& shape) const {
-  if (shape.num_tokens == 0) return 0;
-  int before = 0, each = 0;
-  for (std::size_t i = 0; i < program_.ops.size(); i++)
-    (i < first_logit_op_ ? before : each) += is_collective(program_.ops[i]);
+int Launches::num_epochs(const OpRecord& op, int num_rows) const {
+  if (!is_collective(op)) return 0;
+  if (op.id == OpId::sample_sharded)
+    return vt_cuda_all_gather_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)));
+  return vt_cuda_all_reduce_epochs(&group_, num_rows, static_cast<int>(columns(op, 0)),
+                                   VT_CUDA_WAY_BY_SIZE);
+}
+
+int Launches::num_epochs(const StepShape& shape) const {
+  if (shape.num_tokens == 0 || group_.num_ranks < 2) return 0;
+  int count = 0;
+  for (std::size_t i = 0; i < first_logit_op_; i++)
+    count += num_epochs(program_.ops[i], shape.num_tokens);
   const int at_once = std::max(1, program_.max_num_logits);
-  return before + (shape.num_logit_rows + at_once - 1) / at_once * each;
+  for (int begin = 0; begin < shape.num_logit_rows; begin += at_once)
+    for (std::size_t i = first_logit_op_; i < program_.ops.size(); i++)
+      count += num_epochs(program_.ops[i], std::min(at_once, shape.num_logit_rows - begin));
+  return count;
 }
 
 int Launches::index_of(const OpRecord& op) const {
@@ -68,7 +79,8 @@ void Launches::all_reduce(const OpRecord& op, const Call& call) const {
   }
   args.num_rows = num_rows(op, call);
   args.columns = static_cast<int>(columns(op, 0));
-  args.ordinal = (*call.num_collectives)++;
+  args.ordinal = *call.num_epochs;
+  *call.num_epochs += num_epochs(op, args.num_rows);
   args.op_index = index_of(op);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
@@ -86,7 +98,8 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   args.x_stride = x.stride;
   args.x_columns = static_cast<int>(columns(op, 1));
   args.num_rows = call.num_logits;
-  args.ordinal = (*call.num_collectives)++;
+  args.ordinal = *call.num_epochs;
+  *call.num_epochs += num_epochs(op, args.num_rows);
   args.op_index = index_of(op);
   args.flags = call.flags;
   ranks_->all_gather(args, call.stream);

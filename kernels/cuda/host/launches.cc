@@ -57,9 +57,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
       linears_(linears),
       kv_cache_(kv_cache),
       arrays_(arrays),
-      arena_(ranks == nullptr ? static_cast<std::size_t>(program.arena_bytes)
-                              : RankGroup::arena_bytes(program.arena_bytes),
-             "activations", ledger),
+      arena_(static_cast<std::size_t>(program.arena_bytes), "activations", ledger),
       first_logit_op_(find_first_logit_op(program)),
       large_(chosen_large()) {
   bool has_embedding = false;
@@ -108,9 +106,9 @@ void Launches::run(const StepShape& shape, void* stream, const Watch* watch) con
   if (shape.num_tokens == 0) return;
   for (const AttentionGroup& group : shape.attention)
     attention_->plan(group, arrays_, flags, stream);
-  int num_collectives = 0;
+  int num_epochs = 0;
   Call call{shape, stream, flags};
-  call.num_collectives = &num_collectives;
+  call.num_epochs = &num_epochs;
   run_range(0, first_logit_op_, call, watch);
   const int at_once = std::max(1, program_.max_num_logits);
   for (int begin = 0; begin < shape.num_logit_rows; begin += at_once) {

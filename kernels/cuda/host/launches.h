@@ -43,8 +43,8 @@ class Launches {
   /// unless `watch` is given. Throws KernelError with the op's name.
   void run(const StepShape& shape, void* stream, const Watch* watch = nullptr) const;
 
-  /// Of a step of this shape.
-  int num_collectives(const StepShape& shape) const;
+  /// Of the collectives of a step of this shape.
+  int num_epochs(const StepShape& shape) const;
 
   bool has_sample() const { return has_sample_; }
   /// Null where the program has no attention.
@@ -60,7 +60,7 @@ class Launches {
     int flags;
     int logit_begin = 0, num_logits = 0;
     /// Of the step so far.
-    int* num_collectives = nullptr;
+    int* num_epochs = nullptr;
   };
   struct Operand {
     char* data;
@@ -107,6 +107,7 @@ class Launches {
   void all_reduce(const OpRecord& op, const Call& call) const;
   void sample_sharded(const OpRecord& op, const Call& call) const;
   int index_of(const OpRecord& op) const;
+  int num_epochs(const OpRecord& op, int num_rows) const;
 
   const Program& program_;
   const Weights& weights_;

@@ -20,7 +20,7 @@ class NcclRanks {
   NcclRanks(std::unique_ptr<Nccl> nccl, std::unique_ptr<TcpNews> news, int rank, int num_ranks,
             int timeout_ms, bool sums, Ledger& ledger);
 
-  /// As vt_cuda_all_reduce and vt_cuda_all_gather, of which boards, `way` and `prefetch` are not
+  /// As vt_cuda_all_reduce and vt_cuda_all_gather, of which boards, `way` and `split` are not
   /// used; rows of x and out lie back to back. May be captured. They throw KernelError.
   void all_reduce(const VtCudaAllReduce& args, void* stream);
   void all_gather(const VtCudaAllGather& args, void* stream);

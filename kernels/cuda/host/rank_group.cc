@@ -15,10 +15,11 @@ namespace {
 
 /// What a rank may be behind another while they load; weights are on their way meanwhile.
 constexpr int kLoadTimeoutMs = 60'000;
-/// Of a rank's part in an inbox: 64 rows of 4,096 columns, in words of 8 bytes.
-constexpr std::int64_t kSlotBytes = std::int64_t{2} << 20;
-/// Allocations of whole units of this size share nothing with others.
-constexpr std::size_t kShareable = std::size_t{2} << 20;
+/// Of an inbox: 5,500 rows of 4,096 columns in a launch of allReduce, 256 rows of 128 K logits.
+constexpr std::int64_t kInboxBytes = std::int64_t{260} << 20;
+
+/// Of a rank's part in half an inbox.
+std::int64_t slot_bytes(int num_ranks) { return kInboxBytes / 2 / num_ranks / 64 * 64; }
 
 /// Where its ranks meet while they load.
 TcpGroup group_of(const VtCudaRanks& ranks) {
@@ -43,7 +44,7 @@ const VtCudaGroupReport* report_of(const PinnedBuffer& buffer) {
 
 /// A rank's message to the others; plain bytes between processes of one build.
 struct RankGroup::Introduction {
-  cudaIpcMemHandle_t board, arena;
+  cudaIpcMemHandle_t board;
   std::uint64_t arena_bytes;
   std::int32_t num_multiprocessors, abi;
   char device[16];
@@ -60,10 +61,6 @@ struct RankGroup::Introduction {
   }
 };
 
-std::size_t RankGroup::arena_bytes(std::size_t bytes) {
-  return (bytes + kShareable - 1) / kShareable * kShareable;
-}
-
 RankGroup::RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, Ledger& ledger)
     : options_(options),
       wanted_(ranks.collectives),
@@ -74,7 +71,7 @@ RankGroup::RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, 
   group_.rank = ranks.rank;
   group_.num_ranks = ranks.num_ranks;
   group_.timeout_ns = static_cast<std::uint64_t>(ranks.timeout_ms) * 1'000'000;
-  group_.slot_bytes = kSlotBytes;
+  group_.slot_bytes = slot_bytes(ranks.num_ranks);
   group_.report = report_.as<VtCudaGroupReport>();
 }
 
@@ -113,12 +110,12 @@ RankGroup::Wish RankGroup::wish(std::string& why) const {
                                                                             : Wish::none;
 }
 
-RankGroup::Introduction RankGroup::introduce(void* arena, std::size_t bytes, Ledger& ledger) {
+RankGroup::Introduction RankGroup::introduce(std::size_t arena_bytes, Ledger& ledger) {
   Introduction mine = {};
   std::string why;
   mine.wish = wish(why);
   std::snprintf(mine.why, sizeof mine.why, "%s", why.c_str());
-  mine.arena_bytes = bytes;
+  mine.arena_bytes = arena_bytes;
   mine.abi = VT_CUDA_ABI;
   cudaDeviceProp prop;
   int device = 0;
@@ -128,14 +125,17 @@ RankGroup::Introduction RankGroup::introduce(void* arena, std::size_t bytes, Led
   static_assert(sizeof mine.device == sizeof prop.uuid.bytes);
   std::memcpy(mine.device, prop.uuid.bytes, sizeof mine.device);
   if (mine.wish == Wish::needs_nccl) return mine;
-  board_ = DeviceBuffer(vt_cuda_board_bytes(group_.num_ranks, kSlotBytes), "collectives", ledger);
+  board_ = DeviceBuffer(vt_cuda_board_bytes(group_.num_ranks, group_.slot_bytes), "collectives",
+                        ledger);
+  VT_CUDA(cudaMemset(board_.as<char>() + VT_CUDA_INBOX_OFFSET, 0xff,
+                     board_.bytes() - VT_CUDA_INBOX_OFFSET));
+  VT_CUDA(cudaDeviceSynchronize());
   VT_CUDA(cudaIpcGetMemHandle(&mine.board, board_.as<char>()));
-  VT_CUDA(cudaIpcGetMemHandle(&mine.arena, arena));
   return mine;
 }
 
-void RankGroup::join(void* arena, std::size_t bytes, Ledger& ledger) {
-  const Introduction mine = introduce(arena, bytes, ledger);
+void RankGroup::join(std::size_t arena_bytes, Ledger& ledger) {
+  const Introduction mine = introduce(arena_bytes, ledger);
   std::vector<Introduction> all;
   for (const std::string& message :
        exchange_.meet(std::string(reinterpret_cast<const char*>(&mine), sizeof mine)))
@@ -159,22 +159,19 @@ void RankGroup::join(void* arena, std::size_t bytes, Ledger& ledger) {
   if (needs != nullptr || all_like) {
     join_nccl(needs != nullptr ? needs->why : mine.why, ledger);
   } else {
-    map(all, arena);
+    map(all);
   }
   // Nobody may end before all have mapped it.
   meet();
 }
 
-void RankGroup::map(const std::vector<Introduction>& peers, void* arena) {
+void RankGroup::map(const std::vector<Introduction>& peers) {
   group_.boards[group_.rank] = board_.as<char>();
-  group_.arenas[group_.rank] = arena;
   for (int rank = 0; rank < group_.num_ranks; rank++) {
     if (rank == group_.rank) continue;
-    for (const auto& [handle, to] : {std::pair(peers[rank].board, &group_.boards[rank]),
-                                     std::pair(peers[rank].arena, &group_.arenas[rank])}) {
-      VT_CUDA(cudaIpcOpenMemHandle(to, handle, cudaIpcMemLazyEnablePeerAccess));
-      mapped_.push_back(*to);
-    }
+    VT_CUDA(cudaIpcOpenMemHandle(&group_.boards[rank], peers[rank].board,
+                                 cudaIpcMemLazyEnablePeerAccess));
+    mapped_.push_back(group_.boards[rank]);
   }
 }
 

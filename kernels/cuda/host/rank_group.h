@@ -1,5 +1,5 @@
 // The ranks as one of them sees them, and who carries their collectives: our own kernels, over
-// boards and arenas of others that are mapped beside its own, or NCCL; and what is known of a wait
+// boards of others that are mapped beside its own, or NCCL; and what is known of a wait
 // that was given up.
 #pragma once
 
@@ -34,11 +34,9 @@ class RankGroup {
   RankGroup(const RankGroup&) = delete;
   RankGroup& operator=(const RankGroup&) = delete;
 
-  /// Bytes to allocate for an arena of this size, so that it can be shared by itself.
-  static std::size_t arena_bytes(std::size_t bytes);
-  /// Chooses the carrier with the others, and shows them `arena` and maps theirs, or joins NCCL's
-  /// group. Throws KernelError.
-  void join(void* arena, std::size_t bytes, Ledger& ledger);
+  /// Chooses the carrier with the others, and shows them the board and maps theirs, or joins NCCL's
+  /// group. Throws KernelError, also if a rank's activations take another number of bytes.
+  void join(std::size_t arena_bytes, Ledger& ledger);
   /// Waits until all ranks are here; while they load, they may be seconds apart.
   void meet();
 
@@ -68,8 +66,8 @@ class RankGroup {
   /// "" if our own kernels can carry.
   std::string why_not_peer() const;
   Wish wish(std::string& why) const;
-  Introduction introduce(void* arena, std::size_t bytes, Ledger& ledger);
-  void map(const std::vector<Introduction>& peers, void* arena);
+  Introduction introduce(std::size_t arena_bytes, Ledger& ledger);
+  void map(const std::vector<Introduction>& peers);
   void join_nccl(const std::string& why, Ledger& ledger);
 
   const RankGroupOptions options_;

@@ -109,7 +109,7 @@ int StepRunner::most_top_in_graphs() const { return std::min(options_.max_logpro
 void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
                          std::uint64_t step_index) {
   buffers_.write(step_index, Batch{}, false, rows_, epoch_);
-  epoch_ += launches_.num_collectives(shape);
+  epoch_ += launches_.num_epochs(shape);
   queue(shape, padding, 1);
   stream_.synchronize();
 }
@@ -177,7 +177,7 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   if (is_decode(batch) && batch.num_top <= most_top_in_graphs() && shape_.attention.size() <= 1)
     bucket = graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
   if (bucket == 0) run_op_by_op(record);
-  epoch_ += launches_.num_collectives(bucket == 0 ? shape_ : decode_shape(bucket));
+  epoch_ += launches_.num_epochs(bucket == 0 ? shape_ : decode_shape(bucket));
   record.end_epoch = epoch_;
 }
 

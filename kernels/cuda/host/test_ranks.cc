@@ -19,12 +19,11 @@ VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_byt
                                     const char* library_path, int32_t fast_math) {
   auto test = std::make_unique<VtCudaTestRanks>();
   const int failed = vt::guarded([&] {
-    const std::size_t bytes = vt::RankGroup::arena_bytes(arena_bytes);
-    test->arena = vt::DeviceBuffer(bytes, "arena", test->ledger);
+    test->arena = vt::DeviceBuffer(arena_bytes, "arena", test->ledger);
     test->epoch = vt::DeviceBuffer(sizeof(uint64_t), "epoch", test->ledger);
     test->ranks = std::make_unique<vt::RankGroup>(
         *ranks, vt::RankGroupOptions{library_path, fast_math != 0}, test->ledger);
-    test->ranks->join(test->arena.as<char>(), bytes, test->ledger);
+    test->ranks->join(arena_bytes, test->ledger);
     test->group = test->ranks->describe(test->epoch.as<uint64_t>());
   });
   return failed == 0 ? test.release() : nullptr;

@@ -1,12 +1,12 @@
 """Collectives on 2 to 8 GPUs of one host, a process each:
 
-    python check_collective.py LIBRARY [--ranks 2] [--parts bits,stress,times,chain,fault] [--limit 60]
+    python check_collective.py LIBRARY [--ranks 2] [--parts bits,stress,times,splits,chain,fault] [--limit 60]
 
 bits: sums of every way against the sum in rank order, bit for bit, and against float64; norms
 against vt_cuda_rms_norm. stress: a graph of dependent collectives, replayed, each replay with other
-numbers. times: us alone in a graph, beside NCCL and torch's symmetric memory. chain: what one costs
-between two linears, with and without their weights fetched ahead. fault: one rank stays away. A part
-that fails or hangs ends its processes, and the next one is run."""
+numbers. times: us alone in a graph, beside NCCL and torch's symmetric memory. splits: the same by
+blocks a row. chain: what one costs between two linears. fault: one rank stays away. A part that
+fails or hangs ends its processes, and the next one is run."""
 
 import argparse
 import os
@@ -56,12 +56,12 @@ def bits_part(r: Rank, report):
              for rows, ways in ((1, (1, 2, 0)), (2, (1, 2)), (7, (1, 2)), (16, (1, 2)), (33, (0, 2)),
                                 (64, (0, 2)), (257, (0,)), (2048, (0,)))
              for way in ways if rows * columns <= 1 << 23]
-    # Close to where tags come back and stale words are cleared, too.
-    for start in (1, (1 << 28) - 5, (1 << 31) - 5, (1 << 32) - 5, (1 << 33) + 1):
+    # The last one takes two launches.
+    cases += [(100, 4096, 1), (3000, 4096, 0)]
+    for start in (1, (1 << 32) - 5):
+        r.meet()
         r.set_epoch(start)
         for seed, (rows, columns, way) in enumerate(cases if start == 1 else cases[::5]):
-            if way == ONE_SHOT and rows * columns * 8 > 2 << 20:
-                continue
             dtype = torch.float16 if seed % 5 == 4 else BF16
             r.free()
             x, out = r.tensor(rows, columns, F32), r.tensor(rows, columns, dtype)
@@ -86,7 +86,7 @@ def bits_part(r: Rank, report):
             has_norm = seed % 3 != 1
             r.all_reduce(out, x, bias=bias, residual=None if not adds else out if in_place else residual,
                          norm_out=norm if has_norm else None, norm_weight=weight if has_norm else None,
-                         way=way, op_index=seed)
+                         way=way, op_index=seed, split=(0, 1, 8, 2)[seed % 4])
             x.fill_(9)  # nobody may be reading it any more
             same = torch.equal(bits(out), bits(want))
             error = ((out.double() - exact).norm() / exact.norm()).item()
@@ -99,17 +99,16 @@ def bits_part(r: Rank, report):
                 r.vt.rms_norm(wanted, want, weight, 1e-5)
                 report(f"norm {name}", torch.equal(bits(norm), bits(wanted)))
     r.next_step()
-    for rows, columns, vocab, way in ((1, 64512, 128256, 0), (3, 1024, 2000, 1), (3, 1024, 2000, 2),
-                                      (64, 16, 31, 0), (256, 16384, 32001, 2), (5, 6, 11, 0)):
+    for rows, columns, vocab in ((1, 64512, 128256), (3, 1024, 2000), (64, 16, 31), (600, 16384, 32001)):
         r.free()
         x = r.tensor(rows, columns, F32)
         x.copy_(part_of(r.rank, rows, rows, columns))
         vocab = min(vocab, columns * r.num_ranks)
         out = torch.full((rows, vocab), 7.0, device="cuda")
-        r.all_gather(out, x, way=way)
+        r.all_gather(out, x)
         x.fill_(9)
         want = torch.cat([part_of(rank, rows, rows, columns) for rank in range(r.num_ranks)], 1)
-        report(f"gather {rows} x {columns}, way {way}", torch.equal(out, want[:, :vocab]))
+        report(f"gather {rows} x {columns}", torch.equal(out, want[:, :vocab]))
     report("bits", True, f"{report.good} cases, {report.bad} wrong")
 
 
@@ -191,35 +190,39 @@ def us_of(graph, count, r, repeats=20):
     return statistics.median(times)
 
 
+def time_of(r, rows, way, split=0, columns=4096, count=64):
+    """us of an all-reduce of so many dependent ones, or None where it cannot be."""
+    r.free()
+    x, out, norm = (r.tensor(rows, columns, t) for t in (F32, BF16, BF16))
+    residual = r.tensor(rows, columns, BF16)
+    weight = torch.ones(columns, device="cuda", dtype=BF16)
+
+    def queue():
+        r.ordinal = MEETINGS
+        for _ in range(count):
+            r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight, way=way, split=split)
+
+    try:
+        graph = captured(queue)
+    except RuntimeError:
+        return None
+    count = r.ordinal - MEETINGS
+    r.set_epoch(r.epoch + MEETINGS + count)
+    r.meet()
+    return us_of(graph, count, r)
+
+
 def times_part(r: Rank, report):
     r.vt.flags = DEPENDENT
-    count = 64
     rows_of = (1, 2, 4, 8, 16, 32, 64, 128, 256, 2048)
-    found = {}
-    for rows in rows_of:
-        r.free()
-        x, out, norm = (r.tensor(rows, 4096, t) for t in (F32, BF16, BF16))
-        residual = r.tensor(rows, 4096, BF16)
-        weight = torch.ones(4096, device="cuda", dtype=BF16)
-        for way in (ONE_SHOT, TWO_SHOT):
-            if way == ONE_SHOT and rows > 64:
-                continue
-
-            def queue():
-                r.ordinal = MEETINGS
-                for _ in range(count):
-                    r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight, way=way)
-
-            graph = captured(queue)
-            r.set_epoch(r.epoch + MEETINGS + count)
-            r.meet()
-            found[rows, way] = us_of(graph, count, r)
+    found = {(rows, way): time_of(r, rows, way)
+             for rows in rows_of for way in (ONE_SHOT, TWO_SHOT)
+             if rows <= 256 or way == TWO_SHOT}
     others = {}
     try:
-        others = other_libraries(r, rows_of, count)
+        others = other_libraries(r, rows_of, 64)
     except Exception as error:  # noqa: BLE001
         report("NCCL", True, f"not measured: {error}")
-    r.vt.flags = 0
     if r.rank == 0:
         print("| rows of 4096 | KB in bf16 | one-shot + norm | two-shot + norm | NCCL bf16 | symmetric |")
         print("| --- | --- | --- | --- | --- | --- |")
@@ -228,7 +231,25 @@ def times_part(r: Rank, report):
                      others.get(("symm", rows))]
             print(f"| {rows} | {rows * 8} | "
                   + " | ".join("" if c is None else f"{c:.1f} us" for c in cells) + " |", flush=True)
+    r.vt.flags = 0
     report("times", r.failure() is None, str(r.failure() or ""))
+
+
+def splits_part(r: Rank, report):
+    """Few rows, each over 1 to 8 blocks."""
+    r.vt.flags = DEPENDENT
+    lines = []
+    for way in (ONE_SHOT, TWO_SHOT):
+        for rows in (1, 4, 8, 16, 32, 64, 128):
+            if way == TWO_SHOT and rows < 16:
+                continue
+            cells = [time_of(r, rows, way, split) for split in (1, 2, 4, 8)]
+            lines.append(f"| {way} | {rows} | " + " | ".join("" if c is None else f"{c:.2f}" for c in cells) + " |")
+    if r.rank == 0:
+        print("| way | rows of 4096 | us, 1 block a row | 2 | 4 | 8 |\n| --- | --- | --- | --- | --- | --- |")
+        print("\n".join(lines), flush=True)
+    r.vt.flags = 0
+    report("splits", r.failure() is None, str(r.failure() or ""))
 
 
 def other_libraries(r, rows_of, count):
@@ -247,7 +268,7 @@ def other_libraries(r, rows_of, count):
     try:
         import torch.distributed._symmetric_memory as symm
         name = dist.group.WORLD.group_name
-        for rows in rows_of[:8]:
+        for rows in rows_of[:9]:
             t = symm.empty(rows, 4096, device="cuda", dtype=BF16)
             symm.rendezvous(t, group=dist.group.WORLD)
             op = torch.ops.symm_mem.one_shot_all_reduce if rows <= 16 else torch.ops.symm_mem.two_shot_all_reduce_
@@ -270,7 +291,7 @@ def chain_part(r: Rank, report):
     ups, downs = [make(2 * inner, 4096) for _ in range(layers)], [make(4096, inner) for _ in range(layers)]
     weight = torch.ones(4096, device="cuda", dtype=BF16)
     r.vt.flags = DEPENDENT
-    rows_of = (1, 2, 4, 8)
+    rows_of = (1, 2, 4, 8, 32, 64)
     lines = []
     for rows in rows_of:
         r.free()
@@ -278,14 +299,12 @@ def chain_part(r: Rank, report):
         mid = r.tensor(rows, inner, BF16)
         norm.fill_(0.5), residual.fill_(0.5)
 
-        def with_ranks(prefetch_bytes):
+        def with_ranks():
             r.ordinal = MEETINGS
             for layer in range(layers):
                 r.vt.linear(mid, norm, ups[layer], silu=True)
                 r.vt.linear(x, mid, downs[layer])
-                following = ups[(layer + 1) % layers].view(-1)[:prefetch_bytes // 2]
-                r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight,
-                             prefetch=following if prefetch_bytes else None)
+                r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight)
 
         def without():
             for layer in range(layers):
@@ -303,19 +322,16 @@ def chain_part(r: Rank, report):
                 r.vt.linear(x, mid, downs[layer])
 
         base, plain = us_of(captured(without), layers, None), us_of(captured(bare), layers, None)
-        cells = []
-        for prefetch_bytes in (0, 4 << 20, 16 << 20):
-            graph = captured(lambda: with_ranks(prefetch_bytes))
-            r.set_epoch(r.epoch + MEETINGS + layers)
-            r.meet()
-            cells.append(us_of(graph, layers, r))
-        lines.append(f"| {rows} | {plain:.1f} | {base:.1f} | " + " | ".join(
-            f"{us:.1f} ({us - plain:+.1f}, {us - base:+.1f})" for us in cells) + " |")
+        graph = captured(with_ranks)
+        r.set_epoch(r.epoch + MEETINGS + layers)
+        r.meet()
+        us = us_of(graph, layers, r)
+        lines.append(f"| {rows} | {plain:.1f} | {base:.1f} | {us:.1f} ({us - plain:+.1f}, {us - base:+.1f}) |")
     r.vt.flags = 0
     if r.rank == 0:
         print("us a pair of linears | (what the all-reduce adds to bare linears, to linears with norm)")
-        print("| rows | bare | norm, residual | all-reduce | L2 fetch of 4 MiB | of 16 MiB |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| rows | bare | norm, residual | all-reduce |")
+        print("| --- | --- | --- | --- |")
         print("\n".join(lines), flush=True)
     report("chain", r.failure() is None, str(r.failure() or ""))
 
@@ -341,8 +357,8 @@ def fault_part(r: Rank, report):
     time.sleep(0.1)
 
 
-PARTS = {"bits": bits_part, "stress": stress_part, "times": times_part, "chain": chain_part,
-         "fault": fault_part}
+PARTS = {"bits": bits_part, "stress": stress_part, "times": times_part, "splits": splits_part,
+         "chain": chain_part, "fault": fault_part}
 
 
 def run_rank(rank, options, part, path, results):

@@ -99,24 +99,24 @@ class Rank:
                                                                    stream))
 
     def all_reduce(self, out, x, bias=None, residual=None, norm_out=None, norm_weight=None,
-                   eps=1e-5, way=0, op_index=0, prefetch=None):
-        ordinal, self.ordinal = self.ordinal, self.ordinal + 1
+                   eps=1e-5, way=0, op_index=0, split=0):
+        ordinal = self.ordinal
+        self.ordinal += self.lib.vt_cuda_all_reduce_epochs(ctypes.c_void_p(self.group), *x.shape, way)
         self.collective("all_reduce", "VtCudaAllReduce", group=self.group, out=out, x=x,
                      bias=bias, residual=residual, norm_out=norm_out, norm_weight=norm_weight,
-                     prefetch=prefetch,
-                     prefetch_bytes=0 if prefetch is None else prefetch.numel() * prefetch.element_size(),
                      num_rows=x.shape[0], columns=x.shape[1], out_stride=out.stride(0),
                      x_stride=x.stride(0),
                      residual_stride=0 if residual is None else residual.stride(0),
                      norm_stride=0 if norm_out is None else norm_out.stride(0), ordinal=ordinal,
-                     op_index=op_index, way=way, eps=eps, dtype=DTYPES[out.dtype])
+                     op_index=op_index, way=way, split=split, eps=eps, dtype=DTYPES[out.dtype])
 
-    def all_gather(self, out, x, way=0, op_index=0):
-        ordinal, self.ordinal = self.ordinal, self.ordinal + 1
+    def all_gather(self, out, x, op_index=0):
+        ordinal = self.ordinal
+        self.ordinal += self.lib.vt_cuda_all_gather_epochs(ctypes.c_void_p(self.group), *x.shape)
         self.collective("all_gather", "VtCudaAllGather", group=self.group, out=out, x=x,
                      num_rows=x.shape[0], out_columns=out.shape[1], x_columns=x.shape[1],
                      out_stride=out.stride(0), x_stride=x.stride(0), ordinal=ordinal,
-                     op_index=op_index, way=way)
+                     op_index=op_index)
 
     def failure(self):
         """(missing rank, op index), or None."""

@@ -15,7 +15,7 @@
 #define __forceinline__ inline
 #define __global__
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct float4 {
   float x, y, z, w;
@@ -23,6 +23,7 @@ struct float4 {
 struct uint4 {
   uint32_t x, y, z, w;
 };
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 struct dim3 {
   explicit dim3(int count) : x(count) {}
   int x;

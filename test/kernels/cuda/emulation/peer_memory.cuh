@@ -6,25 +6,27 @@
 
 namespace vt {
 
-struct alignas(16) WordPair {
-  uint64_t first, second;
-};
-
 inline void let_others() {
   if (emulation::machine->draw(8) == 0) emulation::machine->yield();
 }
 
-inline void store_relaxed(WordPair* to, const WordPair& pair) {
-  to->first = pair.first;
-  let_others();
-  to->second = pair.second;
+/// Four values, from any of them on.
+inline void store_relaxed(uint4* to, const uint4& v) {
+  const uint32_t values[4] = {v.x, v.y, v.z, v.w};
+  const uint32_t first = emulation::machine->draw(4);
+  for (uint32_t i = first; i < first + 4; i++) {
+    reinterpret_cast<uint32_t*>(to)[i % 4] = values[i % 4];
+    let_others();
+  }
 }
-inline WordPair load_relaxed(const WordPair* from) {
-  WordPair pair;
-  pair.second = from->second;
-  let_others();
-  pair.first = from->first;
-  return pair;
+inline uint4 load_relaxed(const uint4* from) {
+  uint32_t values[4];
+  const uint32_t first = emulation::machine->draw(4);
+  for (uint32_t i = first; i < first + 4; i++) {
+    values[i % 4] = reinterpret_cast<const uint32_t*>(from)[i % 4];
+    let_others();
+  }
+  return {values[0], values[1], values[2], values[3]};
 }
 template <typename T>
 inline T load_relaxed(const T* from) {
@@ -33,14 +35,6 @@ inline T load_relaxed(const T* from) {
 }
 inline void store_relaxed(uint32_t* to, uint32_t value) { *to = value; }
 inline void store_release(uint32_t* to, uint32_t value) { *to = value; }
-inline void store_release(uint64_t* to, uint64_t value) {
-  let_others();
-  *to = value;
-}
-inline uint64_t load_acquire(const uint64_t* from) {
-  let_others();
-  return *from;
-}
 inline uint64_t global_timer_ns() { return emulation::machine->now_ns; }
 
 }  // namespace vt
