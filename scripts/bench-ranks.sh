@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks and times tensor parallelism on the GPUs of this host, about 200 s for two:
+# Checks and times tensor parallelism on the GPUs of this host, within 200 s:
 #
 #   sh scripts/bench-ranks.sh [RANKS] [PYTHON]
 #
@@ -32,17 +32,18 @@ check() {
 cd "$app" || exit 1
 [ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
 nvidia-smi topo -m 2>/dev/null | head -8
-check bits 60
-check fault 30
-check stress 40
-check chain 40
+check bits+stress+fault 60
+check chain+splits 60
 part parity-demo 60 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models demo
 rows=8b-1,8b-256
 [ "$ranks" -ge 4 ] && rows="$rows,70b-1,70b-64"
 part engine 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 2 \
   --rows "$rows"
 check times 60
+part faults 60 node dist/scripts/bench-gpu/faults.js --ranks "$ranks"
 part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models llama-8b
 part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 --rows 8b-1,8b-256
+part start 90 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 2 \
+  --rows start
 echo "failed:${failed:- none}"
 [ -z "$failed" ]

@@ -6,7 +6,7 @@ bits: sums of every way against the sum in rank order, bit for bit, and against 
 against vt_cuda_rms_norm. stress: a graph of dependent collectives, replayed, each replay with other
 numbers. times: us alone in a graph, beside NCCL and torch's symmetric memory. splits: the same by
 blocks a row. chain: what one costs between two linears. fault: one rank stays away. A part that
-fails or hangs ends its processes, and the next one is run."""
+fails or hangs ends its processes, and the next one is run; parts joined by + share processes."""
 
 import argparse
 import os
@@ -365,9 +365,10 @@ def run_rank(rank, options, part, path, results):
     report = Report(rank)
     try:
         with torch.inference_mode():
-            r = Rank(options.library, rank, options.ranks, path, 1 << 28)
-            PARTS[part](r, report)
-            r.close()
+            for name in part.split("+"):
+                r = Rank(options.library, rank, options.ranks, f"{path}-{name}", 1 << 28)
+                PARTS[name](r, report)
+                r.close()
     except Exception:  # noqa: BLE001
         report.bad += 1
         print(f"BAD rank {rank} {part}: {traceback.format_exc(limit=3)}", flush=True)
