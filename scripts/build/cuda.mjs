@@ -17,9 +17,11 @@ const flags = [
 
 const code = (arch, as) => ['-gencode', `arch=compute_${arch},code=${as}_${arch}`];
 const hopper = code('90a', 'sm');
+/** What a target leaves out is unused there. */
+const quiet = ['-diag-suppress', '177'];
 /** kernels/cuda/host/device.cu asks which PTX there is. */
-const releaseTargets = [...hopper, ...code('80', 'sm'), ...code('90', 'compute'), '-DVT_CUDA_PTX=90'];
-const ptxAlone = (arch) => [...code(arch, 'compute'), `-DVT_CUDA_PTX=${arch}`];
+const releaseTargets = [...hopper, ...code('80', 'sm'), ...code('90', 'compute'), '-DVT_CUDA_PTX=90', ...quiet];
+const ptxAlone = (arch) => [...code(arch, 'compute'), `-DVT_CUDA_PTX=${arch}`, ...quiet];
 
 /** Where pip's packages nvidia-cuda-nvcc and its kin keep the toolkit. */
 function pipToolkits() {
