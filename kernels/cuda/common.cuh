@@ -307,9 +307,11 @@ __device__ __forceinline__ void barrier_arrive_after_copies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
-/** Fetches a tensor map before its first use. */
+/** Fetches a tensor map before its first use; nothing without a copy engine. */
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
-  VT_SM_90(asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
+#if VT_HAS_SM_90
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#endif
 }
 
 /**
