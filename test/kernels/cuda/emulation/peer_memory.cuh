@@ -35,6 +35,10 @@ inline T load_relaxed(const T* from) {
 }
 inline void store_relaxed(uint32_t* to, uint32_t value) { *to = value; }
 inline void store_release(uint32_t* to, uint32_t value) { *to = value; }
+inline void store_release(uint64_t* to, uint64_t value) {
+  let_others();
+  *to = value;
+}
 inline uint64_t global_timer_ns() { return emulation::machine->now_ns; }
 
 }  // namespace vt
