@@ -78,6 +78,16 @@ __device__ __forceinline__ uint64_t epoch_of(const VtCudaGroup& group, int ordin
   return load_relaxed(group.first_epoch) + static_cast<uint64_t>(ordinal);
 }
 
+/** To host memory, the first time that anybody of this rank does. */
+__device__ __forceinline__ void report_group(const VtCudaGroup& group, VtCudaGroupState state,
+                                             int rank, int op_index, uint64_t epoch) {
+  if (atomicCAS(&board_of(group, group.rank).reported, 0u, 1u) != 0) return;
+  group.report->missing_rank = rank;
+  group.report->op_index = op_index;
+  group.report->epoch = epoch;
+  store_release(&group.report->state, static_cast<uint32_t>(state));
+}
+
 /**
  * One wait of one thread. Who waits for a rank that may itself be waiting for a third is more
  * patient, so that it is not the one between that is blamed.
@@ -94,10 +104,9 @@ class Patience {
   /** Called after each look in vain; true when there is no use in another. */
   __device__ bool is_over(int missing_rank) {
     if (++turns_ % kTurns != 0) return false;
-    Board& own = board_of(group_, group_.rank);
-    const uint32_t told = load_relaxed(&own.given_up);
+    const uint32_t told = load_relaxed(&board_of(group_, group_.rank).given_up);
     if (told != 0) {
-      report(own, static_cast<int>(told) - 1);
+      report(static_cast<int>(told) - 1);
       return true;
     }
     const uint64_t now = global_timer_ns();
@@ -107,7 +116,7 @@ class Patience {
                     static_cast<uint32_t>(op_index_) + 1);
     }
     if (now - begun_ < limit_ns_) return false;
-    report(own, missing_rank);
+    report(missing_rank);
     for (int rank = 0; rank < group_.num_ranks; rank++) {
       store_relaxed(&board_of(group_, rank).given_up, static_cast<uint32_t>(missing_rank) + 1);
     }
@@ -124,13 +133,8 @@ class Patience {
  private:
   static constexpr uint32_t kTurns = 128;  // of most of a microsecond
 
-  __device__ void report(Board& own, int missing_rank) const {
-    if (atomicCAS(&own.reported, 0u, 1u) != 0) return;
-    VtCudaGroupReport* to = group_.report;
-    to->missing_rank = missing_rank;
-    to->op_index = op_index_;
-    to->epoch = epoch_;
-    store_release(&to->state, 1u);
+  __device__ void report(int missing_rank) const {
+    report_group(group_, VT_CUDA_GROUP_GAVE_UP, missing_rank, op_index_, epoch_);
   }
 
   const VtCudaGroup& group_;

@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   row.rank = cluster_rank();
   const int index = blockIdx.x / row.num_blocks;
   const int table_row = args.row_of[index];
+  if (table_row == VT_CUDA_ROW_ANSWERED) return;
   if (table_row < 0) return answer(args, row, index, -1, false, false);
   load_state(args, table_row, index, shared);
   if (shared.finished != 0) return answer(args, row, index, -1, false, false);

@@ -60,6 +60,7 @@ struct Row {
                           sm_80, where a block has all ids, in the row's scratch */
   Shared* shared;
   int vocab_size;
+  int first = 0; /* least of the row's ids: above 0 where other ranks have those before */
   int rank, num_blocks;
   int num_tiles;    /* of a block, the last block's perhaps beyond the vocabulary */
   int begin, count; /* this block's ids; z is -Infinity from `count` to the next multiple of 4 */

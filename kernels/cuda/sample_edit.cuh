@@ -33,21 +33,25 @@ class Marks {
   __device__ explicit Marks(const Row& row)
       : words_(reinterpret_cast<uint32_t*>(row.z)),
         ids_per_block_(row.num_tiles * kTile),
+        first_(row.first),
         vocab_size_(row.vocab_size) {}
 
   __device__ void set(int id, uint32_t bits) const {
-    if (valid(id)) or_to(rank(id), words_ + id - rank(id) * ids_per_block_, bits);
+    if (valid(id)) or_to(rank(id), word(id), bits);
   }
   __device__ void count(int id) const {
-    if (valid(id)) add_to(rank(id), words_ + id - rank(id) * ids_per_block_, 1);
+    if (valid(id)) add_to(rank(id), word(id), 1);
   }
 
  private:
-  __device__ bool valid(int id) const { return id >= 0 && id < vocab_size_; }
-  __device__ int rank(int id) const { return id / ids_per_block_; }
+  __device__ bool valid(int id) const { return id >= first_ && id < vocab_size_; }
+  __device__ int rank(int id) const { return (id - first_) / ids_per_block_; }
+  __device__ uint32_t* word(int id) const {
+    return words_ + (id - first_ - rank(id) * ids_per_block_);
+  }
 
   uint32_t* words_;
-  int ids_per_block_, vocab_size_;
+  int ids_per_block_, first_, vocab_size_;
 };
 
 /** Whether all ids of a word but the last are the tail of the generated tokens. */
@@ -115,7 +119,7 @@ __device__ inline void list_biases(const Row& row) {
   if (lane == 0) shared.num_listed = listed;
 }
 
-__device__ __noinline__ float biased(float z, int id, const Shared& shared) {
+__device__ __noinline__ inline float biased(float z, int id, const Shared& shared) {
   const bool listed = shared.num_listed <= kMaxBiases;
   const int n = listed ? shared.num_listed : shared.params.num_biases;
   const int32_t* ids = listed ? shared.biases.ids : shared.params.bias_ids;
@@ -126,7 +130,7 @@ __device__ __noinline__ float biased(float z, int id, const Shared& shared) {
   return z;
 }
 
-__device__ __noinline__ float edited(float x, int id, uint32_t word, const Shared& shared) {
+__device__ __noinline__ inline float edited(float x, int id, uint32_t word, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
   if ((word & kMasked) != 0 || (p.num_allowed_ids > 0 && (word & kAllowed) == 0)) return -INFINITY;
   float z = (word & kBiased) != 0 ? biased(x, id, shared) : x;

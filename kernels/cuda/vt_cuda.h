@@ -280,6 +280,8 @@ typedef struct {
 /** Best ids that are listed with a token, and ids that a row may name instead. */
 #define VT_CUDA_MAX_LOGPROBS 128
 #define VT_CUDA_MAX_LOGPROB_IDS 128
+/** In row_of of vt_cuda_sample: nothing is written, others have answered. */
+#define VT_CUDA_ROW_ANSWERED (-2)
 
 /**
  * docs/sampling.md: a token for each row of logits, or the logprob of a judged prompt token. One
@@ -300,7 +302,8 @@ typedef struct {
    */
   float* named_logprobs; /* [][num_named] */
   const float* logits; /* [num_rows][logits_stride]; never changed; 16-byte rows are fastest */
-  const int32_t* row_of;     /* [num_rows] row of the table; -1 = padding, no work */
+  /* [num_rows] row of the table; -1 = padding, no work; or VT_CUDA_ROW_ANSWERED */
+  const int32_t* row_of;
   const int32_t* judged_ids; /* [num_rows] prompt token to judge, -1 = sample; null = all sample */
   const VtCudaRowParams* params; /* by row of the table, as the next three */
   const int32_t* num_tokens;     /* tokens known before the new one: its position */

@@ -18,12 +18,20 @@ extern "C" {
 #define VT_CUDA_MAX_RANKS 8
 #define VT_CUDA_INBOX_OFFSET 256
 
+enum VtCudaGroupState {
+  VT_CUDA_GROUP_WELL = 0,
+  /** missing_rank did not come. */
+  VT_CUDA_GROUP_GAVE_UP = 1,
+  /** missing_rank has read other tokens than the others. */
+  VT_CUDA_GROUP_DISAGREES = 2,
+};
+
 /**
  * Why a rank gave up, in host memory that the device writes; zero while all is well. `state` is
  * written last. `waiting_op`: op index + 1 of a collective that has waited for a while, else 0.
  */
 typedef struct {
-  uint32_t state; /* 1: gave up */
+  uint32_t state; /* VtCudaGroupState */
   int32_t missing_rank;
   int32_t op_index;
   int32_t waiting_op;
@@ -98,6 +106,28 @@ typedef struct {
 VT_CUDA_API int vt_cuda_all_gather(const VtCudaAllGather* args, void* stream);
 VT_CUDA_API int vt_cuda_all_gather_epochs(const VtCudaGroup* group, int32_t num_rows,
                                           int32_t x_columns);
+
+/**
+ * vt_cuda_sample over ranks that each have some columns of the logits. A row that is greedy, or has
+ * a temperature alone, and wants no logprobs, is told by the best id of each rank; of the others all
+ * logits are gathered, and every rank samples them. Ranks compare the tokens of the step too. Takes
+ * as many epochs as vt_cuda_sample_sharded_epochs says.
+ */
+typedef struct {
+  const VtCudaGroup* group;
+  const VtCudaSample* sample; /* copied; its logits are all_logits */
+  const float* x;             /* [num_rows][x_columns] of rank r: ids from r * x_columns on */
+  float* all_logits;          /* [num_rows][logits_stride]; written where they are needed */
+  void* words;                /* scratch, 16 bytes of each row and 16 more, 16-byte aligned */
+  int32_t* rest;              /* scratch, [num_rows] */
+  const int32_t* tokens;      /* [num_tokens] that the step reads, equal on all ranks */
+  int32_t num_tokens;
+  int32_t x_columns, x_stride; /* x_columns: a multiple of 1024 */
+  int32_t ordinal, op_index;
+} VtCudaSampleSharded;
+VT_CUDA_API int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream);
+VT_CUDA_API int vt_cuda_sample_sharded_epochs(const VtCudaGroup* group, int32_t num_rows,
+                                              int32_t x_columns);
 
 #ifdef __cplusplus
 }

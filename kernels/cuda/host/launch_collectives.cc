@@ -23,6 +23,8 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
     all_logits_ = DeviceBuffer(
         static_cast<std::size_t>(program_.max_num_logits) * logits_stride_ * sizeof(float),
         "activations", ledger);
+    shard_words_ =
+        DeviceBuffer(std::size_t{20} * (program_.max_num_logits + 1), "activations", ledger);
   }
   if (ranks == nullptr) return;
   ranks->join(arena_.bytes(), ledger);
@@ -33,7 +35,9 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
 int Launches::num_epochs(const OpRecord& op, int num_rows) const {
   if (!is_collective(op)) return 0;
   if (op.id == OpId::sample_sharded)
-    return vt_cuda_all_gather_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)));
+    return ranks_->has_inboxes()
+               ? vt_cuda_sample_sharded_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)))
+               : vt_cuda_all_gather_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)));
   return vt_cuda_all_reduce_epochs(&group_, num_rows, static_cast<int>(columns(op, 0)),
                                    VT_CUDA_WAY_BY_SIZE);
 }
@@ -87,7 +91,7 @@ void Launches::all_reduce(const OpRecord& op, const Call& call) const {
   ranks_->all_reduce(args, call.stream);
 }
 
-void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
+void Launches::gather_and_sample(const OpRecord& op, const Call& call) const {
   const Operand x = operand(op, 1, call);
   VtCudaAllGather args{};
   args.group = &group_;
@@ -103,7 +107,30 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   args.op_index = index_of(op);
   args.flags = call.flags;
   ranks_->all_gather(args, call.stream);
-  sample_rows({all_logits_.as<char>(), logits_stride_}, call);
+  const VtCudaSample sample = sample_args({all_logits_.as<char>(), logits_stride_}, call);
+  VT_LAUNCH(vt_cuda_sample(&sample, call.stream));
+}
+
+void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
+  if (!ranks_->has_inboxes()) return gather_and_sample(op, call);
+  const Operand x = operand(op, 1, call);
+  const VtCudaSample sample = sample_args({all_logits_.as<char>(), logits_stride_}, call);
+  VtCudaSampleSharded args{};
+  args.group = &group_;
+  args.sample = &sample;
+  args.x = reinterpret_cast<const float*>(x.data);
+  args.x_stride = x.stride;
+  args.x_columns = static_cast<int>(columns(op, 1));
+  args.all_logits = all_logits_.as<float>();
+  args.words = shard_words_.as<char>();
+  args.rest = reinterpret_cast<std::int32_t*>(shard_words_.as<char>() +
+                                              16 * (program_.max_num_logits + 1));
+  args.tokens = arrays_.token_ids;
+  args.num_tokens = call.shape.num_tokens;
+  args.ordinal = *call.num_epochs;
+  *call.num_epochs += num_epochs(op, call.num_logits);
+  args.op_index = index_of(op);
+  VT_LAUNCH(vt_cuda_sample_sharded(&args, call.stream));
 }
 
 }  // namespace vt

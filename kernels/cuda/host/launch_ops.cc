@@ -175,10 +175,11 @@ void Launches::gather_logit_rows(const OpRecord& op, const Call& call) const {
 }
 
 void Launches::sample(const OpRecord& op, const Call& call) const {
-  sample_rows(operand(op, 0, call), call);
+  const VtCudaSample args = sample_args(operand(op, 0, call), call);
+  VT_LAUNCH(vt_cuda_sample(&args, call.stream));
 }
 
-void Launches::sample_rows(const Operand& logits, const Call& call) const {
+VtCudaSample Launches::sample_args(const Operand& logits, const Call& call) const {
   const int begin = call.logit_begin, num_top = call.shape.num_top;
   const std::int64_t top = std::int64_t{begin} * (num_top > 0 ? num_top : 0);
   VtCudaSample args{};
@@ -205,7 +206,7 @@ void Launches::sample_rows(const Operand& logits, const Call& call) const {
   args.scratch = sample_scratch_.as<float>();
   args.scratch_stride = sample_scratch_stride_;
   args.flags = call.flags;
-  VT_LAUNCH(vt_cuda_sample(&args, call.stream));
+  return args;
 }
 
 }  // namespace vt

@@ -100,12 +100,13 @@ class Launches {
   void silu_and_mul(const OpRecord& op, const Call& call) const;
   void gather_logit_rows(const OpRecord& op, const Call& call) const;
   void sample(const OpRecord& op, const Call& call) const;
-  void sample_rows(const Operand& logits, const Call& call) const;
+  VtCudaSample sample_args(const Operand& logits, const Call& call) const;
 
   // launch_collectives.cc
   void bind_collectives(RankGroup* ranks, Ledger& ledger);
   void all_reduce(const OpRecord& op, const Call& call) const;
   void sample_sharded(const OpRecord& op, const Call& call) const;
+  void gather_and_sample(const OpRecord& op, const Call& call) const;
   int index_of(const OpRecord& op) const;
   int num_epochs(const OpRecord& op, int num_rows) const;
 
@@ -133,8 +134,8 @@ class Launches {
   /// Of sample, by row of logits, where it asks for any.
   DeviceBuffer sample_scratch_;
   int sample_scratch_stride_ = 0;
-  /// Logits of all ranks side by side, for sampleSharded.
-  DeviceBuffer all_logits_;
+  /// Of sampleSharded: logits of all ranks side by side, and what it keeps between its launches.
+  DeviceBuffer all_logits_, shard_words_;
   int logits_stride_ = 0;
 };
 

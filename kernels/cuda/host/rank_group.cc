@@ -220,8 +220,14 @@ VtCudaGroup RankGroup::describe(const std::uint64_t* first_epoch) const {
 std::optional<RankFailure> RankGroup::failure() const {
   if (nccl_ != nullptr) return nccl_->watch().failure();
   const VtCudaGroupReport* report = report_of(report_);
-  if (__atomic_load_n(&report->state, __ATOMIC_ACQUIRE) == 0) return std::nullopt;
-  return RankFailure{report->missing_rank, report->op_index, report->epoch, ""};
+  const std::uint32_t state = __atomic_load_n(&report->state, __ATOMIC_ACQUIRE);
+  if (state == VT_CUDA_GROUP_WELL) return std::nullopt;
+  const int rank = report->missing_rank;
+  const std::string reason =
+      state == VT_CUDA_GROUP_DISAGREES
+          ? "rank " + std::to_string(rank) + " disagrees with the others: it has read other tokens"
+          : "";
+  return RankFailure{rank, report->op_index, report->epoch, reason};
 }
 
 int RankGroup::waiting_op() const {

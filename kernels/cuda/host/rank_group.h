@@ -45,6 +45,8 @@ class RankGroup {
   double timeout_ms() const { return static_cast<double>(group_.timeout_ns) * 1e-6; }
   /// For the launches; `first_epoch` is the step's, on the device.
   VtCudaGroup describe(const std::uint64_t* first_epoch) const;
+  /// Kernels of our own carry, by inboxes.
+  bool has_inboxes() const { return nccl_ == nullptr; }
   /// As vt_cuda_all_reduce and vt_cuda_all_gather, whoever carries. They throw KernelError.
   void all_reduce(const VtCudaAllReduce& args, void* stream) const;
   void all_gather(const VtCudaAllGather& args, void* stream) const;

@@ -1,12 +1,13 @@
 """Collectives on 2 to 8 GPUs of one host, a process each:
 
-    python check_collective.py LIBRARY [--ranks 2] [--parts bits,stress,times,splits,chain,fault] [--limit 60]
+    python check_collective.py LIBRARY [--ranks 2] [--parts bits,sample,..] [--limit 60]
 
 bits: sums of every way against the sum in rank order, bit for bit, and against float64; norms
-against vt_cuda_rms_norm. stress: a graph of dependent collectives, replayed, each replay with other
-numbers. times: us alone in a graph, beside NCCL and torch's symmetric memory. splits: the same by
-blocks a row. chain: what one costs between two linears. fault: one rank stays away. A part that
-fails or hangs ends its processes, and the next one is run; parts joined by + share processes."""
+against vt_cuda_rms_norm. sample: sharded rows against vt_cuda_sample. stress: a graph of dependent
+collectives, replayed, each replay with other numbers. times: us alone in a graph, beside NCCL and
+torch's symmetric memory. splits: the same by blocks a row. chain: what one costs between two
+linears. fault: one rank stays away. A part that fails or hangs ends its processes, and the next one
+is run; parts joined by + share processes."""
 
 import argparse
 import os
@@ -16,11 +17,15 @@ import tempfile
 import time
 import traceback
 
+import numpy as np
 import torch
 import torch.multiprocessing as mp
 
 sys.path.insert(0, os.path.dirname(__file__))
+import check_sample  # noqa: E402
+from check_sample import i32  # noqa: E402
 from ranks import BF16, F32, MEETINGS, Rank  # noqa: E402
+from sample_table import SampleTable  # noqa: E402
 from vt_cuda import DEPENDENT  # noqa: E402
 
 ONE_SHOT, TWO_SHOT = 1, 2
@@ -110,6 +115,47 @@ def bits_part(r: Rank, report):
         want = torch.cat([part_of(rank, rows, rows, columns) for rank in range(r.num_ranks)], 1)
         report(f"gather {rows} x {columns}", torch.equal(out, want[:, :vocab]))
     report("bits", True, f"{report.good} cases, {report.bad} wrong")
+
+
+def sample_part(r: Rank, report):
+    """Rows sampled by all ranks, each with some columns, against all columns on one."""
+    rng = np.random.default_rng(3)
+    r.set_epoch(1)
+    tokens = i32(range(500, 600))
+    for vocab, edits, num_top in ((128256, False, -1), (128256, True, -1), (1025, True, 3), (49152, True, 5),
+                                  (3, False, 0)):
+        columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
+        count = 44
+        logits = check_sample.random_logits(rng, count, vocab)
+        rows, histories = zip(*(check_sample.random_row(rng, row, edits) for row in logits))
+        for i, row in enumerate(rows):
+            if i % 2:  # told by one candidate
+                row.update(min_p=0.0, top_k=0, top_p=1.0)
+            if num_top >= 0 and i % 3 == 0:
+                row["num_logprobs"] = num_top
+        judged = i32([i % vocab if num_top >= 0 and i % 11 == 5 else -1 for i in range(count)])
+        device = torch.from_numpy(logits).cuda()
+        table = SampleTable(r.vt, rows, histories, [int(i % 13 == 7) for i in range(count)])
+        row_of = i32([-1 if i % 17 == 3 else i for i in range(count)])
+        want = r.vt.sample(device, table, row_of, num_top, judged)
+        begin = r.rank * columns
+        part = torch.full((count, columns), 1e30, device="cuda")
+        width = max(0, min(columns, vocab - begin))
+        part[:, :width] = device[:, begin:begin + width]
+        room = torch.full((count, (vocab + 3) // 4 * 4), -5.0, device="cuda")[:, :vocab]
+        got = r.sample(part, room, table, row_of, tokens, num_top, judged)
+        for name in want:
+            differ = (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item()
+            report(f"sample {vocab} ids, edits {edits}, top {num_top}: {name}", differ == 0,
+                   f"{differ} bytes differ" if differ else "")
+        alone = [r.sample(part[i:i + 1], room[i:i + 1], table, row_of[i:i + 1], tokens)["token_ids"].item()
+                 for i in range(1, count, 2)]
+        report(f"sample {vocab} ids: alone", num_top >= 0 or alone == want["token_ids"][1::2].tolist())
+    report("sample", r.failure() is None, f"{report.good} right, {report.bad} wrong")
+    if r.rank == r.num_ranks - 1:
+        tokens[3] += 1
+    r.sample(part, room, table, row_of, tokens, op_index=17)
+    report("another token on one rank", r.failure() == (r.num_ranks - 1, 17), f"named: {r.failure()}")
 
 
 def captured(queue, before=None):
@@ -357,7 +403,7 @@ def fault_part(r: Rank, report):
     time.sleep(0.1)
 
 
-PARTS = {"bits": bits_part, "stress": stress_part, "times": times_part, "splits": splits_part,
+PARTS = {"bits": bits_part, "sample": sample_part, "stress": stress_part, "times": times_part, "splits": splits_part,
          "chain": chain_part, "fault": fault_part}
 
 

@@ -138,16 +138,22 @@ class VtCuda:
                named_logprobs=None):
         """`table`: a SampleTable of sample_table.py; row_of and judged_ids: i32 on the device;
         named_logprobs: [rows of the table][num_named] f32."""
+        outputs = outputs or self.sample_outputs(len(row_of), num_top)
+        self.call("vt_cuda_sample", "VtCudaSample",
+                  **self.sample_fields(logits, table, row_of, num_top, judged_ids, named_logprobs),
+                  **outputs)
+        return outputs
+
+    def sample_fields(self, logits, table, row_of, num_top=-1, judged_ids=None, named_logprobs=None):
         rows, vocab = logits.shape
-        outputs = outputs or self.sample_outputs(rows, num_top)
         stride = self.lib.vt_cuda_sample_scratch_stride(vocab)
         scratch = torch.full((rows, stride), float("nan"), device="cuda") if stride else None
-        self.call("vt_cuda_sample", "VtCudaSample", logits=logits, row_of=row_of,
-                  judged_ids=judged_ids, num_rows=rows, vocab_size=vocab,
-                  logits_stride=logits.stride(0), num_top=num_top, named_logprobs=named_logprobs,
-                  num_named=0 if named_logprobs is None else named_logprobs.shape[1],
-                  scratch=scratch, scratch_stride=stride, **table.fields, **outputs)
-        return outputs
+        return {"scratch": scratch, "scratch_stride": stride,
+                "logits": logits, "row_of": row_of, "judged_ids": judged_ids, "num_rows": rows,
+                "vocab_size": vocab, "logits_stride": logits.stride(0), "num_top": num_top,
+                "named_logprobs": named_logprobs,
+                "num_named": 0 if named_logprobs is None else named_logprobs.shape[1],
+                **table.fields}
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
                        lists=None, prefill_rows=64):
