@@ -429,8 +429,8 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
   const int items = args.max_decode_work * args.num_kv_heads;
   const int blocks = num_multiprocessors() * Layout<kDim>::kBlocks;
   // One on each multiprocessor at least: where there is none, two of the next kernel's come to lie,
-  // and elsewhere none.
-  const int grid = min(max(items, num_multiprocessors()), blocks);
+  // and elsewhere none. On an H100 that costs the small linears behind heads of 64 more than it gives.
+  const int grid = min(kDim >= 128 ? max(items, num_multiprocessors()) : items, blocks);
   return launch("attention",
                 items <= 4 * blocks ? attention_decode<T, kDim, true>
                                     : attention_decode<T, kDim, false>,

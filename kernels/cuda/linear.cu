@@ -10,7 +10,7 @@ using vt::fail;
  * From so many rows on siluAndMul behind our own kernel beats cuBLASLt and the op (docs/kernels.md).
  * ropeAndCache behind it does not: its op costs little beside a linear of few columns.
  */
-constexpr int kFusedSiluRows = 8192;
+constexpr int kFusedSiluRows = 2048;
 
 int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.m > 0 && a.n > 0 && a.k > 0, "linear: m %d, n %d, k %d must be positive", a.m, a.n,
