@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { SchedulerConfig } from '../common/config.ts';
 import { defaultRequestLimits } from '../common/limits.ts';
 import { packageRoot } from '../common/package-root.ts';
-import { processEnv } from '../common/process.ts';
+import { parentPipeFd, processEnv } from '../common/process.ts';
 import { makeHello } from '../common/wire/handshake.ts';
 import type {
   DetokenizerToEngine,
@@ -263,7 +263,8 @@ export class EngineHarness {
   private spawn(role: 'engine' | 'worker', generation: number): void {
     const entry = role === 'engine' ? 'engine/main.js' : 'scripts/fake-worker.js';
     const child = spawn(process.execPath, [...process.execArgv, join(packageRoot, 'dist', entry)], {
-      stdio: ['ignore', 2, 2],
+      // The last: with its end, and the harness's, the process ends too.
+      stdio: ['ignore', 2, 2, 'pipe'],
       env: {
         ...process.env,
         ...this.options.workerEnv,
@@ -271,8 +272,10 @@ export class EngineHarness {
         [processEnv.token]: harnessToken,
         [processEnv.index]: '0',
         [processEnv.generation]: String(generation),
+        [processEnv.parent]: String(process.pid),
       },
     });
+    child.stdio[parentPipeFd]?.on('error', () => undefined);
     this.children.set(`${role} ${generation}`, child);
   }
 

@@ -26,26 +26,6 @@ __device__ void answer(const VtCudaSample& args, const Row& row, int index, int 
   if (args.num_top >= 0 && !has_logprob) args.ranks[index] = 0;
 }
 
-/** What is known of a row, all read at once. A barrier of the block. */
-__device__ void load_state(const VtCudaSample& args, int table_row, int index, Shared& shared) {
-  const int thread = threadIdx.x;
-  constexpr int kWords = sizeof(VtCudaRowParams) / sizeof(Word);
-  if (thread < kWords) {
-    const Word* from = reinterpret_cast<const Word*>(args.params + table_row);
-    reinterpret_cast<Word*>(&shared.params)[thread] = from[thread];
-  } else if (thread == 32) {
-    shared.num_tokens = args.num_tokens[table_row];
-  } else if (thread == 64) {
-    shared.finished = args.finished != nullptr ? args.finished[table_row] : 0;
-  } else if (thread == 96) {
-    shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
-    shared.num_greater = 0;
-    barrier_init(shared_address(&shared.copied), 1);
-    fence_barrier_init();
-  }
-  __syncthreads();
-}
-
 /** The draw of a row whose greatest logit, after section 3, is `best`; ranked. */
 __device__ Word sample(Row& row, Word best) {
   const Shared& shared = *row.shared;

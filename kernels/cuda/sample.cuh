@@ -53,6 +53,26 @@ struct Shared {
   };
 };
 
+/** What is known of a row, all read at once. A barrier of the block. */
+__device__ __forceinline__ void load_state(const VtCudaSample& args, int table_row, int index, Shared& shared) {
+  const int thread = threadIdx.x;
+  constexpr int kWords = sizeof(VtCudaRowParams) / sizeof(Word);
+  if (thread < kWords) {
+    const Word* from = reinterpret_cast<const Word*>(args.params + table_row);
+    reinterpret_cast<Word*>(&shared.params)[thread] = from[thread];
+  } else if (thread == 32) {
+    shared.num_tokens = args.num_tokens[table_row];
+  } else if (thread == 64) {
+    shared.finished = args.finished != nullptr ? args.finished[table_row] : 0;
+  } else if (thread == 96) {
+    shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
+    shared.num_greater = 0;
+    barrier_init(shared_address(&shared.copied), 1);
+    fence_barrier_init();
+  }
+  __syncthreads();
+}
+
 /** A row of logits, as one block sees it; in groups of four, group i is thread i % blockDim's. */
 struct Row {
   const float* logits; /* [vocab_size] in global memory, never changed */

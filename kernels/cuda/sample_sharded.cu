@@ -85,26 +85,6 @@ __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared
   return something(sum);
 }
 
-/** What is known of a row, all read at once. A barrier of the block. */
-__device__ void load_row(const VtCudaSample& sample, int table_row, int index, Shared& shared) {
-  const int thread = threadIdx.x;
-  constexpr int kWords = sizeof(VtCudaRowParams) / sizeof(Word);
-  if (thread < kWords) {
-    const Word* from = reinterpret_cast<const Word*>(sample.params + table_row);
-    reinterpret_cast<Word*>(&shared.params)[thread] = from[thread];
-  } else if (thread == 32) {
-    shared.num_tokens = sample.num_tokens[table_row];
-  } else if (thread == 64) {
-    shared.finished = sample.finished != nullptr ? sample.finished[table_row] : 0;
-  } else if (thread == 96) {
-    shared.judged_id = sample.judged_ids != nullptr ? sample.judged_ids[index] : -1;
-  } else if (thread == 128) {
-    barrier_init(shared_address(&shared.copied), 1);
-    fence_barrier_init();
-  }
-  __syncthreads();
-}
-
 /** Whether the best id of each rank does not tell all. */
 __device__ __forceinline__ bool needs_all(const VtCudaSample& sample, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
@@ -150,7 +130,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     return tell_ranks(params, epoch, index, make_uint4(sum, 0, 0, 0));
   }
   const int table_row = sample.row_of[index];
-  if (table_row >= 0) load_row(sample, table_row, index, shared);
+  if (table_row >= 0) load_state(sample, table_row, index, shared);
   if (table_row < 0 || shared.finished != 0) {
     return tell_ranks(params, epoch, index, make_uint4(0, 0, kIdle, 0));
   }

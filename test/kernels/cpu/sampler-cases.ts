@@ -1,8 +1,10 @@
 // Requests with sampling parameters of every kind, on logits that the test writes: for any backend
 // that runs a program of the one op `sample`.
+import type { Test } from 'tap';
 import { defaultSamplingParams, type SamplingParams } from '../../../common/sampling-params.ts';
 import { stepFlags } from '../../../common/wire/step.ts';
 import type { StepResult } from '../../../kernels/backend.ts';
+import { RowLogprobs } from '../../../kernels/reference/logprobs.ts';
 import type { Row } from '../../../kernels/reference/row-table.ts';
 import type { Harness, NewRow } from './harness.ts';
 import { randomValues } from './one-op.ts';
@@ -99,4 +101,43 @@ export function roundOf(round: number): { rows: Request[]; logits: Float32Array[
     randomValues(vocabSize, round * 100 + j).map((x) => x * x * x * (j % 4 === 0 ? 3 : 15)),
   );
   return { rows, logits };
+}
+
+/** log-softmax in float64 throughout. */
+function exactLogprobs(logits: Float32Array): Float64Array {
+  const max = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const sum = logits.reduce((total, x) => total + Math.exp(x - max), 0);
+  return Float64Array.from(logits, (x) => x - max - Math.log(sum));
+}
+
+/** Asserts that each row that asked has the logprob, rank and alternatives of its logits. */
+export function hasLogprobs(
+  t: Test,
+  columns: StepResult['columns'],
+  asked: readonly {
+    readonly logprobs: number | null;
+    readonly logprobTokenIds?: readonly number[];
+  }[],
+  logits: readonly Float32Array[],
+): void {
+  let top = 0;
+  columns.logprobIndex.forEach((index, r) => {
+    const exact = exactLogprobs(logits[index]!);
+    const id = columns.tokenId[index]!;
+    t.ok(Math.abs(columns.logprob[r]! - exact[id]!) < 1e-5);
+    t.equal(columns.logprobRank[r], new RowLogprobs(logits[index]!).rank(id));
+    const best = Array.from(logits[index]!, (x, i) => [x, i] as const)
+      .sort((a, b) => b[0] - a[0] || a[1] - b[1])
+      .slice(0, asked[index]!.logprobs!)
+      .map(([, i]) => i);
+    const wanted = asked[index]!.logprobTokenIds ?? best;
+    const end = top + columns.topCount[r]!;
+    t.same([...columns.topIds.subarray(top, end)], wanted, `row ${index}`);
+    const errors = wanted.map((other, k) =>
+      Math.abs(columns.topLogprobs[top + k]! - exact[other]!),
+    );
+    t.ok(Math.max(0, ...errors) < 1e-5, `row ${index} within ${Math.max(0, ...errors)}`);
+    top = end;
+  });
+  t.equal(columns.topIds.length, top);
 }

@@ -2,11 +2,10 @@
 import t from 'tap';
 import { rowFlags, stepFlags } from '../../../common/wire/step.ts';
 import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
-import { RowLogprobs } from '../../../kernels/reference/logprobs.ts';
 import { sampleRow } from '../../../kernels/reference/sampler.ts';
 import { defaultLoad, Harness } from './harness.ts';
 import { arg, makeProgram, randomValues } from './one-op.ts';
-import { ids, referenceRow, roundOf, sampleAll, vocabSize } from './sampler-cases.ts';
+import { hasLogprobs, ids, referenceRow, roundOf, sampleAll, vocabSize } from './sampler-cases.ts';
 
 const maxNumTokens = 64;
 
@@ -47,13 +46,6 @@ for (const variant of ['', 'portable', 'avx2'] as const)
     t.equal(different, 0, 'of 320');
   });
 
-/** log-softmax in float64 throughout. */
-function exactLogprobs(logits: Float32Array): Float64Array {
-  const max = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const sum = logits.reduce((total, x) => total + Math.exp(x - max), 0);
-  return Float64Array.from(logits, (x) => x - max - Math.log(sum));
-}
-
 t.test('logprobs, ranks and alternatives of each row', async (t) => {
   for (const variant of ['', 'portable'] as const) {
     const model = await loadSampler(variant);
@@ -77,26 +69,7 @@ t.test('logprobs, ranks and alternatives of each row', async (t) => {
     const { columns } = await sampleAll(model, rows, logits);
     t.same([...columns.logprobIndex], [0, 2, 3, 4, 5, 6, 7]);
     t.same([...columns.topCount], [0, 20, 128, 65, vocabSize, 1, 5]);
-    let top = 0;
-    columns.logprobIndex.forEach((index, r) => {
-      const exact = exactLogprobs(logits[index]!);
-      const id = columns.tokenId[index]!;
-      t.ok(Math.abs(columns.logprob[r]! - exact[id]!) < 1e-5);
-      t.equal(columns.logprobRank[r], new RowLogprobs(logits[index]!).rank(id));
-      const best = Array.from(logits[index]!, (x, i) => [x, i] as const)
-        .sort((a, b) => b[0] - a[0] || a[1] - b[1])
-        .slice(0, asked[index]!.logprobs!)
-        .map(([, i]) => i);
-      const wanted = asked[index]!.logprobTokenIds ?? best;
-      const end = top + columns.topCount[r]!;
-      t.same([...columns.topIds.subarray(top, end)], wanted, `row ${index}`);
-      const errors = wanted.map((other, k) =>
-        Math.abs(columns.topLogprobs[top + k]! - exact[other]!),
-      );
-      t.ok(Math.max(0, ...errors) < 1e-5, `row ${index} within ${Math.max(0, ...errors)}`);
-      top = end;
-    });
-    t.equal(columns.topIds.length, top);
+    hasLogprobs(t, columns, asked, logits);
   }
 });
 

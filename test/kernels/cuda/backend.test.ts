@@ -2,11 +2,17 @@
 // the sampler's tokens against the reference's. Skipped where there is none.
 import t, { type Test } from 'tap';
 import { rowFlags, stepFlags, type StepInputColumns } from '../../../common/wire/step.ts';
-import { RowLogprobs } from '../../../kernels/reference/logprobs.ts';
 import { sampleRow } from '../../../kernels/reference/sampler.ts';
 import { badColumns, badSteps, row, scheduled } from '../cpu/bad-steps.ts';
 import { blocksFor, packStep, stepColumns, type NewRow } from '../cpu/harness.ts';
-import { ids, referenceRow, roundOf, sampleAll, vocabSize } from '../cpu/sampler-cases.ts';
+import {
+  hasLogprobs,
+  ids,
+  referenceRow,
+  roundOf,
+  sampleAll,
+  vocabSize,
+} from '../cpu/sampler-cases.ts';
 import { loadDemo, loadSampler, noGpu } from './gpu.ts';
 
 t.setTimeout(300_000);
@@ -117,25 +123,7 @@ for (const [longest, way] of [
       t.same(columns, await sampled(true), 'the same with every op waited for');
       t.same([...columns.logprobIndex], [0, 2, 3, 4, 5]);
       t.same([...columns.topCount], [0, 20, 128, longest, 5]);
-      let top = 0;
-      columns.logprobIndex.forEach((index, r) => {
-        const reference = new RowLogprobs(logits[index]!);
-        const id = columns.tokenId[index]!;
-        t.ok(Math.abs(columns.logprob[r]! - reference.logprob(id)) < 1e-5);
-        t.equal(columns.logprobRank[r], reference.rank(id));
-        const best = Array.from(logits[index]!, (x, i) => [x, i] as const)
-          .sort((a, b) => b[0] - a[0] || a[1] - b[1])
-          .slice(0, asked[index]!.logprobs!)
-          .map(([, i]) => i);
-        const wanted = asked[index]!.logprobTokenIds ?? best;
-        const end = top + columns.topCount[r]!;
-        t.same([...columns.topIds.subarray(top, end)], wanted, `row ${index}`);
-        const errors = wanted.map((other, k) =>
-          Math.abs(columns.topLogprobs[top + k]! - reference.logprob(other)),
-        );
-        t.ok(Math.max(0, ...errors) < 1e-5, `row ${index} within ${Math.max(0, ...errors)}`);
-        top = end;
-      });
+      hasLogprobs(t, columns, asked, logits);
     },
   );
 

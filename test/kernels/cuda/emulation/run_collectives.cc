@@ -10,6 +10,7 @@
 
 #include "elementwise.cuh"
 #include "group.cuh"
+#include "norm_scale.h"
 #include "print_errors.h"
 
 namespace {
@@ -199,24 +200,6 @@ class Run {
           return wrong(call, index, r, "norm", i);
       }
     }
-  }
-
-  /// rmsNorm's tree, as elementwise.cuh words it.
-  static float scale_of(const uint16_t* row, int columns) {
-    const int threads = vt::norm_threads(columns);
-    std::vector<float> sums(threads);
-    for (int piece = 0; piece < columns / 8; piece++)
-      for (int e = 0; e < 8; e++) {
-        const float value = widen(row[piece * 8 + e]);
-        sums[piece % threads] += value * value;
-      }
-    float total = 0;
-    for (int warp = 0; warp < threads; warp += 32) {
-      for (int d = 16; d > 0; d /= 2)
-        for (int lane = 0; lane < d; lane++) sums[warp + lane] += sums[warp + lane + d];
-      total += sums[warp];
-    }
-    return vt::norm_scale(total, columns, 1e-5f);
   }
 
   emulation::Machine machine_;

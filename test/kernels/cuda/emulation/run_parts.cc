@@ -7,6 +7,7 @@
 
 #include "elementwise.cuh"
 #include "vt_cuda_parts.h"
+#include "norm_scale.h"
 #include "print_errors.h"
 
 namespace {
@@ -27,24 +28,6 @@ struct Call {
   int seed, parts, own, rows, columns;
   bool bias, residual, in_place, norm;
 };
-
-/// rmsNorm's tree, as elementwise.cuh words it.
-float scale_of(const std::uint16_t* row, int columns) {
-  const int threads = vt::norm_threads(columns);
-  std::vector<float> sums(threads);
-  for (int piece = 0; piece < columns / 8; piece++)
-    for (int e = 0; e < 8; e++) {
-      const float x = widen(row[piece * 8 + e]);
-      sums[piece % threads] += x * x;
-    }
-  float total = 0;
-  for (int warp = 0; warp < threads; warp += 32) {
-    for (int d = 16; d > 0; d /= 2)
-      for (int lane = 0; lane < d; lane++) sums[warp + lane] += sums[warp + lane + d];
-    total += sums[warp];
-  }
-  return vt::norm_scale(total, columns, 1e-5f);
-}
 
 /// How many values are wrong.
 int sum(const Call& call, const std::uint64_t* first_epoch, VtCudaProgress* progress) {
