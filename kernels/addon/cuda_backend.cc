@@ -5,6 +5,7 @@
 #include <thread>
 #include <utility>
 
+#include "../host/tcp_join.h"
 #include "addon.h"
 #include "backend_object.h"
 #include "cuda_library.h"
@@ -92,8 +93,8 @@ std::vector<std::string> read_folders(const Napi::Array& folders) {
   return result;
 }
 
-/// Of a rank's connections to another: two tokens of 32.
-constexpr std::size_t kBytesOfTokens = 64;
+/// Of a rank's connections to another.
+constexpr std::size_t kBytesOfTokens = kNumTcpKinds * kTokenBytes;
 
 class CudaLoader : public BackendLoader {
  public:

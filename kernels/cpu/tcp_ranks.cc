@@ -40,8 +40,6 @@ struct Header {
 static_assert(sizeof(Header) == 32);
 constexpr char kMagic[4] = {'v', 't', 'D', '1'};
 
-int beat_ms(int timeout_ms) { return std::clamp(timeout_ms / 8, 10, 250); }
-
 /// The exchange with one rank, and how far it is in this meeting.
 struct Peer {
   Socket socket;
@@ -68,7 +66,7 @@ class TcpRanks : public Communicator {
         peers_(group.num_ranks),
         arrivals_(group.num_ranks),
         news_(group.rank, std::move(connections.sockets[static_cast<int>(TcpKind::news)]),
-              beat_ms(group.timeout_ms)) {
+              news_beat_ms(group.timeout_ms)) {
     for (int rank = 0; rank < num_ranks_; rank++)
       peers_[rank].socket = std::move(connections.sockets[static_cast<int>(TcpKind::data)][rank]);
   }

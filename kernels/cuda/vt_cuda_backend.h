@@ -71,7 +71,8 @@ typedef struct {
    * max_num_seqs rows of max_model_len can fill. */
   int64_t kv_cache_memory_bytes;
   double memory_utilization;
-  const char* library_path; /* VLLM_TS_CUDA_LIBS: folders with cuBLASLt and NCCL, ':' between; may be "" */
+  /* VLLM_TS_CUDA_LIBS: folders with cuBLASLt and NCCL, ':' between; may be "" */
+  const char* library_path;
   const VtCudaRanks* ranks; /* null: this process runs the whole model, on device 0 */
 } VtCudaLoad;
 

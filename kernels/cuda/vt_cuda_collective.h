@@ -91,23 +91,6 @@ VT_CUDA_API int vt_cuda_all_reduce_epochs(const VtCudaGroup* group, int32_t num_
                                           int32_t columns, int32_t way);
 
 /**
- * out = the columns of x of rank 0, then those of rank 1, ..; those beyond out are dropped. Takes as
- * many epochs as vt_cuda_all_gather_epochs says.
- */
-typedef struct {
-  const VtCudaGroup* group;
-  float* out;     /* [num_rows][out_columns] */
-  const float* x; /* [num_rows][x_columns] */
-  int32_t num_rows, out_columns, x_columns; /* x_columns: a multiple of 4 */
-  int32_t out_stride, x_stride;
-  int32_t ordinal, op_index;
-  int32_t flags;
-} VtCudaAllGather;
-VT_CUDA_API int vt_cuda_all_gather(const VtCudaAllGather* args, void* stream);
-VT_CUDA_API int vt_cuda_all_gather_epochs(const VtCudaGroup* group, int32_t num_rows,
-                                          int32_t x_columns);
-
-/**
  * vt_cuda_sample over ranks that each have some columns of the logits. A row that is greedy, or has
  * a temperature alone, and wants no logprobs, is told by the best id of each rank; of the others all
  * logits are gathered, and every rank samples them. Ranks compare the tokens of the step too. Takes

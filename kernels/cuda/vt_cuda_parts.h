@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "vt_cuda.h"
+#include "vt_cuda_collective.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,6 +63,20 @@ typedef struct {
   int32_t flags;
 } VtCudaJoinParts;
 VT_CUDA_API int vt_cuda_join_parts(const VtCudaJoinParts* args, void* stream);
+
+/**
+ * A gather that a library carries: out = the columns of x of rank 0, then those of rank 1, ..;
+ * those beyond out are dropped. One epoch.
+ */
+typedef struct {
+  const VtCudaGroup* group;
+  float* out;     /* [num_rows][out_columns] */
+  const float* x; /* [num_rows][x_columns] */
+  int32_t num_rows, out_columns, x_columns;
+  int32_t out_stride, x_stride;
+  int32_t ordinal, op_index;
+  int32_t flags;
+} VtCudaAllGather;
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #define VT_CUDA_TEST_H_
 
 #include "vt_cuda_backend.h"
+#include "vt_cuda_parts.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,18 +33,17 @@ VT_CUDA_API int vt_cuda_test_kv_blocks(const VtCudaLoad* load, int32_t num_layer
 VT_CUDA_API int vt_cuda_test_find_cublaslt(const char* search_path, char* text, uint64_t size);
 
 typedef struct VtCudaTestRanks VtCudaTestRanks;
-/** This rank's part of a group as a load makes it, on the current device, with an arena of zeros.
- * Waits for the other ranks. Null with vt_cuda_error(). */
-VT_CUDA_API VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes,
-                                               const char* library_path, int32_t fast_math);
-/** As vt_cuda_all_reduce and vt_cuda_all_gather, by whoever carries; the note says who. */
+/** This rank's part of a group as a load makes it, on the current device. Waits for the other ranks.
+ * Null with vt_cuda_error(). */
+VT_CUDA_API VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, const char* library_path,
+                                               int32_t fast_math);
+/** As vt_cuda_all_reduce, by whoever carries; the note says who. all_gather: by NCCL alone. */
 VT_CUDA_API int vt_cuda_test_ranks_all_reduce(VtCudaTestRanks* test, const VtCudaAllReduce* args,
                                               void* stream);
 VT_CUDA_API int vt_cuda_test_ranks_all_gather(VtCudaTestRanks* test, const VtCudaAllGather* args,
                                               void* stream);
 VT_CUDA_API const char* vt_cuda_test_ranks_note(VtCudaTestRanks* test);
 VT_CUDA_API const VtCudaGroup* vt_cuda_test_ranks_group(VtCudaTestRanks* test);
-VT_CUDA_API void* vt_cuda_test_ranks_arena(VtCudaTestRanks* test);
 /** What *first_epoch of the group holds from here on; waits for the device. */
 VT_CUDA_API int vt_cuda_test_ranks_set_epoch(VtCudaTestRanks* test, uint64_t epoch);
 VT_CUDA_API int vt_cuda_test_ranks_meet(VtCudaTestRanks* test);

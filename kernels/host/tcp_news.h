@@ -3,6 +3,7 @@
 // it computes, and hears while it waits.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -13,6 +14,9 @@
 #include "tcp_socket.h"
 
 namespace vt {
+
+/// How often to tell positions where a rank is lost after `timeout_ms` without a new one.
+inline int news_beat_ms(int timeout_ms) { return std::clamp(timeout_ms / 8, 10, 250); }
 
 class TcpNews {
  public:

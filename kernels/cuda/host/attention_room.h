@@ -46,7 +46,7 @@ class AttentionRoom {
  private:
   AttentionShape shape_{};
   int max_model_len_ = 0;
-  /// VtCudaPrefill, and the queries that one of its works has at most.
+  /// VtCudaPrefill; rows (a query of a head) and queries that one of its works has at most.
   int prefill_ = 0, prefill_rows_ = 0, tile_queries_ = 0;
   /// Decode works that have room for partial sums at a time.
   int max_decode_work_ = 0;

@@ -164,7 +164,7 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   const std::int64_t most = most_blocks(program, load) * block_bytes(program, load.block_size);
   backend->kv = std::make_unique<KvCache>(
       static_cast<std::size_t>(std::min<std::int64_t>(most, memory.total)));
-  if (load.ranks != nullptr) 
+  if (load.ranks != nullptr)
     backend->ranks = std::make_unique<RankGroup>(
         *load.ranks, RankGroupOptions{load.library_path, load.fast_math != 0}, ledger);
   backend->executor = std::make_unique<Executor>(

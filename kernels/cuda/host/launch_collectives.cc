@@ -34,12 +34,10 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
 
 int Launches::num_epochs(const OpRecord& op, int num_rows) const {
   if (!is_collective(op)) return 0;
-  if (op.id == OpId::sample_sharded)
-    return ranks_->has_inboxes()
-               ? vt_cuda_sample_sharded_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)))
-               : vt_cuda_all_gather_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)));
-  return vt_cuda_all_reduce_epochs(&group_, num_rows, static_cast<int>(columns(op, 0)),
-                                   VT_CUDA_WAY_BY_SIZE);
+  if (op.id != OpId::sample_sharded)
+    return ranks_->num_epochs(num_rows, static_cast<int>(columns(op, 0)));
+  if (!ranks_->has_inboxes()) return 1;
+  return vt_cuda_sample_sharded_epochs(&group_, num_rows, static_cast<int>(columns(op, 1)));
 }
 
 int Launches::num_epochs(const StepShape& shape) const {

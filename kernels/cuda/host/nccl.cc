@@ -60,11 +60,14 @@ std::string Nccl::version() const {
 
 Nccl::~Nccl() { abort(); }
 
-void Nccl::fail(const char* what, nccl::Result result) const {
+std::string Nccl::describe(nccl::Result result) const {
   const char* last = nccl_.GetLastError(comm_);
-  const bool has_more = last != nullptr && *last != '\0';
-  VT_FAIL("NCCL, %s: %s%s%s", what, nccl_.GetErrorString(result), has_more ? ": " : "",
-          has_more ? last : "");
+  return std::string(nccl_.GetErrorString(result)) +
+         (last != nullptr && *last != '\0' ? std::string(": ") + last : "");
+}
+
+void Nccl::fail(const char* what, nccl::Result result) const {
+  VT_FAIL("NCCL, %s: %s", what, describe(result).c_str());
 }
 
 std::string Nccl::make_id() const {
@@ -159,10 +162,7 @@ std::string Nccl::error() const {
   nccl::Result result = nccl::kSuccess;
   const nccl::Result asked = nccl_.CommGetAsyncError(comm_, &result);
   if (asked != nccl::kSuccess) result = asked;
-  if (result == nccl::kSuccess || result == nccl::kInProgress) return "";
-  const char* last = nccl_.GetLastError(comm_);
-  return std::string(nccl_.GetErrorString(result)) +
-         (last != nullptr && *last != '\0' ? std::string(": ") + last : "");
+  return result == nccl::kSuccess || result == nccl::kInProgress ? "" : describe(result);
 }
 
 void Nccl::abort() {

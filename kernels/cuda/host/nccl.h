@@ -51,6 +51,8 @@ class Nccl {
   template <typename Call>
   void queue(const char* what, const Call& call);
   void settle(const char* what, nccl::Result result, int timeout_ms);
+  /// What NCCL says of it.
+  std::string describe(nccl::Result result) const;
   [[noreturn]] void fail(const char* what, nccl::Result result) const;
 
   void* library_ = nullptr;

@@ -20,8 +20,8 @@ class NcclRanks {
   NcclRanks(std::unique_ptr<Nccl> nccl, std::unique_ptr<TcpNews> news, int rank, int num_ranks,
             int timeout_ms, bool sums, Ledger& ledger);
 
-  /// As vt_cuda_all_reduce and vt_cuda_all_gather, of which boards, `way` and `split` are not
-  /// used; rows of x and out lie back to back. May be captured. They throw KernelError.
+  /// As vt_cuda_all_reduce, of which boards, `way` and `split` are not used, in one epoch; rows of
+  /// x and out lie back to back. May be captured. They throw KernelError.
   void all_reduce(const VtCudaAllReduce& args, void* stream);
   void all_gather(const VtCudaAllGather& args, void* stream);
 
@@ -31,7 +31,6 @@ class NcclRanks {
  private:
   struct Marks;
   Marks marks_of(const VtCudaGroup& group, int ordinal, int op_index) const;
-  void sum(const VtCudaAllReduce& args, const Marks& marks, void* stream);
   bool gathers(std::int64_t part_bytes) const;
   void gather_and_sum(const VtCudaAllReduce& args, const Marks& marks, void* stream);
   void sum_shares(const VtCudaAllReduce& args, void* stream);

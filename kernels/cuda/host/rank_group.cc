@@ -194,7 +194,7 @@ void RankGroup::join_nccl(const std::string& why, Ledger& ledger) {
                ? "; it adds in its own order: tokens may depend on what else is in the batch"
                : "; sums in rank order");
   auto news = std::make_unique<TcpNews>(group_.rank, exchange_.take_news_sockets(),
-                                        std::clamp(timeout_ms / 8, 10, 250));
+                                        news_beat_ms(timeout_ms));
   nccl_ = std::make_unique<NcclRanks>(std::move(nccl), std::move(news), group_.rank,
                                       group_.num_ranks, timeout_ms, options_.fast_math, ledger);
 }
@@ -207,8 +207,14 @@ void RankGroup::all_reduce(const VtCudaAllReduce& args, void* stream) const {
 }
 
 void RankGroup::all_gather(const VtCudaAllGather& args, void* stream) const {
-  if (nccl_ != nullptr) return nccl_->all_gather(args, stream);
-  VT_LAUNCH(vt_cuda_all_gather(&args, stream));
+  VT_CHECK(nccl_ != nullptr, "allGather: only NCCL carries it");
+  nccl_->all_gather(args, stream);
+}
+
+int RankGroup::num_epochs(int num_rows, int columns) const {
+  return nccl_ != nullptr ? 1
+                          : vt_cuda_all_reduce_epochs(&group_, num_rows, columns,
+                                                      VT_CUDA_WAY_BY_SIZE);
 }
 
 VtCudaGroup RankGroup::describe(const std::uint64_t* first_epoch) const {

@@ -47,8 +47,11 @@ class RankGroup {
   VtCudaGroup describe(const std::uint64_t* first_epoch) const;
   /// Kernels of our own carry, by inboxes.
   bool has_inboxes() const { return nccl_ == nullptr; }
-  /// As vt_cuda_all_reduce and vt_cuda_all_gather, whoever carries. They throw KernelError.
+  /// As vt_cuda_all_reduce, whoever carries. Throws KernelError.
   void all_reduce(const VtCudaAllReduce& args, void* stream) const;
+  /// Epochs that it takes.
+  int num_epochs(int num_rows, int columns) const;
+  /// Where there are no inboxes. Throws KernelError.
   void all_gather(const VtCudaAllGather& args, void* stream) const;
   /// Whether the device may wait for ever: the host must not wait for it without a look at
   /// failure().

@@ -1,4 +1,4 @@
-// vt_cuda_test.h: a group of ranks as a load makes it, over an arena that the test owns.
+// vt_cuda_test.h: a group of ranks as a load makes it.
 #include <memory>
 
 #include "../vt_cuda_test.h"
@@ -9,29 +9,26 @@
 struct VtCudaTestRanks {
   vt::Ledger ledger;
   std::unique_ptr<vt::RankGroup> ranks;
-  vt::DeviceBuffer arena, epoch;
+  vt::DeviceBuffer epoch;
   VtCudaGroup group;
 };
 
 extern "C" {
 
-VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, uint64_t arena_bytes,
-                                    const char* library_path, int32_t fast_math) {
+VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, const char* library_path,
+                                    int32_t fast_math) {
   auto test = std::make_unique<VtCudaTestRanks>();
   const int failed = vt::guarded([&] {
-    test->arena = vt::DeviceBuffer(arena_bytes, "arena", test->ledger);
     test->epoch = vt::DeviceBuffer(sizeof(uint64_t), "epoch", test->ledger);
     test->ranks = std::make_unique<vt::RankGroup>(
         *ranks, vt::RankGroupOptions{library_path, fast_math != 0}, test->ledger);
-    test->ranks->join(arena_bytes, test->ledger);
+    test->ranks->join(0, test->ledger);
     test->group = test->ranks->describe(test->epoch.as<uint64_t>());
   });
   return failed == 0 ? test.release() : nullptr;
 }
 
 const VtCudaGroup* vt_cuda_test_ranks_group(VtCudaTestRanks* test) { return &test->group; }
-
-void* vt_cuda_test_ranks_arena(VtCudaTestRanks* test) { return test->arena.as<char>(); }
 
 int vt_cuda_test_ranks_set_epoch(VtCudaTestRanks* test, uint64_t epoch) {
   return vt::guarded([&] {

@@ -14,7 +14,7 @@ interface Compiler {
 }
 
 /** Those that do not stand in emulation/, which has its own common.cuh and others. */
-const sources = /^(elementwise\.cuh|group.*|(all_\w+|parts)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
+const sources = /^(elementwise\.cuh|group.*|(all_reduce\w*|parts)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
 
 /** A program of emulation/ and the kernels that it runs, in a folder of the test's own. */
 export async function emulate(t: Test, program: string, kernels: string[]): Promise<string> {

@@ -19,14 +19,6 @@ class Ranks(ctypes.Structure):
     _fields_ += [(name, ctypes.c_void_p) for name in ("addresses", "shown", "expected")]
 
 
-class Memory:
-    """Bytes at an address, for torch."""
-
-    def __init__(self, address, count):
-        self.__cuda_array_interface__ = {"shape": (count,), "typestr": "|u1",
-                                         "data": (address, False), "version": 2}
-
-
 class Rank:
     def __init__(self, library, rank, num_ranks, path, arena_bytes, timeout_ms=2000,
                  collectives="peer", fast_math=False):
@@ -35,20 +27,19 @@ class Rank:
         self.rank, self.num_ranks = rank, num_ranks
         self.vt = VtCuda(library)
         self.lib = self.vt.lib
-        for name in ("", "_group", "_arena", "_note"):
+        for name in ("", "_group", "_note"):
             getattr(self.lib, f"vt_cuda_test_ranks{name}").restype = ctypes.c_void_p
         ranks = Ranks(rank, num_ranks, rank, num_ranks, timeout_ms, path.encode(),
                       collectives.encode())
         libraries = os.environ.get("VLLM_TS_CUDA_LIBS", "").encode()
-        handle = self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), ctypes.c_uint64(arena_bytes),
-                                             libraries, ctypes.c_int32(fast_math))
+        handle = self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), libraries,
+                                             ctypes.c_int32(fast_math))
         if not handle:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
         self.handle = ctypes.c_void_p(handle)
         self.group = self.lib.vt_cuda_test_ranks_group(self.handle)
         self.note = ctypes.string_at(self.lib.vt_cuda_test_ranks_note(self.handle)).decode()
-        address = self.lib.vt_cuda_test_ranks_arena(self.handle)
-        self.arena = torch.as_tensor(Memory(address, arena_bytes), device="cuda")
+        self.arena = torch.zeros(arena_bytes, dtype=torch.uint8, device="cuda")
         self.epoch, self.ordinal, self.taken = 1, 0, 0
         self.meeting = self.tensor(1, 16, F32), self.tensor(1, 16, BF16)
         self.reserved = self.taken
@@ -72,7 +63,7 @@ class Rank:
         self.check(self.lib.vt_cuda_test_ranks_meet(self.handle))
 
     def tensor(self, rows, columns, dtype):
-        """At the same place in every rank's arena, if all ask alike."""
+        """Of the arena, which free() begins anew."""
         size = rows * columns * torch.empty(0, dtype=dtype).element_size()
         begin = self.taken
         self.taken += (size + 255) // 256 * 256
@@ -111,8 +102,9 @@ class Rank:
                      op_index=op_index, way=way, split=split, eps=eps, dtype=DTYPES[out.dtype])
 
     def all_gather(self, out, x, op_index=0):
+        """NCCL's alone."""
         ordinal = self.ordinal
-        self.ordinal += self.lib.vt_cuda_all_gather_epochs(ctypes.c_void_p(self.group), *x.shape)
+        self.ordinal += 1
         self.collective("all_gather", "VtCudaAllGather", group=self.group, out=out, x=x,
                      num_rows=x.shape[0], out_columns=out.shape[1], x_columns=x.shape[1],
                      out_stride=out.stride(0), x_stride=x.stride(0), ordinal=ordinal,

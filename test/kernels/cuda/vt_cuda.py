@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 HEADERS = [Path(__file__).parents[3] / "kernels/cuda" / name
-           for name in ("vt_cuda.h", "vt_cuda_collective.h")]
+           for name in ("vt_cuda.h", "vt_cuda_collective.h", "vt_cuda_parts.h")]
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 DEPENDENT = 1
 EARLY_READS = 2
@@ -29,7 +29,7 @@ def _structs(header: str) -> dict[str, type]:
             for part in names.split(","):
                 pointer = "*" in part
                 fields.append((part.replace("*", "").strip(),
-                               ctypes.c_void_p if pointer else types[base]))
+                               ctypes.c_void_p if pointer else (types | found)[base]))
         found[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
     return found
 

@@ -30,10 +30,8 @@ struct Rank {
 };
 
 struct Call {
-  bool gathers;
   int rows, columns, way, split;
   bool bias, residual, in_place, norm;
-  int out_columns;
 };
 
 /// Where operands lie in the arena.
@@ -87,42 +85,28 @@ class Run {
       auto* x = reinterpret_cast<float*>(arena + kX);
       for (int i = 0; i < call.rows * call.columns; i++) x[i] = part(index, r, i);
       auto* residual = reinterpret_cast<uint16_t*>(arena + (call.in_place ? kOut : kResidual));
-      if (!call.gathers && call.residual)
+      if (call.residual)
         for (int i = 0; i < call.rows * call.columns; i++) residual[i] = half_part(index, i);
     });
-    if (call.gathers) {
-      VtCudaAllGather args = {};
-      args.group = &rank.group;
-      args.out = reinterpret_cast<float*>(arena + kOut);
-      args.x = reinterpret_cast<float*>(arena + kX);
-      args.num_rows = call.rows;
-      args.x_columns = args.x_stride = call.columns;
-      args.out_columns = args.out_stride = call.out_columns;
-      args.ordinal = rank.num_epochs;
-      args.op_index = index;
-      if (vt_cuda_all_gather(&args, stream) != 0) exit(2);
-      rank.num_epochs += vt_cuda_all_gather_epochs(&rank.group, call.rows, call.columns);
-    } else {
-      VtCudaAllReduce args = {};
-      args.group = &rank.group;
-      args.out = arena + kOut;
-      args.x = reinterpret_cast<float*>(arena + kX);
-      args.bias = call.bias ? bias_.data() : nullptr;
-      args.residual = !call.residual ? nullptr : call.in_place ? arena + kOut : arena + kResidual;
-      args.norm_out = call.norm ? arena + kNorm : nullptr;
-      args.norm_weight = weight_.data();
-      args.eps = 1e-5f;
-      args.num_rows = call.rows;
-      args.columns = args.x_stride = args.out_stride = call.columns;
-      args.residual_stride = args.norm_stride = call.columns;
-      args.ordinal = rank.num_epochs;
-      args.op_index = index;
-      args.way = call.way;
-      args.split = call.split;
-      args.dtype = VT_CUDA_BF16;
-      if (vt_cuda_all_reduce(&args, stream) != 0) exit(2);
-      rank.num_epochs += vt_cuda_all_reduce_epochs(&rank.group, call.rows, call.columns, call.way);
-    }
+    VtCudaAllReduce args = {};
+    args.group = &rank.group;
+    args.out = arena + kOut;
+    args.x = reinterpret_cast<float*>(arena + kX);
+    args.bias = call.bias ? bias_.data() : nullptr;
+    args.residual = !call.residual ? nullptr : call.in_place ? arena + kOut : arena + kResidual;
+    args.norm_out = call.norm ? arena + kNorm : nullptr;
+    args.norm_weight = weight_.data();
+    args.eps = 1e-5f;
+    args.num_rows = call.rows;
+    args.columns = args.x_stride = args.out_stride = call.columns;
+    args.residual_stride = args.norm_stride = call.columns;
+    args.ordinal = rank.num_epochs;
+    args.op_index = index;
+    args.way = call.way;
+    args.split = call.split;
+    args.dtype = VT_CUDA_BF16;
+    if (vt_cuda_all_reduce(&args, stream) != 0) exit(2);
+    rank.num_epochs += vt_cuda_all_reduce_epochs(&rank.group, call.rows, call.columns, call.way);
     plain(r, [=, this] {
       if (!stops_) check(call, index, r);
       const auto scribble = [](char* from, int64_t bytes) {
@@ -130,8 +114,7 @@ class Run {
       };
       scribble(arena + kX, int64_t{4} * call.rows * call.columns);
       scribble(arena + kResidual, int64_t{2} * call.rows * call.columns);
-      scribble(arena + kOut, call.gathers ? int64_t{4} * call.rows * call.out_columns
-                                          : int64_t{2} * call.rows * call.columns);
+      scribble(arena + kOut, int64_t{2} * call.rows * call.columns);
       scribble(arena + kNorm, int64_t{2} * call.rows * call.columns);
     });
   }
@@ -164,23 +147,12 @@ class Run {
 
   void wrong(const Call& call, int index, int r, const char* what, int i) {
     if (num_wrong_++ == 0)
-      printf("call %d on rank %d of %d: %s %d differs (%s of %d x %d, way %d)\n", index, r,
-             num_ranks(), what, i, call.gathers ? "gather" : "reduce", call.rows, call.columns,
-             call.way);
+      printf("call %d on rank %d of %d: %s %d differs (%d x %d, way %d)\n", index, r, num_ranks(),
+             what, i, call.rows, call.columns, call.way);
   }
 
   void check(const Call& call, int index, int r) {
     const char* arena = ranks_[r].arena.data();
-    if (call.gathers) {
-      const auto* out = reinterpret_cast<const float*>(arena + kOut);
-      for (int i = 0; i < call.rows * call.out_columns; i++) {
-        const int row = i / call.out_columns, column = i % call.out_columns;
-        const float wanted = part(index, column / call.columns,
-                                  row * call.columns + column % call.columns);
-        if (out[i] != wanted && wanted == wanted) return wrong(call, index, r, "column", i);
-      }
-      return;
-    }
     const auto* out = reinterpret_cast<const uint16_t*>(arena + kOut);
     const auto* norm = reinterpret_cast<const uint16_t*>(arena + kNorm);
     for (int row = 0; row < call.rows; row++) {
@@ -213,7 +185,6 @@ class Run {
 
 Call draw_call(Run& run) {
   Call call = {};
-  call.gathers = run.draw(4) == 0;
   call.way = 1 + static_cast<int>(run.draw(2));
   call.rows = 1 + static_cast<int>(run.draw(call.way == 1 ? 3 : 9));
   // A tree of 128 threads, with and without idle ones; of 256 and two turns; of 512.
@@ -225,10 +196,6 @@ Call draw_call(Run& run) {
   call.residual = run.draw(3) != 0;
   call.in_place = call.residual && run.draw(2) == 0;
   call.norm = run.draw(3) != 0;
-  if (call.gathers) {
-    call.columns = 4 * (1 + static_cast<int>(run.draw(40)));
-    call.out_columns = run.num_ranks() * call.columns - static_cast<int>(run.draw(3));
-  }
   return call;
 }
 

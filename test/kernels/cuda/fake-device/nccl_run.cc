@@ -131,7 +131,9 @@ extern "C" {
 const char* vt_cuda_error() { return "a fake kernel was asked for what it does not have"; }
 std::uint64_t vt_cuda_board_bytes(std::int32_t, std::int64_t) { return 64; }
 int vt_cuda_all_reduce(const VtCudaAllReduce*, void*) { return -1; }
-int vt_cuda_all_gather(const VtCudaAllGather*, void*) { return -1; }
+int vt_cuda_all_reduce_epochs(const VtCudaGroup*, std::int32_t, std::int32_t, std::int32_t) {
+  return -1;
+}
 
 static void write_mark(const VtCudaMark& mark) {
   if (mark.word == nullptr) return;
@@ -212,7 +214,7 @@ class Run {
     args.norm_weight = out.data();
     args.num_rows = rows;
     args.columns = args.out_stride = args.x_stride = args.norm_stride = columns;
-    args.ordinal = num_collectives_++;
+    args.ordinal = num_epochs_++;
     args.op_index = op_index;
     ranks_.all_reduce(args, &stream_);
     stream_.synchronize();
@@ -239,7 +241,7 @@ class Run {
     args.num_rows = rows;
     args.x_columns = args.x_stride = columns;
     args.out_columns = args.out_stride = out_columns;
-    args.ordinal = num_collectives_++;
+    args.ordinal = num_epochs_++;
     args.op_index = op_index;
     ranks_.all_gather(args, &stream_);
     stream_.synchronize();
@@ -258,7 +260,7 @@ class Run {
   vt::Ledger ledger_;
   VtCudaGroup group_{};
   const std::uint64_t first_epoch_ = kFirstEpoch;
-  int num_collectives_ = 0, num_other_bits_ = 0;
+  int num_epochs_ = 0, num_other_bits_ = 0;
   FakeStream& stream_ = *new FakeStream;
 };
 
