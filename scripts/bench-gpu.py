@@ -26,7 +26,7 @@ SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3072, 2048)
 
 
 # VtCudaPrefill of kernels/cuda/vt_cuda.h.
-PREFILL_KERNELS = {0: "mma", 1: "wgmma", 2: "overlap", 3: "turns"}
+PREFILL_KERNELS = {0: "mma", 1: "overlap", 2: "turns"}
 # VtCudaLarge.
 LARGE_KERNELS = {1: "wgmma", 2: "cluster2"}
 

@@ -188,25 +188,18 @@ __device__ __forceinline__ void copy_keys(const VtCudaAttention& args, uint32_t 
   }
 }
 
-/** `launch(element, integral constant of head_dim)` of what a call asks for. */
-template <typename Launch>
+/** `launch(element, integral constant of head_dim)` of what a call asks for, among kDims. */
+template <int... kDims, typename Launch>
 int by_shape(const VtCudaAttention& args, Launch launch) {
   const auto by_dim = [&](auto element) {
-    switch (args.head_dim) {
-      case 64:
-        return launch(element, std::integral_constant<int, 64>());
-      case 80:
-        return launch(element, std::integral_constant<int, 80>());
-      case 96:
-        return launch(element, std::integral_constant<int, 96>());
-      case 128:
-        return launch(element, std::integral_constant<int, 128>());
-      case 256:
-        return launch(element, std::integral_constant<int, 256>());
-      default:
-        return fail("attention: head_dim %d is not built; 64, 80, 96, 128 and 256 are",
-                    args.head_dim);
-    }
+    int result = 0;
+    const auto is = [&](auto dim) {
+      if (args.head_dim != dim.value) return false;
+      result = launch(element, dim);
+      return true;
+    };
+    if ((is(std::integral_constant<int, kDims>()) || ...)) return result;
+    return fail("attention: head_dim %d is not built; 64, 80, 96, 128 and 256 are", args.head_dim);
   };
   return args.dtype == VT_CUDA_F16 ? by_dim(__half()) : by_dim(__nv_bfloat16());
 }

@@ -317,7 +317,7 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
 }  // namespace
 
 int attention_decode_by_shape(const VtCudaAttention& args, void* stream) {
-  return by_shape(args, [&](auto type, auto dim) {
+  return by_shape<64, 80, 96, 128, 256>(args, [&](auto type, auto dim) {
     return launch_decode<decltype(type), decltype(dim)::value>(args, stream);
   });
 }

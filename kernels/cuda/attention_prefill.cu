@@ -198,7 +198,7 @@ int launch_prefill(const VtCudaAttention& args, void* stream) {
 }  // namespace
 
 int attention_prefill_by_shape(const VtCudaAttention& args, void* stream) {
-  return by_shape(args, [&](auto type, auto dim) {
+  return by_shape<64, 80, 96, 128, 256>(args, [&](auto type, auto dim) {
     return launch_prefill<decltype(type), decltype(dim)::value>(args, stream);
   });
 }

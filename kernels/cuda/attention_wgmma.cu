@@ -6,10 +6,10 @@
 //
 // Launch: persistent blocks of two or three warpgroups that fold, 64 rows each, and one that fetches;
 // a work is 64 / group queries of a row for each of those that fold. Scores are wgmma of two shared
-// operands, weights times values of registers and a shared one. kOverlap: the next tile's scores are
-// computed beside the last tile's product with the values, and its softmax runs while that is under
-// way; only the order of issue changes, never that of the arithmetic. kTurns: the warpgroups issue
-// by turns, so that one computes weights while another has the tensor cores.
+// operands, weights times values of registers and a shared one. The next tile's scores are computed
+// beside the last tile's product with the values, and its softmax runs while that is under way.
+// kTurns: the warpgroups issue by turns, so that one computes weights while another has the tensor
+// cores; only the order of issue changes, never that of the arithmetic.
 #include "attention_wgmma.cuh"
 
 namespace vt {
@@ -19,7 +19,7 @@ constexpr int kFirstTurn = 2;  // named barriers: 2 + warpgroup
 constexpr int kTurnThreads = 2 * kWarpgroup;  // whose turn it is, and who had the last
 
 /** A warpgroup's 64 rows: each lane has two of them, as in every attention kernel. */
-template <typename T, int kDim, bool kOverlap, bool kTurns>
+template <typename T, int kDim, bool kTurns>
 struct Folder {
   using L = WgmmaLayout<kDim>;
   using Ring = RingPlace<kDim>;
@@ -203,28 +203,6 @@ struct Folder {
     return (tile & (tile > 8192 / kTileKeys ? 2048 / kTileKeys - 1 : 256 / kTileKeys - 1)) == 0;
   }
 
-  /** Each tile from its keys to its sums before the next. */
-  __device__ __forceinline__ void fold(const WgmmaItem<kDim>& item) {
-    for (int tile = item.tile_begin; tile < item.tile_end; tile++) {
-      wait_tile();
-      issue_scores();
-      wgmma_wait<0>();
-      end_scores(tile + 1 == item.tile_end);
-      const bool first = tile == item.tile_begin;
-      const bool fresh = first || starts_chunk(tile);
-      if (fresh && !first) {
-        forget_chunk();
-        merge_chunk(ended_m, ended_l);
-      }
-      weigh(tile);
-      if (!fresh) rescale_sums();
-      pack();
-      issue_values(fresh);
-      end_values();
-    }
-    merge_chunk(m, l);
-  }
-
   /** What o needs before the product of p is added. `fresh`: p begins a chunk, of which there was
    * one before unless `first`. */
   __device__ __forceinline__ void settle(bool first, bool fresh) {
@@ -236,7 +214,7 @@ struct Folder {
   }
 
   /** A tile's scores beside the values of the tile before. */
-  __device__ __forceinline__ void fold_overlapped(const WgmmaItem<kDim>& item) {
+  __device__ __forceinline__ void fold(const WgmmaItem<kDim>& item) {
     wait_tile();
     take_turn();
     issue_scores();
@@ -306,7 +284,7 @@ struct Folder {
   }
 };
 
-template <typename T, int kDim, bool kOverlap, bool kTurns>
+template <typename T, int kDim, bool kTurns>
 __global__ void __launch_bounds__(WgmmaLayout<kDim>::kThreads, 1)
     attention_wgmma(const __grid_constant__ VtCudaAttention args) {
 #if VT_HAS_WGMMA
@@ -344,14 +322,10 @@ __global__ void __launch_bounds__(WgmmaLayout<kDim>::kThreads, 1)
   } else {
     more_registers<L::kFoldRegisters>();
     wait_for_previous();
-    Folder<T, kDim, kOverlap, kTurns> folder(args, shared);
+    Folder<T, kDim, kTurns> folder(args, shared);
     for (; item.read(args, shared, base, folder.turn, group); folder.turn++) {
       folder.begin(item);
-      if constexpr (kOverlap) {
-        folder.fold_overlapped(item);
-      } else {
-        folder.fold(item);
-      }
+      folder.fold(item);
       folder.write(item);
     }
   }
@@ -360,10 +334,8 @@ __global__ void __launch_bounds__(WgmmaLayout<kDim>::kThreads, 1)
 
 template <typename T, int kDim>
 int launch_wgmma(const VtCudaAttention& args, void* stream) {
-  const auto kernel = args.prefill == VT_CUDA_PREFILL_WGMMA ? attention_wgmma<T, kDim, false, false>
-                      : args.prefill == VT_CUDA_PREFILL_OVERLAP
-                          ? attention_wgmma<T, kDim, true, false>
-                          : attention_wgmma<T, kDim, true, true>;
+  const auto kernel = args.prefill == VT_CUDA_PREFILL_OVERLAP ? attention_wgmma<T, kDim, false>
+                                                              : attention_wgmma<T, kDim, true>;
   using L = WgmmaLayout<kDim>;
   const int items = args.max_prefill_work * args.num_kv_heads;
   return launch("attention", kernel, dim3(min(items, num_multiprocessors())), dim3(L::kThreads),
@@ -377,13 +349,9 @@ int attention_wgmma_rows(int head_dim) {
 }
 
 int attention_wgmma_by_shape(const VtCudaAttention& args, void* stream) {
-  const bool f16 = args.dtype == VT_CUDA_F16;
-  if (args.head_dim == 64) {
-    return f16 ? launch_wgmma<__half, 64>(args, stream)
-               : launch_wgmma<__nv_bfloat16, 64>(args, stream);
-  }
-  return f16 ? launch_wgmma<__half, 128>(args, stream)
-             : launch_wgmma<__nv_bfloat16, 128>(args, stream);
+  return by_shape<64, 128>(args, [&](auto type, auto dim) {
+    return launch_wgmma<decltype(type), decltype(dim)::value>(args, stream);
+  });
 }
 
 }  // namespace vt

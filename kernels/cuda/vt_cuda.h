@@ -192,9 +192,8 @@ VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
  */
 enum VtCudaPrefill {
   VT_CUDA_PREFILL_MMA = 0,     /* mma.sync, 64 rows a work (queries times heads of a KV head) */
-  VT_CUDA_PREFILL_WGMMA = 1,   /* wgmma, 128 or 192 rows a work, one product at a time */
-  VT_CUDA_PREFILL_OVERLAP = 2, /* softmax beside the products */
-  VT_CUDA_PREFILL_TURNS = 3,   /* and warpgroups that issue by turns */
+  VT_CUDA_PREFILL_OVERLAP = 1, /* wgmma, 128 or 192 rows a work, softmax beside the products */
+  VT_CUDA_PREFILL_TURNS = 2,   /* and warpgroups that issue by turns */
 };
 
 /**

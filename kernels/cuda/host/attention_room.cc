@@ -45,13 +45,13 @@ int max_decode_works(const AttentionShape& shape, int max_len) {
 
 /// By hand, or what measured best: docs/kernels.md.
 int chosen_prefill(int head_dim) {
-  constexpr const char* kNames[] = {"mma", "wgmma", "overlap", "turns"};
+  constexpr const char* kNames[] = {"mma", "overlap", "turns"};
   const char* wanted = std::getenv("VLLM_TS_CUDA_PREFILL");
   if (wanted == nullptr || *wanted == '\0')
     return head_dim == 64 ? VT_CUDA_PREFILL_TURNS : VT_CUDA_PREFILL_OVERLAP;
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < 3; i++)
     if (std::strcmp(wanted, kNames[i]) == 0) return i;
-  VT_FAIL("VLLM_TS_CUDA_PREFILL is '%s': mma, wgmma, overlap or turns", wanted);
+  VT_FAIL("VLLM_TS_CUDA_PREFILL is '%s': mma, overlap or turns", wanted);
 }
 
 }  // namespace

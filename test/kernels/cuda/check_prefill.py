@@ -7,7 +7,7 @@ import alone
 from check_attention import Case
 from vt_cuda import VtCuda
 
-KERNELS = {1: "wgmma", 2: "overlap", 3: "turns"}
+KERNELS = {1: "overlap", 2: "turns"}
 
 
 def compare(vt: VtCuda, case, spans, prefill):

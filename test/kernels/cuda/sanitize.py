@@ -25,8 +25,7 @@ import check_load
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WAYS = {"default": {}, "mma": {"PREFILL": "mma", "LARGE": "mma"},
         "wgmma": {"PREFILL": "overlap", "LARGE": "wgmma"},
-        "cluster2": {"PREFILL": "turns", "LARGE": "cluster2"},
-        "alone": {"PREFILL": "wgmma", "LARGE": "wgmma"}}
+        "cluster2": {"PREFILL": "turns", "LARGE": "cluster2"}}
 
 
 def params_of(count):

@@ -256,7 +256,7 @@ void check(const char* name, const Shape& shape, const std::vector<Row>& rows,
   emulated::timing = {};
   const std::vector<std::uint16_t> wanted = batch.run(VT_CUDA_PREFILL_MMA);
   const double limit = limit_of(shape);
-  for (int prefill = VT_CUDA_PREFILL_WGMMA; prefill <= VT_CUDA_PREFILL_TURNS; prefill++) {
+  for (int prefill = VT_CUDA_PREFILL_OVERLAP; prefill <= VT_CUDA_PREFILL_TURNS; prefill++) {
     bool same = true;
     double error = 0;
     for (const emulated::Timing& timing : timings) {
