@@ -15,6 +15,10 @@ export function addAccessChecks(app: FastifyInstance, context: HttpContext): voi
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     if (context.draining) reply.header('connection', 'close');
+    const hosts = request.raw.headersDistinct.host ?? [];
+    if (hosts.length > 1 || (hosts.length === 0 && request.raw.httpVersion !== '1.0')) {
+      throw new RequestError('bad_request', 'the request needs one Host header');
+    }
     if (config.loopbackOnly && !isLoopbackHost(request.headers.host)) {
       throw new RequestError('forbidden', 'the Host header is not a loopback name');
     }

@@ -1,13 +1,13 @@
 // The fastify instance: our limits, our one error shape, our checks and our routes.
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
-import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
+import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { addAccessChecks } from './access.ts';
 import { capConnections, closeAfterLast } from './connections.ts';
 import { warnOnce, type HttpContext } from './context.ts';
 import { ClientGone, sendError, toRequestError } from './http-errors.ts';
 import { readJsonBody } from './json-body.ts';
-import { answerParserError } from './parser-errors.ts';
+import { answerParserErrors } from './parser-errors.ts';
 import { requestIdOf } from './request-id.ts';
 import { addRoutes } from './routes.ts';
 
@@ -20,6 +20,8 @@ export function createApp(context: HttpContext): FastifyInstance {
   const { limits, timeouts } = config;
   const parser = {
     maxHeaderSize: limits.headerBytes,
+    // Missing is an answer of ours (access.ts), not of Node's.
+    requireHostHeader: false,
     connectionsCheckingInterval: context.checkMs,
   };
   const app = fastify({
@@ -32,7 +34,12 @@ export function createApp(context: HttpContext): FastifyInstance {
     requestIdHeader: false,
     genReqId: (request) => requestIdOf(request.headers['x-request-id']),
     rewriteUrl: (request) => stripRoot(request.url ?? '/', config.rootPath),
-    clientErrorHandler: answerParserError,
+    // answerParserErrors has them.
+    clientErrorHandler: () => undefined,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id);
+      sendError(reply as FastifyReply, toRequestError(error));
+    },
     routerOptions: { maxParamLength: 1024 },
     // Bodies are checked by zod: fastify need not load its compilers of JSON schemas.
     schemaController: { compilersFactory: { buildValidator: noSchema, buildSerializer: noSchema } },
@@ -53,6 +60,7 @@ export function createApp(context: HttpContext): FastifyInstance {
     isTls: config.tls !== null,
     refused: (reason) => warnOnce(context, `connections are refused: ${reason}`),
   });
+  answerParserErrors(app.server);
   closeAfterLast(app.server, limits.requestsPerConnection);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>

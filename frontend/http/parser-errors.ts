@@ -1,8 +1,8 @@
 // Answers that are written to a socket by hand: to bytes that are no HTTP request and never reach a
 // route, and to connections that are refused.
-import { STATUS_CODES } from 'node:http';
+import { STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { RequestError } from '../../common/errors.ts';
+import { errorCodes, RequestError } from '../../common/errors.ts';
 import { errorBody } from './http-errors.ts';
 
 const statusOf: Readonly<Record<string, number>> = {
@@ -10,14 +10,39 @@ const statusOf: Readonly<Record<string, number>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
 
-export function answerParserError(error: NodeJS.ErrnoException, socket: Socket): void {
-  // Into an answer that has begun nothing may be written.
-  if (!socket.writable || socket.bytesWritten > 0) {
-    socket.destroy();
-    return;
-  }
-  const status = statusOf[error.code ?? ''] ?? 400;
-  socket.end(rawAnswer(status, new RequestError('bad_request', 'the request is malformed')));
+/** Makes the server answer what its parser refuses or would drop without a word. */
+export function answerParserErrors(server: Server): void {
+  const latest = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
+  server.prependListener('request', (request, response) => {
+    latest.set(request.socket, { request, response });
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, duplex) => {
+    const socket = duplex as Socket;
+    const last = latest.get(socket);
+    // Whatever a peer still sends after its answer is an error again.
+    if (!socket.writable || (last !== undefined && !mayAnswer(last))) {
+      socket.destroy();
+      return;
+    }
+    const status = statusOf[error.code ?? ''] ?? 400;
+    socket.end(rawAnswer(status, new RequestError('bad_request', 'the request is malformed')));
+  });
+  server.on('connect', (_request, duplex) => {
+    const error = new RequestError('method_not_allowed', 'this server is no proxy');
+    refuseSocket(duplex as Socket, errorCodes[error.code].status, error);
+  });
+  // What a client expects beyond 100-continue does not matter to its answer.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
+}
+
+/**
+ * Into or ahead of another answer nothing may be written. The malformed request is the latest one
+ * where that is not complete, and an unseen one after it otherwise.
+ */
+function mayAnswer({ request, response }: { request: IncomingMessage; response: ServerResponse }) {
+  if (request.complete) return response.writableFinished;
+  // Behind another answer on the same connection a response has no socket yet.
+  return response.socket !== null && !response.headersSent;
 }
 
 /** Says why, and closes at once: nothing that the peer sends is read. */

@@ -211,14 +211,70 @@ t.test('what is no HTTP is answered and closed', async (t) => {
     await raw.closed();
     return raw.text;
   };
-  t.match(await say('hello\r\n\r\n'), /^HTTP\/1\.1 400 [^]*"code":400/);
   const large = `x: ${'a'.repeat(40_000)}\r\n`;
-  t.match(await say(`GET / HTTP/1.1\r\nhost: localhost\r\n${large}\r\n`), /^HTTP\/1\.1 431 /);
   const both = 'content-length: 4\r\ntransfer-encoding: chunked\r\n';
-  t.match(
-    await say(`POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n${both}\r\n0\r\n\r\n`),
-    /^HTTP\/1\.1 400 /,
-    'no smuggling',
-  );
+  const json = 'content-type: application/json\r\n';
+  const chunked = `${json}transfer-encoding: chunked\r\n`;
+  const bad: [string, number][] = [
+    ['hello\r\n\r\n', 400],
+    ['GET / HTTP/1.1\r\nhost: localhost\r\nbad header\r\n\r\n', 400],
+    [`GET / HTTP/1.1\r\nhost: localhost\r\n${large}\r\n`, 431],
+    // No smuggling.
+    [`POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n${both}\r\n0\r\n\r\n`, 400],
+    [`POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n${chunked}\r\nzz\r\n`, 400],
+    ['CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n', 405],
+  ];
+  for (const [bytes, status] of bad) {
+    t.match(await say(bytes), new RegExp(`^HTTP/1\\.1 ${status} [^]*"code":${status}`), bytes);
+    const kept = await RawClient.open(port);
+    kept.post('/v1/completions', good);
+    await kept.until((text) => text.includes('Hello'));
+    kept.socket.write(bytes);
+    await kept.closed();
+    t.match(kept.text, new RegExp(`Hello[^]*HTTP/1\\.1 ${status} [^]*"code":${status}`), bytes);
+  }
   t.equal((await fetch(`${url}/health`)).status, 200);
+});
+
+t.test('what is no HTTP does not answer for others on its connection', async (t) => {
+  const { client, port } = await startServer(t);
+  client.script = () => undefined;
+  const junk = 'hello\r\n\r\n';
+  const waiting = await RawClient.open(port);
+  waiting.post('/v1/completions', good);
+  const before = await client.nextSubmission();
+  waiting.socket.write(junk);
+  await waiting.closed();
+  await before.untilAborted();
+  t.equal(waiting.text, '', 'a client that waits could take it for its answer');
+  const streaming = await RawClient.open(port);
+  streaming.post('/v1/completions', { ...good, stream: true });
+  (await client.nextSubmission()).say('Hel');
+  await streaming.until((text) => text.includes('Hel'));
+  streaming.socket.write(junk);
+  await streaming.closed();
+  t.notMatch(streaming.text, /malformed/);
+});
+
+t.test('every error has the one shape', async (t) => {
+  const { port } = await startServer(t, { apiKeys: ['k'] });
+  const asks: [string, number][] = [
+    ['GET /health HTTP/1.1\r\n', 400],
+    ['GET /health HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n', 400],
+    ['GET /v1/models/%zz HTTP/1.1\r\nhost: localhost\r\n', 400],
+    ['GET /v1/models HTTP/1.1\r\nhost: localhost\r\nexpect: miracles\r\n', 401],
+  ];
+  for (const [head, status] of asks) {
+    const raw = await RawClient.open(port);
+    raw.socket.write(`${head}\r\n`);
+    const text = await raw.until((said) => said.endsWith('}'));
+    t.match(text, new RegExp(`^HTTP/1\\.1 ${status} [^]*x-request-id: [0-9a-f]{32}`), head);
+    const { error } = JSON.parse(text.split('\r\n\r\n')[1]!) as { error: object };
+    t.strictSame(Object.keys(error), ['message', 'type', 'param', 'code'], head);
+    raw.leave();
+  }
+  const old = await RawClient.open(port);
+  old.socket.write('GET /health HTTP/1.0\r\n\r\n');
+  await old.closed();
+  t.match(old.text, /^HTTP\/1\.1 200 /, 'HTTP/1.0 has no Host');
 });
