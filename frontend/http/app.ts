@@ -1,7 +1,7 @@
 // The fastify instance: our limits, our one error shape, our checks and our routes.
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
-import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { addAccessChecks } from './access.ts';
 import { capConnections, closeAfterLast } from './connections.ts';
 import { warnOnce, type HttpContext } from './context.ts';
@@ -38,7 +38,7 @@ export function createApp(context: HttpContext): FastifyInstance {
     clientErrorHandler: () => undefined,
     frameworkErrors: (error, request, reply) => {
       reply.header('x-request-id', request.id);
-      sendError(reply as FastifyReply, toRequestError(error));
+      sendError(reply, toRequestError(error));
     },
     routerOptions: { maxParamLength: 1024 },
     // Bodies are checked by zod: fastify need not load its compilers of JSON schemas.

@@ -2,6 +2,7 @@
 // route, and to connections that are refused.
 import { STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { errorCodes, RequestError } from '../../common/errors.ts';
 import { errorBody } from './http-errors.ts';
 
@@ -12,12 +13,11 @@ const statusOf: Readonly<Record<string, number>> = {
 
 /** Makes the server answer what its parser refuses or would drop without a word. */
 export function answerParserErrors(server: Server): void {
-  const latest = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
+  const latest = new WeakMap<Duplex, { request: IncomingMessage; response: ServerResponse }>();
   server.prependListener('request', (request, response) => {
     latest.set(request.socket, { request, response });
   });
-  server.on('clientError', (error: NodeJS.ErrnoException, duplex) => {
-    const socket = duplex as Socket;
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const last = latest.get(socket);
     // Whatever a peer still sends after its answer is an error again.
     if (!socket.writable || (last !== undefined && !mayAnswer(last))) {
@@ -27,9 +27,9 @@ export function answerParserErrors(server: Server): void {
     const status = statusOf[error.code ?? ''] ?? 400;
     socket.end(rawAnswer(status, new RequestError('bad_request', 'the request is malformed')));
   });
-  server.on('connect', (_request, duplex) => {
+  server.on('connect', (_request, socket) => {
     const error = new RequestError('method_not_allowed', 'this server is no proxy');
-    refuseSocket(duplex as Socket, errorCodes[error.code].status, error);
+    socket.end(rawAnswer(errorCodes[error.code].status, error), () => socket.destroy());
   });
   // What a client expects beyond 100-continue does not matter to its answer.
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
