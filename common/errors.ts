@@ -110,3 +110,8 @@ export class StartError extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** What a model's files are at fault for; the message names file and field or tensor. */
+export function badModel(message: string): StartError {
+  return new StartError(exitCodes.badModel, message);
+}

@@ -1,12 +1,8 @@
 // Typed access to a JSON file of a model folder: every field that is read is checked, and an error
 // names file and field. Knows nothing of what the fields mean.
-import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitCodes, StartError } from './errors.ts';
-
-const maxJsonBytes = 16 * 1024 * 1024;
-
-export type Json = Readonly<Record<string, unknown>>;
+import { badModel, type StartError } from './errors.ts';
+import { isObject, readModelJson, type Json } from './model-file.ts';
 
 export interface Range {
   readonly min: number;
@@ -26,18 +22,8 @@ export class JsonFields {
   /** null if there is no such file; StartError if it is not a JSON object. */
   static readOptional(folder: string, file: string): JsonFields | null {
     const path = join(folder, file);
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (!stat) return null;
-    if (!stat.isFile()) throw badModel(`${path} is not a file`);
-    if (stat.size > maxJsonBytes) throw badModel(`${path} is over ${maxJsonBytes} bytes`);
-    let value: unknown;
-    try {
-      value = JSON.parse(readFileSync(path, 'utf8'));
-    } catch (error) {
-      throw badModel(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-    if (!isObject(value)) throw badModel(`${path} is not a JSON object`);
-    return new JsonFields(path, value);
+    const values = readModelJson(path);
+    return values && new JsonFields(path, values);
   }
 
   static read(folder: string, file: string): JsonFields {
@@ -105,14 +91,6 @@ export class JsonFields {
     if (!isObject(value)) throw this.fail(name, `must be an object, not ${show(value)}`);
     return new JsonFields(`${this.where}: ${name}`, value);
   }
-}
-
-export function badModel(message: string): StartError {
-  return new StartError(exitCodes.badModel, message);
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function show(value: unknown): string {

@@ -2,7 +2,8 @@
 // field that matters is checked, and what is not built is refused by name. Weights are not opened.
 import { statSync } from 'node:fs';
 import type { ModelConfig, RopeScaling } from './config.ts';
-import { badModel, JsonFields } from './json-fields.ts';
+import { badModel } from './errors.ts';
+import { JsonFields } from './json-fields.ts';
 
 /** Architectures that worker/models has a file for. */
 export const supportedArchitectures = [
@@ -40,9 +41,10 @@ export function readModelConfig(folder: string): ModelConfig {
     throw config.fail('num_attention_heads', `${numHeads} does not divide hidden_size`);
   const headDim = config.integer('head_dim', count, Math.floor(hiddenSize / numHeads));
   if (headDim % 2 !== 0) throw config.fail('head_dim', `must be even, not ${headDim}`);
+  // As many tokens as native row tables have room for.
   const maxPositionEmbeddings = config.integer('max_position_embeddings', {
     min: 1,
-    max: 2 ** 27,
+    max: 2 ** 26,
   });
   const vocabSize = config.integer('vocab_size', { min: 2, max: 2 ** 24 });
   const rope = readRope(config, maxPositionEmbeddings);

@@ -117,6 +117,12 @@ export interface NativeCudaBackend extends NativeBackendObject {
   }>;
 }
 
+export interface MappedFile {
+  readonly numBytes: number;
+  /** Bytes [begin, end), which must be no more than an ArrayBuffer can have. */
+  slice(begin: number, end: number): ArrayBuffer;
+}
+
 export interface NativeAddon {
   /** Hands over the class of the errors that native code throws. */
   init(kernelError: typeof KernelError): void;
@@ -124,8 +130,8 @@ export interface NativeAddon {
   opTable(): NativeOp[];
   /** Column names and types as kernels/step.h has them, in order. */
   stepColumns(): { input: Record<string, string>; output: Record<string, string> };
-  /** A file's bytes, mapped read-only: writing to the buffer ends the process. */
-  mapFile(path: string): ArrayBuffer;
+  /** Maps a file read-only: writing to a slice of it ends the process. */
+  mapFile(path: string): MappedFile;
   readonly CpuBackend: new (report: NativeReport) => NativeCpuBackend;
   readonly CudaBackend: new (report: NativeReport) => NativeCudaBackend;
 }

@@ -2,8 +2,7 @@
 // What is not built there is refused by the name of its flag or field.
 import { join } from 'node:path';
 import type { ModelConfig, WorkerSlice } from '../common/config.ts';
-import { exitCodes, StartError } from '../common/errors.ts';
-import { badModel } from '../common/json-fields.ts';
+import { badModel, exitCodes, StartError } from '../common/errors.ts';
 
 export interface ComputeFormat {
   readonly actDtype: ModelConfig['dtype'];

@@ -5,6 +5,8 @@ import { maxBlocksHeld } from '../common/kv-window.ts';
 
 const maxDefaultBytes = 4 * 1024 ** 3;
 const availableShare = 0.4;
+/** The engine keeps columns of every block: no memory is so large that it would need more. */
+const maxBlocks = 2 ** 26;
 
 /** What decides how many blocks one request of full length holds at most. */
 export interface RequestSize {
@@ -34,7 +36,7 @@ export function numKvBlocks(request: KvSizeRequest): number {
   const share = Math.floor(request.availableBytes * availableShare);
   const bytes = kvCacheMemoryBytes ?? Math.min(maxDefaultBytes, share);
   const useful = maxNumSeqs * blocksPerRequest + 1;
-  const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful);
+  const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful, maxBlocks);
   const needed = (blocksPerRequest + 1) * blockBytes;
   if (numBlocks < leastBlocks(request))
     throw new StartError(

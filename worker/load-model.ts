@@ -1,4 +1,5 @@
 // Everything between a worker's slice and a loaded backend: dtypes, program, weights, KV size.
+import { totalmem } from 'node:os';
 import type { WorkerSlice } from '../common/config.ts';
 import type { Backend, BackendLoad } from '../kernels/backend.ts';
 import { blockBytes, type Dtype, type Program } from '../kernels/program.ts';
@@ -8,7 +9,7 @@ import { checkKvBlocks, numKvBlocks } from './kv-size.ts';
 import { buildProgram } from './program/build.ts';
 import { Checkpoint } from './weights/checkpoint.ts';
 import { dummyWeights } from './weights/dummy-weights.ts';
-import { loadWeights } from './weights/load-weights.ts';
+import { checkWeightsFit, loadWeights } from './weights/load-weights.ts';
 
 export interface LoadedModel {
   readonly device: string;
@@ -81,11 +82,17 @@ function chooseWeights(
   program: Program,
   { loadFormat, device, seed, model }: WorkerSlice,
 ): Pick<BackendLoad, 'weights' | 'dummySeed'> {
-  if (loadFormat !== 'dummy')
-    return { weights: loadWeights(program, Checkpoint.open(model.path)), dummySeed: null };
-  return device === 'cuda'
-    ? { weights: [], dummySeed: seed }
-    : { weights: dummyWeights(program, seed), dummySeed: null };
+  if (device === 'cuda' && loadFormat === 'dummy') return { weights: [], dummySeed: seed };
+  // Before the fit is judged: a tensor of the wrong shape is the better news.
+  const loaded = loadFormat === 'dummy' ? null : loadWeights(program, Checkpoint.open(model.path));
+  if (device !== 'cuda') checkWeightsFit(program, model.path, memoryBytes());
+  return { weights: loaded ?? dummyWeights(program, seed), dummySeed: null };
+}
+
+/** Of this machine, or of the cgroup. */
+function memoryBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 /** A GPU's free memory is known only after everything else is on it: the backend decides. */

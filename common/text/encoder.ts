@@ -1,5 +1,6 @@
 // Text to ids by @huggingface/tokenizers: the costly half of a tokenizer, in time to build and in
 // memory. Knows which ids frame a text, and how to take a breaker out of text (special-guard.ts).
+import { StartError } from '../errors.ts';
 import { Tokenizer as HfTokenizerClass, type HfTokenizer } from './libraries.ts';
 import { bad, type TokenizerFiles } from './tokenizer-files.ts';
 
@@ -19,12 +20,14 @@ export class Encoder {
     const path = `${files.path}/tokenizer.json`;
     try {
       this.hf = new HfTokenizerClass(files.tokenizer, files.config);
+      this.unknownId = this.hf.model.unk_token_id ?? -1;
+      this.guarded = this.makeGuarded();
+      [this.prefixIds, this.suffixIds] = this.findFrame(files, path);
     } catch (error) {
-      throw bad(path, `not a tokenizer (${(error as Error).message})`);
+      // The library takes a file's word for most of its structure, and fails where it is used.
+      if (error instanceof StartError) throw error;
+      throw bad(path, `with tokenizer_config.json, not a tokenizer (${(error as Error).message})`);
     }
-    this.unknownId = this.hf.model.unk_token_id ?? -1;
-    this.guarded = this.makeGuarded();
-    [this.prefixIds, this.suffixIds] = this.findFrame(files, path);
   }
 
   idOf(token: string): number | null {

@@ -64,14 +64,11 @@ export class InlineText {
   /** Throws StartError naming the file at fault. */
   constructor({ tokenizerPath, chatTemplatePath, maxModelLen, textLimits }: TextServiceOptions) {
     this.tokenizer = Tokenizer.load(tokenizerPath, maxModelLen);
-    const source =
+    const file =
       chatTemplatePath === null
         ? this.tokenizer.files.chatTemplate
         : readChatTemplate(chatTemplatePath);
-    this.template =
-      source === null
-        ? null
-        : new ChatTemplate(this.tokenizer, source, chatTemplatePath ?? tokenizerPath, textLimits);
+    this.template = file && new ChatTemplate(this.tokenizer, file.source, file.path, textLimits);
   }
 
   get hasChatTemplate(): boolean {

@@ -1,12 +1,10 @@
 // Reads the tokenizer's files in a model folder: tokenizer.json, tokenizer_config.json and the chat
 // template. Every fault names its file; nothing here knows how text becomes tokens.
-import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitCodes, StartError } from '../errors.ts';
+import { badModel, type StartError } from '../errors.ts';
+import { isObject, readModelFile, readModelJson, type Json } from '../model-file.ts';
 
 const maxFileBytes = 256 * 1024 * 1024;
-
-export type Json = Readonly<Record<string, unknown>>;
 
 export interface AddedToken {
   readonly id: number;
@@ -24,7 +22,13 @@ export interface TokenizerFiles {
   /** bos_token, eos_token, ... as tokenizer_config.json names them; those that are null are absent. */
   readonly namedTokens: Readonly<Record<string, string>>;
   /** The model's own chat template, null when it has none. */
-  readonly chatTemplate: string | null;
+  readonly chatTemplate: ChatTemplateFile | null;
+}
+
+export interface ChatTemplateFile {
+  /** Where the template is from. */
+  readonly path: string;
+  readonly source: string;
 }
 
 const namedTokenKeys = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((k) => `${k}_token`);
@@ -32,9 +36,9 @@ const namedTokenKeys = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((k
 /** Throws StartError (exit code 65) with the file that is missing or malformed. */
 export function readTokenizerFiles(path: string): TokenizerFiles {
   const tokenizerPath = join(path, 'tokenizer.json');
-  const tokenizer = readJson(tokenizerPath);
+  const tokenizer = readModelJson(tokenizerPath, maxFileBytes);
   if (tokenizer === null) throw bad(tokenizerPath, 'there is no such file');
-  const config = readJson(join(path, 'tokenizer_config.json')) ?? {};
+  const config = readModelJson(join(path, 'tokenizer_config.json'), maxFileBytes) ?? {};
   const model = tokenizer['model'];
   if (typeof model !== 'object' || model === null) throw bad(tokenizerPath, 'it has no model');
   const type = (model as Json)['type'] ?? 'BPE';
@@ -51,15 +55,15 @@ export function readTokenizerFiles(path: string): TokenizerFiles {
     config,
     addedTokens: readAddedTokens(tokenizer, config, namedTokens, tokenizerPath),
     namedTokens,
-    chatTemplate: readText(join(path, 'chat_template.jinja')) ?? configTemplate(config),
+    chatTemplate: readTemplate(join(path, 'chat_template.jinja')) ?? configTemplate(path, config),
   };
 }
 
 /** The operator's template (--chat-template). */
-export function readChatTemplate(path: string): string {
-  const text = readText(path);
-  if (text === null) throw bad(path, 'there is no such file');
-  return text;
+export function readChatTemplate(path: string): ChatTemplateFile {
+  const template = readTemplate(path);
+  if (template === null) throw bad(path, 'there is no such file');
+  return template;
 }
 
 /** As in Hugging Face: special is what tokenizer.json or tokenizer_config.json calls so by any name. */
@@ -78,12 +82,12 @@ function readAddedTokens(
       const content = tokenContent(token);
       if (content !== null) named.add(content);
     }
-  const decoder = (config['added_tokens_decoder'] ?? {}) as Readonly<Record<string, Json>>;
-  for (const token of Object.values(decoder))
-    if (token['special'] === true && typeof token['content'] === 'string')
+  const decoder = config['added_tokens_decoder'];
+  for (const token of isObject(decoder) ? Object.values(decoder) : [])
+    if (isObject(token) && token['special'] === true && typeof token['content'] === 'string')
       named.add(token['content']);
   return list.map((entry: unknown) => {
-    const { id, content, special } = (entry ?? {}) as Json;
+    const { id, content, special } = isObject(entry) ? entry : ({} as Json);
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > 0x7fffffff)
       throw bad(path, 'an added token has no valid id');
     if (typeof content !== 'string' || content === '')
@@ -100,36 +104,22 @@ function tokenContent(token: unknown): string | null {
 }
 
 /** chat_template is a template, or a list of named ones of which `default` is meant. */
-function configTemplate(config: Json): string | null {
-  const template = config['chat_template'];
-  if (typeof template === 'string') return template;
-  if (!Array.isArray(template)) return null;
-  const named = template as readonly Json[];
-  const found = named.find((entry) => entry['name'] === 'default')?.['template'];
-  return typeof found === 'string' ? found : null;
+function configTemplate(folder: string, config: Json): ChatTemplateFile | null {
+  const given = config['chat_template'];
+  const named: readonly unknown[] = Array.isArray(given) ? given : [];
+  const source = Array.isArray(given)
+    ? named.filter(isObject).find((entry) => entry['name'] === 'default')?.['template']
+    : given;
+  return typeof source === 'string'
+    ? { path: join(folder, 'tokenizer_config.json'), source }
+    : null;
 }
 
-function readJson(path: string): Json | null {
-  const text = readText(path);
-  if (text === null) return null;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw bad(path, `it is not JSON (${(error as Error).message})`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw bad(path, 'it is not a JSON object');
-  return value as Json;
-}
-
-function readText(path: string): string | null {
-  const size = statSync(path, { throwIfNoEntry: false })?.size;
-  if (size === undefined) return null;
-  if (size > maxFileBytes) throw bad(path, `it is larger than ${maxFileBytes} bytes`);
-  return readFileSync(path, 'utf8');
+function readTemplate(path: string): ChatTemplateFile | null {
+  const bytes = readModelFile(path, maxFileBytes);
+  return bytes && { path, source: bytes.toString('utf8') };
 }
 
 export function bad(path: string, message: string): StartError {
-  return new StartError(exitCodes.badModel, `${path}: ${message}`);
+  return badModel(`${path}: ${message}`);
 }

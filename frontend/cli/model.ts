@@ -1,8 +1,9 @@
 // What MODEL means: a folder in Hugging Face form, or the demo model that the package brings; its
 // tokenizer, chat template and the sampling defaults of its generation_config.json.
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitCodes, StartError } from '../../common/errors.ts';
+import { badModel, exitCodes, StartError } from '../../common/errors.ts';
+import { readModelJson } from '../../common/model-file.ts';
 import { packageRoot } from '../../common/package-root.ts';
 import { repetitionPenaltyRange, type DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
@@ -71,7 +72,7 @@ export function readDefaultSampling(flags: Flags, modelPath: string): DefaultSam
   const isRead = generationConfig !== 'vllm' && (folder !== modelPath || isFile(file));
   if (folder !== modelPath && isRead && !isFile(file))
     throw new StartError(exitCodes.badFlag, `--generation-config: ${file} does not exist`);
-  const fromFile = isRead ? pickSampling(readJson(file), file, exitCodes.badModel) : {};
+  const fromFile = isRead ? pickSampling(readModelJson(file) ?? {}, file, exitCodes.badModel) : {};
   for (const key of Object.keys(overrideGenerationConfig))
     if (!(key in samplingFields))
       throw new StartError(
@@ -102,17 +103,4 @@ function pickSampling(
   return picked;
 }
 
-function readJson(file: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    if (value !== null && typeof value === 'object' && !Array.isArray(value))
-      return value as Readonly<Record<string, unknown>>;
-  } catch (error) {
-    throw badModel(`${file}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  throw badModel(`${file} is not a JSON object`);
-}
-
 const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() === true;
-
-const badModel = (message: string) => new StartError(exitCodes.badModel, message);

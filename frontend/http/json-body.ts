@@ -3,6 +3,7 @@
 // prototype later (schemas read own properties only).
 import type { IncomingMessage } from 'node:http';
 import { RequestError } from '../../common/errors.ts';
+import { boundsFault } from '../../common/json-bounds.ts';
 import type { HttpLimits } from '../../common/limits.ts';
 import { exactInteger } from './exact-integer.ts';
 import { ClientGone } from './http-errors.ts';
@@ -55,9 +56,8 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
 }
 
 export function parseJson(body: Uint8Array, maxDepth: number): unknown {
-  if (depth(body, maxDepth) > maxDepth) {
-    throw new RequestError('bad_request', `the JSON is nested deeper than ${maxDepth} levels`);
-  }
+  const fault = boundsFault(body, { depth: maxDepth, containers: Infinity });
+  if (fault !== null) throw new RequestError('bad_request', `the JSON ${fault}`);
   let text: string;
   try {
     text = utf8.decode(body);
@@ -77,27 +77,4 @@ function withExactSeed(body: unknown, text: string): unknown {
     return body;
   const seed = exactInteger(text, 'seed');
   return seed === null ? body : { ...body, seed };
-}
-
-const quote = 0x22;
-const backslash = 0x5c;
-
-/** Deepest nesting of arrays and objects; stops counting one past the limit. */
-function depth(body: Uint8Array, max: number): number {
-  let level = 0;
-  let deepest = 0;
-  let inString = false;
-  for (let i = 0; i < body.length; i++) {
-    const byte = body[i];
-    if (inString) {
-      if (byte === backslash) i++;
-      else if (byte === quote) inString = false;
-    } else if (byte === quote) inString = true;
-    else if (byte === 0x7b || byte === 0x5b) {
-      level++;
-      if (level > deepest) deepest = level;
-      if (deepest > max) return deepest;
-    } else if (byte === 0x7d || byte === 0x5d) level--;
-  }
-  return deepest;
 }

@@ -31,7 +31,7 @@ auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   }
 }
 
-/// Read-only memory map of a file as an ArrayBuffer; writing to it ends the process.
+/// Read-only memory map of a file, in ArrayBuffers; writing to them ends the process.
 Napi::Value map_file(const Napi::CallbackInfo& info);
 
 /// The op table and the step's columns, for the test that compares them with TypeScript.

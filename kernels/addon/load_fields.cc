@@ -45,7 +45,10 @@ double number_field(const Napi::Object& object, const char* name) {
 }
 
 int int_field(const Napi::Object& object, const char* name) {
-  return field<Napi::Number>(object, name).Int32Value();
+  const double value = number_field(object, name);
+  const int whole = field<Napi::Number>(object, name).Int32Value();
+  VT_CHECK(whole == value, "%s is %.17g, which is no 32-bit integer", name, value);
+  return whole;
 }
 
 bool bool_field(const Napi::Object& object, const char* name) {

@@ -1,14 +1,17 @@
 // A model folder's weights: one file or shards, nothing outside the folder, exact names and shapes.
 import { createHash } from 'node:crypto';
 import {
+  closeSync,
   cpSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -16,7 +19,7 @@ import { readModelConfig } from '../../common/model-config.ts';
 import { buildProgram } from '../../worker/program/build.ts';
 import { Checkpoint } from '../../worker/weights/checkpoint.ts';
 import { dummyWeights } from '../../worker/weights/dummy-weights.ts';
-import { loadWeights } from '../../worker/weights/load-weights.ts';
+import { checkWeightsFit, loadWeights } from '../../worker/weights/load-weights.ts';
 import { widen } from '../../kernels/reference/float-formats.ts';
 import { f32File } from './safetensors-file.ts';
 
@@ -142,6 +145,30 @@ t.test('truncated, swapped and wrongly shaped files fail naming file and tensor'
   t.end();
 });
 
+t.test('a file larger than an ArrayBuffer can be', (t) => {
+  const folder = t.testdir({});
+  const path = join(folder, 'model.safetensors');
+  const large = 4 * 2 ** 30;
+  const end = large + 4096;
+  const header = JSON.stringify({
+    large: { dtype: 'U8', shape: [large], data_offsets: [0, large] },
+    a: { dtype: 'F32', shape: [1023], data_offsets: [large, end - 4] },
+    b: { dtype: 'F32', shape: [1], data_offsets: [end - 4, end] },
+  });
+  const start = Buffer.alloc(8 + header.length);
+  start.writeBigUInt64LE(BigInt(header.length));
+  start.write(header, 8);
+  writeFileSync(path, start);
+  // The file has a hole where its zeros are.
+  const file = openSync(path, 'r+');
+  writeSync(file, Buffer.from(Float32Array.of(3.5).buffer), 0, 4, start.length + end - 4);
+  closeSync(file);
+  const checkpoint = Checkpoint.open(folder);
+  t.same(widen('f32', checkpoint.get('b').data), [3.5]);
+  t.same(widen('f32', checkpoint.get('a').data), new Float32Array(1023));
+  t.end();
+});
+
 t.test('a tensor of integers is no weight', (t) => {
   const folder = t.testdir({});
   cpSync('test/fixtures/models/qwen3', folder, { recursive: true });
@@ -181,5 +208,25 @@ t.test('dummy weights have the shapes of the program and repeat with the seed', 
   const values = widen('bf16', weights[embedding]![0]!.data);
   const variance = values.reduce((sum, x) => sum + x * x, 0) / values.length;
   t.ok(Math.abs(variance * 48 - 1) < 0.1, `variance ${variance} is 1 / K`);
+  t.end();
+});
+
+t.test('weights larger than the memory are refused before they are made', (t) => {
+  const config = readModelConfig('test/fixtures/models/llama3-sharded');
+  const large = {
+    ...config,
+    numHeads: 65_536,
+    numKvHeads: 65_536,
+    headDim: 65_536,
+    hiddenSize: 16,
+  };
+  const fits = (program: ReturnType<typeof buildProgram>) => () =>
+    checkWeightsFit(program, 'model', 2 ** 36);
+  t.doesNotThrow(fits(buildProgram(config, options)));
+  t.throws(fits(buildProgram(large, options)), {
+    ...badModel,
+    message:
+      /model\/config.json: weights of its shape take \d+ bytes, this machine has 68719476736/,
+  });
   t.end();
 });

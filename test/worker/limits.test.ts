@@ -21,6 +21,8 @@ t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can 
   t.equal(numKvBlocks({ ...request, maxNumSeqs: 20 }), 201, 'and the null block');
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 6 * 2 ** 30 }), 6144);
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 }), 11);
+  const vast = { ...request, maxModelLen: 2 ** 27, kvCacheMemoryBytes: Number.MAX_SAFE_INTEGER };
+  t.equal(numKvBlocks({ ...vast, blockBytes: 1 << 10 }), 2 ** 26, 'and what block ids can be');
   const window = { ...request, maxNumSeqs: 20, maxModelLen: 4096, maxNumBatchedTokens: 32 };
   t.equal(numKvBlocks({ ...window, slidingWindow: 65 }), 1 + 20 * (Math.ceil(159 / 16) + 1));
   t.end();

@@ -86,6 +86,10 @@ const bad: [Record<string, unknown>, RegExp][] = [
   [{ num_key_value_heads: 3 }, /num_key_value_heads 3 does not divide 4 heads/],
   [{ head_dim: null, num_attention_heads: 6 }, /num_attention_heads 6 does not divide hidden_size/],
   [{ head_dim: 63 }, /head_dim must be even/],
+  [
+    { max_position_embeddings: 2 ** 27 },
+    /max_position_embeddings must be an integer from 1 to 67108864/,
+  ],
   [{ hidden_act: 'gelu' }, /hidden_act gelu is not built yet/],
   [{ tie_word_embeddings: 'yes' }, /tie_word_embeddings must be a boolean/],
   [{ dtype: 'float8' }, /dtype float8 is not supported; supported: float32, float16, bfloat16/],

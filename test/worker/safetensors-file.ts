@@ -1,4 +1,5 @@
 // Writes safetensors files for tests, good or bad.
+import type { HeaderSource } from '../../worker/weights/safetensors.ts';
 
 /** Header, and `dataBytes` zeros after it. */
 export function safetensors(header: unknown, dataBytes: number): Uint8Array<ArrayBuffer> {
@@ -19,4 +20,12 @@ export function f32File(tensors: Readonly<Record<string, readonly number[]>>): U
     header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] };
   }
   return safetensors(header, end);
+}
+
+export function inMemory(path: string, bytes: Uint8Array): HeaderSource {
+  return {
+    path,
+    numBytes: bytes.length,
+    slice: (begin, end) => bytes.subarray(begin, end),
+  };
 }

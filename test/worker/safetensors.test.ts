@@ -3,7 +3,7 @@
 import t from 'tap';
 import { StartError } from '../../common/errors.ts';
 import { maxHeaderBytes, readSafetensorsHeader } from '../../worker/weights/safetensors.ts';
-import { safetensors } from './safetensors-file.ts';
+import { inMemory, safetensors } from './safetensors-file.ts';
 
 const good = {
   a: { dtype: 'BF16', shape: [2, 3], data_offsets: [0, 12] },
@@ -11,7 +11,7 @@ const good = {
 };
 
 function read(header: unknown, dataBytes = 20): ReturnType<typeof readSafetensorsHeader> {
-  return readSafetensorsHeader('x/model.safetensors', safetensors(header, dataBytes));
+  return readSafetensorsHeader(inMemory('x/model.safetensors', safetensors(header, dataBytes)));
 }
 
 t.test('entries with absolute byte ranges', (t) => {
@@ -72,7 +72,7 @@ for (const [name, header, dataBytes, message] of cases)
   });
 
 t.test('headers that cannot be read', (t) => {
-  const file = (bytes: Uint8Array) => () => readSafetensorsHeader('f', bytes);
+  const file = (bytes: Uint8Array) => () => readSafetensorsHeader(inMemory('f', bytes));
   t.throws(file(new Uint8Array(0)), /0 bytes are no safetensors file/);
   t.throws(file(new Uint8Array(7)), /7 bytes/);
   const bytes = safetensors(good, 20);
@@ -84,7 +84,32 @@ t.test('headers that cannot be read', (t) => {
   view.setBigUint64(0, 2n ** 63n, true);
   t.throws(file(bytes), /header of 9223372036854775808 bytes is too long/);
   view.setBigUint64(0, 5n, true);
-  t.throws(file(bytes), /header is not JSON/);
+  t.throws(file(bytes), /header: it is not JSON/);
+  t.end();
+});
+
+t.test('a header that would take memory out of proportion is not parsed', (t) => {
+  const file = (json: string) => () => {
+    const bytes = Buffer.concat([Buffer.alloc(8), Buffer.from(json)]);
+    bytes.writeBigUInt64LE(BigInt(json.length));
+    return readSafetensorsHeader(inMemory('f', bytes));
+  };
+  t.throws(file('{"a":' + '['.repeat(1e6)), /f: header: it is nested deeper than 64 levels/);
+  const many = 5 * 2 ** 20;
+  t.throws(file('{"a":[' + '[],'.repeat(many)), /f: header: it has more than 4194304 arrays/);
+  t.throws(file('{"a":"' + '['.repeat(100) + '\\"' + '{'.repeat(100)), /header: it is not JSON/);
+  t.end();
+});
+
+t.test('what a header calls its tensors cannot break or flood the line that names them', (t) => {
+  const entry = { dtype: 'F32', shape: [1], data_offsets: [4, 8] };
+  const name = 'a\n\u001b[31mb';
+  t.throws(() => read({ [name]: entry }, 8), /tensor "a\\n\\u001b\[31mb" leaves a gap of 4 bytes$/);
+  const long = 'x'.repeat(1e5);
+  for (const header of [{ [long]: entry }, { a: { ...entry, dtype: long } }]) {
+    const error = t.throws(() => read(header, 8)) as unknown as Error;
+    t.ok(error.message.length < 300, error.message.slice(0, 300));
+  }
   t.end();
 });
 
@@ -98,7 +123,7 @@ t.test('random damage never passes unseen as a read out of bounds', (t) => {
     for (let k = random(4); k >= 0 && bytes.length > 0; k--)
       bytes[random(bytes.length)] = random(256);
     try {
-      for (const { name, begin, end } of readSafetensorsHeader('f', bytes).values())
+      for (const { name, begin, end } of readSafetensorsHeader(inMemory('f', bytes)).values())
         if (!(begin >= 8 && begin <= end && end <= bytes.length)) escaped.push(`${round} ${name}`);
     } catch (error) {
       if (!(error instanceof StartError)) escaped.push(`${round} ${String(error)}`);

@@ -3,7 +3,9 @@
 // file is followed out of the folder (but for the hub cache, whose snapshots link to its blobs).
 import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
-import { badModel, isObject, JsonFields } from '../../common/json-fields.ts';
+import { badModel } from '../../common/errors.ts';
+import { JsonFields } from '../../common/json-fields.ts';
+import { isObject } from '../../common/model-file.ts';
 import { readSafetensorsHeader, type TensorEntry } from './safetensors.ts';
 import { openTensorFile, type TensorFile } from './tensor-file.ts';
 
@@ -12,12 +14,17 @@ export interface CheckpointTensor extends TensorEntry {
   readonly data: Uint8Array;
 }
 
+interface Located {
+  readonly entry: TensorEntry;
+  readonly file: TensorFile;
+}
+
 const singleName = 'model.safetensors';
 const indexName = 'model.safetensors.index.json';
 
 export class Checkpoint {
   readonly folder: string;
-  private readonly tensors = new Map<string, CheckpointTensor>();
+  private readonly located = new Map<string, Located>();
 
   private constructor(folder: string) {
     this.folder = folder;
@@ -29,43 +36,44 @@ export class Checkpoint {
     const index = JsonFields.readOptional(folder, indexName);
     if (index) checkpoint.addShards(index);
     else if (statSync(join(folder, singleName), { throwIfNoEntry: false }))
-      for (const tensor of checkpoint.readFile(singleName)) checkpoint.add(tensor);
+      for (const [name, tensor] of checkpoint.readFile(singleName))
+        checkpoint.located.set(name, tensor);
     else throw badModel(`${folder} has neither ${singleName} nor ${indexName}: no weights to load`);
     return checkpoint;
   }
 
   get(name: string): CheckpointTensor {
-    const tensor = this.tensors.get(name);
-    if (tensor) return tensor;
+    const found = this.located.get(name);
+    if (found) {
+      const { entry, file } = found;
+      return { ...entry, file: file.path, data: file.slice(entry.begin, entry.end) };
+    }
     throw badModel(`${this.folder}: tensor ${name} is in no safetensors file`);
   }
 
   private addShards(index: JsonFields): void {
     const map = index.raw('weight_map');
     if (!isObject(map)) throw index.fail('weight_map', 'is not an object');
-    const shards = new Map<string, Map<string, CheckpointTensor>>();
+    const shards = new Map<string, ReadonlyMap<string, Located>>();
     for (const [name, shard] of Object.entries(map)) {
       if (typeof shard !== 'string' || !/^[\w.-]+$/.test(shard) || /^\.+$/.test(shard))
         throw index.fail('weight_map', `${name}: ${JSON.stringify(shard)} is no plain file name`);
       let tensors = shards.get(shard);
       if (!tensors) {
-        tensors = new Map(this.readFile(shard).map((tensor) => [tensor.name, tensor]));
+        tensors = this.readFile(shard);
         shards.set(shard, tensors);
       }
       const tensor = tensors.get(name);
       if (!tensor)
         throw badModel(`${join(this.folder, shard)}: tensor ${name} is missing; the index has it`);
-      this.add(tensor);
+      this.located.set(name, tensor);
     }
   }
 
-  private readFile(name: string): CheckpointTensor[] {
+  private readFile(name: string): ReadonlyMap<string, Located> {
     const file = this.openInside(name);
-    return [...readSafetensorsHeader(file.path, file.bytes).values()].map((entry) => ({
-      ...entry,
-      file: file.path,
-      data: file.bytes.subarray(entry.begin, entry.end),
-    }));
+    const entries = readSafetensorsHeader(file);
+    return new Map([...entries].map(([tensor, entry]) => [tensor, { entry, file }]));
   }
 
   private openInside(name: string): TensorFile {
@@ -79,9 +87,5 @@ export class Checkpoint {
     if (!roots.some((root) => real.startsWith(root + sep)))
       throw badModel(`${path} is a link that leads out of the model folder`);
     return openTensorFile(path);
-  }
-
-  private add(tensor: CheckpointTensor): void {
-    this.tensors.set(tensor.name, tensor);
   }
 }

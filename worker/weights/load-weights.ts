@@ -1,9 +1,22 @@
 // The parts of each of a program's weights, out of a checkpoint: names and shapes must be what the
 // program expects, exactly.
-import { badModel } from '../../common/json-fields.ts';
+import { join } from 'node:path';
+import { badModel } from '../../common/errors.ts';
 import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program, type WeightSource } from '../../kernels/program.ts';
 import type { Checkpoint } from './checkpoint.ts';
+
+/** Throws StartError where they cannot fit, before anything is allocated for them. */
+export function checkWeightsFit(program: Program, folder: string, memoryBytes: number): void {
+  let bytes = 0;
+  for (const { dtype, shape } of program.weights)
+    bytes += shape.reduce((product, n) => product * n, dtypeBytes[dtype]);
+  if (bytes > memoryBytes)
+    throw badModel(
+      `${join(folder, 'config.json')}: weights of its shape take ${bytes} bytes, this machine has ` +
+        String(memoryBytes),
+    );
+}
 
 const floatDtypes: Readonly<Record<string, Dtype>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 

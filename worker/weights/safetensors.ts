@@ -1,7 +1,10 @@
 // The header of a safetensors file: eight bytes of length, JSON, then tensors back to back. Every
 // size and offset is checked before it is used, so that a bad file is an error that names file and
 // tensor and never a wrong read.
-import { badModel, isObject } from '../../common/json-fields.ts';
+import { badModel } from '../../common/errors.ts';
+import { parseModelJson } from '../../common/json-bounds.ts';
+import { isObject } from '../../common/model-file.ts';
+import type { TensorFile } from './tensor-file.ts';
 
 /** Bytes per element; checkpoints may hold tensors that no model reads. */
 const elementBytes = {
@@ -36,21 +39,24 @@ export interface TensorEntry {
 export const maxHeaderBytes = 100 * 1000 * 1000;
 const maxDimensions = 8;
 
+export type HeaderSource = Pick<TensorFile, 'path' | 'numBytes' | 'slice'>;
+
 /** Entries by name. Throws StartError (exit 65). */
-export function readSafetensorsHeader(file: string, bytes: Uint8Array): Map<string, TensorEntry> {
+export function readSafetensorsHeader(source: HeaderSource): Map<string, TensorEntry> {
+  const { path: file, numBytes } = source;
   const fail = (message: string) => badModel(`${file}: ${message}`);
-  if (bytes.length < 8) throw fail(`${bytes.length} bytes are no safetensors file`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const declared = view.getBigUint64(0, true);
+  if (numBytes < 8) throw fail(`${numBytes} bytes are no safetensors file`);
+  const first = source.slice(0, 8);
+  const declared = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
   if (declared > BigInt(maxHeaderBytes)) throw fail(`header of ${declared} bytes is too long`);
   const headerBytes = Number(declared);
-  if (8 + headerBytes > bytes.length)
-    throw fail(`header of ${headerBytes} bytes ends after the file's ${bytes.length}`);
-  const entries = Object.entries(parseHeader(bytes.subarray(8, 8 + headerBytes), fail))
+  if (8 + headerBytes > numBytes)
+    throw fail(`header of ${headerBytes} bytes ends after the file's ${numBytes}`);
+  const entries = Object.entries(parseHeader(source.slice(8, 8 + headerBytes), fail))
     .filter(([name]) => name !== '__metadata__')
     .map(([name, value]) => readEntry(file, name, value, 8 + headerBytes))
     .sort((a, b) => a.begin - b.begin || a.end - b.end);
-  checkRanges(file, entries, 8 + headerBytes, bytes.length);
+  checkRanges(file, entries, 8 + headerBytes, numBytes);
   return new Map(entries.map((entry) => [entry.name, entry]));
 }
 
@@ -60,20 +66,20 @@ function parseHeader(
 ): Readonly<Record<string, unknown>> {
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch {
-    throw fail('header is not JSON');
+    header = parseModelJson(bytes);
+  } catch (error) {
+    throw fail(`header: ${(error as Error).message}`);
   }
   if (!isObject(header)) throw fail('header is not a JSON object');
   return header;
 }
 
 function readEntry(file: string, name: string, value: unknown, base: number): TensorEntry {
-  const fail = (message: string) => badModel(`${file}: tensor ${name}: ${message}`);
+  const fail = (message: string) => badModel(`${file}: tensor ${shown(name)}: ${message}`);
   if (!isObject(value)) throw fail('entry is not an object');
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(elementBytes, dtype))
-    throw fail(`unknown dtype ${String(dtype)}`);
+    throw fail(`unknown dtype ${shown(dtype)}`);
   if (!isSizes(shape) || shape.length > maxDimensions) throw fail('shape is not a list of sizes');
   if (!isSizes(offsets) || offsets.length !== 2)
     throw fail('data_offsets are not two byte offsets');
@@ -97,7 +103,7 @@ function checkRanges(
 ): void {
   let position = base;
   for (const { name, begin, end } of entries) {
-    const where = `${file}: tensor ${name}`;
+    const where = `${file}: tensor ${shown(name)}`;
     if (begin < position) throw badModel(`${where} overlaps the one before it`);
     if (begin > position) throw badModel(`${where} leaves a gap of ${begin - position} bytes`);
     if (end > fileBytes)
@@ -106,6 +112,13 @@ function checkRanges(
   }
   if (position !== fileBytes)
     throw badModel(`${file}: ${fileBytes - position} bytes follow the last tensor`);
+}
+
+/** A stranger's word as a part of one line: plain as it is, anything else quoted, and never long. */
+function shown(word: unknown): string {
+  if (typeof word === 'string' && /^[\w./-]{1,200}$/.test(word)) return word;
+  const text = word === undefined ? 'undefined' : JSON.stringify(word);
+  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
 }
 
 function isSizes(value: unknown): value is number[] {

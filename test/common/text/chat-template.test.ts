@@ -6,7 +6,7 @@ import { Tokenizer } from '../../../common/text/tokenizer.ts';
 import { demoPath, folder, sentencePieceTokenizer } from './support.ts';
 
 const demo = Tokenizer.load(demoPath, 2048);
-const chatml = demo.files.chatTemplate!;
+const chatml = demo.files.chatTemplate!.source;
 const answer = { addGenerationPrompt: true, continueFinalMessage: false };
 const goOn = { addGenerationPrompt: false, continueFinalMessage: true };
 const render = (

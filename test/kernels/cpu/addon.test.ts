@@ -37,9 +37,28 @@ t.test('mapFile maps the bytes of a file and names one that it cannot', (t) => {
   t.teardown(() => rmSync(folder, { recursive: true }));
   const path = join(folder, 'bytes');
   writeFileSync(path, Buffer.from([1, 2, 250]));
-  t.same([...new Uint8Array(addon.mapFile(path))], [1, 2, 250]);
+  const mapped = addon.mapFile(path);
+  const bytes = (begin: number, end: number) => [...new Uint8Array(mapped.slice(begin, end))];
+  t.equal(mapped.numBytes, 3);
+  t.same(bytes(0, 3), [1, 2, 250]);
+  t.same(bytes(0, 3), [1, 2, 250], 'and again');
+  t.same(bytes(1, 2), [2]);
+  t.same(bytes(3, 3), []);
+  for (const [begin, end] of [
+    [0, 4],
+    [-1, 2],
+    [2, 1],
+    [NaN, 2],
+    [0, Infinity],
+  ] as const)
+    t.throws(() => mapped.slice(begin, end), {
+      name: 'KernelError',
+      message: 'of a file that has 3',
+    });
   writeFileSync(join(folder, 'empty'), '');
-  t.equal(addon.mapFile(join(folder, 'empty')).byteLength, 0);
+  const empty = addon.mapFile(join(folder, 'empty'));
+  t.equal(empty.numBytes, 0);
+  t.equal(empty.slice(0, 0).byteLength, 0);
   const missing = join(folder, 'missing');
   t.throws(() => addon.mapFile(missing), { name: 'KernelError', message: `${missing}: No such` });
   t.throws(() => addon.mapFile(folder), { name: 'KernelError', message: 'not a regular file' });

@@ -143,6 +143,10 @@ t.test('load refuses by name what the backend cannot do', async (t) => {
     );
   await refused(/computes in f32, not in bf16/, { actDtype: 'bf16' });
   await refused(/block size 8 is not supported on cpu: it must be a multiple of 16/, {}, 8);
+  const numbers = (change: object) =>
+    new CpuBackend().load({ ...defaultLoad, ...change, program: sampleOnly, weights: [] });
+  for (const numBlocks of [2 ** 31 + 1, 2 ** 32 + 64, 64.5, NaN])
+    await t.rejects(numbers({ numBlocks }), { message: /numBlocks is .* no 32-bit integer/ });
   const group = sampleOnly.kvGroups[0]!;
   await refused(/several KV groups are not supported on cpu yet/, { kvGroups: [group, group] });
   await refused(/head dim 20/, { kvGroups: [{ ...group, headDim: 20 }] });

@@ -181,7 +181,8 @@ export const defaultLoad = {
 export function readParts(program: Program, folder: string): WeightPart[][] {
   const path = join(folder, 'model.safetensors');
   const headerBytes = Number(new DataView(readFileSync(path).buffer).getBigUint64(0, true));
-  const file = new Uint8Array(loadAddon().mapFile(path));
+  const mapped = loadAddon().mapFile(path);
+  const file = new Uint8Array(mapped.slice(0, mapped.numBytes));
   const header = JSON.parse(Buffer.from(file.subarray(8, 8 + headerBytes)).toString()) as Record<
     string,
     { dtype: string; shape: number[]; data_offsets: [number, number] }
