@@ -64,7 +64,9 @@ export class TextCallServer {
       case 'tokenize': {
         const text = field(message, 'text', isString, 'a string');
         const addSpecialTokens = field(message, 'addSpecialTokens', isBoolean, 'a boolean');
-        return { text: null, tokenIds: await this.text.encode(text, { addSpecialTokens }) };
+        const allowSpecial = optional(message, 'allowSpecialTokens', isBoolean, 'a boolean');
+        const options = { addSpecialTokens, allowSpecial };
+        return { text: null, tokenIds: await this.text.encode(text, options) };
       }
       case 'applyChatTemplate':
         return await this.text.applyChatTemplate(
@@ -116,10 +118,12 @@ function checkMessages(value: unknown, maxMessages: number): ChatMessage[] {
   if (value.length > maxMessages) throw wrong('messages', `at most ${maxMessages} messages`);
   return value.map((entry: unknown, i) => {
     if (typeof entry !== 'object' || entry === null) throw wrong(`messages[${i}]`, 'a map');
-    const { role, content } = entry as Record<string, unknown>;
+    const { role, content, name } = entry as Record<string, unknown>;
     if (typeof role !== 'string') throw wrong(`messages[${i}].role`, 'a string');
     if (typeof content !== 'string') throw wrong(`messages[${i}].content`, 'a string');
-    return { role, content };
+    if (name === undefined || name === null) return { role, content };
+    if (typeof name !== 'string') throw wrong(`messages[${i}].name`, 'a string');
+    return { role, content, name };
   });
 }
 
@@ -132,6 +136,16 @@ function field<T>(
   const value = message[name];
   if (!is(value)) throw wrong(name, what);
   return value;
+}
+
+/** As field, for those that may be absent or nil. */
+function optional<T>(
+  message: AnyMessage,
+  name: string,
+  is: (value: unknown) => value is T,
+  what: string,
+): T | undefined {
+  return (message[name] ?? null) === null ? undefined : field(message, name, is, what);
 }
 
 function wrong(name: string, what: string): RequestError {

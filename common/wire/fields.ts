@@ -44,6 +44,13 @@ export const nullable =
     if (value !== null) check(value, name);
   };
 
+/** A field that came to a version later: what is older leaves it out, or sends nil. */
+export const optional =
+  (check: Check): Check =>
+  (value, name) => {
+    if (value !== undefined && value !== null) check(value, name);
+  };
+
 export const oneOf =
   (...values: readonly string[]): Check =>
   (value, name) =>

@@ -166,12 +166,21 @@ export interface Tokenize {
   readonly callId: number;
   readonly text: string;
   readonly addSpecialTokens: boolean;
+  /** Special tokens that are written out in the text become tokens; absent or nil = they stay text. */
+  readonly allowSpecialTokens?: boolean | null;
+}
+
+export interface ChatMessageOnWire {
+  readonly role: string;
+  readonly content: string;
+  /** Who of this role it is; absent or nil where nobody says. */
+  readonly name?: string | null;
 }
 
 export interface ApplyChatTemplate {
   readonly kind: 'applyChatTemplate';
   readonly callId: number;
-  readonly messages: readonly { readonly role: string; readonly content: string }[];
+  readonly messages: readonly ChatMessageOnWire[];
   readonly addGenerationPrompt: boolean;
   readonly continueFinalMessage: boolean;
   /** The model's own frame around what the template gives. */

@@ -8,7 +8,8 @@ import { checkColumns, type Columns } from './columns.ts';
 import * as field from './fields.ts';
 import * as m from './messages.ts';
 
-const { u32, counter, integer, number, string, boolean, nullable, list, map, record } = field;
+const { u32, counter, integer, number, string, boolean, nullable, optional } = field;
+const { list, map, record } = field;
 
 export interface Spec<T> {
   readonly fields: field.FieldChecks<T>;
@@ -185,11 +186,19 @@ const frontendToDetokenizer: LinkSpec<m.FrontendToDetokenizer> = {
       return c;
     },
   },
-  tokenize: { fields: { callId: u32, text: string, addSpecialTokens: boolean }, columns: null },
+  tokenize: {
+    fields: {
+      callId: u32,
+      text: string,
+      addSpecialTokens: boolean,
+      allowSpecialTokens: optional(boolean),
+    },
+    columns: null,
+  },
   applyChatTemplate: {
     fields: {
       callId: u32,
-      messages: list(record({ role: string, content: string })),
+      messages: list(record({ role: string, content: string, name: optional(string) })),
       addGenerationPrompt: boolean,
       continueFinalMessage: boolean,
       addSpecialTokens: boolean,

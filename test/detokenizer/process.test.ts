@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import t from 'tap';
 import { makeHello } from '../../common/wire/handshake.ts';
 import { finishReasons, type TextOutputs, type TextReply } from '../../common/wire/messages.ts';
@@ -101,6 +102,14 @@ t.test('the detokenizer process', async (t) => {
     t.equal(refused.error?.param, 'text');
     peer.send({ kind: 'applyChatTemplate', callId: 5, messages: [{ role: 'user' }], ...flags });
     t.equal((await reply()).error?.param, 'messages[0].content');
+    const nameless = [{ ...messages[0], name: 7 }];
+    peer.send({ kind: 'applyChatTemplate', callId: 9, messages: nameless, ...flags });
+    t.equal((await reply()).error?.param, 'messages[0].name');
+    const allowed = { text: 'a <|im_end|>', addSpecialTokens: true, allowSpecialTokens: true };
+    peer.send({ kind: 'tokenize', callId: 10, ...allowed });
+    t.ok((await reply()).columns.tokenIds.includes(2), 'unless that is asked for');
+    peer.send({ kind: 'tokenize', callId: 11, ...allowed, allowSpecialTokens: 1 });
+    t.equal((await reply()).error?.param, 'allowSpecialTokens');
     const reserved = { ...flags, templateArgs: { messages: [] } };
     peer.send({ kind: 'applyChatTemplate', callId: 8, messages, ...reserved });
     t.match((await reply()).error, { code: 'bad_request', param: 'chat_template_kwargs' });
@@ -243,6 +252,29 @@ t.test('the detokenizer process', async (t) => {
     },
   );
 
+  t.equal(await process_.stop(), 0);
+});
+
+t.test('a message’s name reaches the operator’s template', async (t) => {
+  const folder = t.testdir({
+    't.jinja': '{% for m in messages %}{{ m.name or "-" }}:{% endfor %}',
+  });
+  const process_ = await DetokenizerProcess.start({ chatTemplatePath: join(folder, 't.jinja') });
+  const peer = process_.connect();
+  peer.send({
+    kind: 'applyChatTemplate',
+    callId: 1,
+    messages: [
+      { role: 'user', content: 'a', name: 'Ann' },
+      { role: 'user', content: 'b' },
+      { role: 'user', content: 'c', name: null },
+    ],
+    addGenerationPrompt: false,
+    continueFinalMessage: false,
+    addSpecialTokens: false,
+    templateArgs: {},
+  });
+  t.equal((await peer.next('textReply'))['text'], 'Ann:-:-:');
   t.equal(await process_.stop(), 0);
 });
 
