@@ -3,6 +3,7 @@
 import { StartError } from '../../common/errors.ts';
 import { listenTcp, listenUnix, type Listening } from '../../common/os/index.ts';
 import type { Config } from './config.ts';
+import { hostPort } from './host-port.ts';
 
 /** Throws StartError (1) with one line that says what is in the way. */
 export function bindHttp({ host, flags: { uds, port } }: Config): Listening {
@@ -25,7 +26,7 @@ export function baseUrl(config: Config, port: number): string {
   if (config.flags.uds !== null) return `${scheme}://localhost`;
   // A client cannot connect to "any address".
   const host = ['0.0.0.0', '::'].includes(config.host) ? 'localhost' : config.host;
-  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return `${scheme}://${hostPort(host, port)}`;
 }
 
 /** A command to try, on one line. */

@@ -10,6 +10,7 @@ import type { EndNode, NodeJoin } from '../../common/wire/messages.ts';
 import { makeNodeKeys, type NodeKeys } from '../supervisor/node-keys.ts';
 import type { Config } from './config.ts';
 import type { Flags } from './flags.ts';
+import { hostPort } from './host-port.ts';
 import { hashModel, type ModelHash } from './model-hash.ts';
 
 /** Ports from --master-port on: nodes, workers of the engine, then one a rank. */
@@ -65,9 +66,6 @@ export async function resolveHost(host: string): Promise<string> {
     throw badFlag(`--master-addr: ${(error as Error).message}`);
   }
 }
-
-export const hostPort = (host: string, port: number) =>
-  `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 
 export const nodesAddress = (host: string, { masterPort }: Flags) =>
   `tcp://${hostPort(host, masterPort)}`;

@@ -9,10 +9,9 @@ import { receive } from '../../common/wire/receive.ts';
 import { clientCurve, DealerLink, type AnyMessage } from '../../common/wire/transport.ts';
 import type { Running } from './child.ts';
 import { spawnLocal } from './local-process.ts';
+import { LongWait } from './long-wait.ts';
 import { nodeSilenceMs, type NodeKeys } from './node-keys.ts';
 
-/** How often what is waited for is said again. */
-const reminderMs = 30_000;
 /** A head that is just ending may break a handshake; a wrong key does each time. */
 const maxTurnedAway = 3;
 /** What a killed rank may take to be gone. */
@@ -44,7 +43,7 @@ export class NodeAgent {
   private readonly link: DealerLink;
   private readonly ranks = new Map<number, Rank>();
   private state: 'waiting' | 'joined' | 'ending' = 'waiting';
-  private timers: readonly NodeJS.Timeout[] = [];
+  private readonly waiting = new LongWait();
   private numTurnedAway = 0;
   private noRankIsLeft: (() => void) | null = null;
   private finish!: (exitCode: number) => void;
@@ -78,7 +77,7 @@ export class NodeAgent {
   async end(exitCode: number, message?: string): Promise<void> {
     if (this.state === 'ending') return;
     this.state = 'ending';
-    this.stopWaiting();
+    this.waiting.end();
     const { log } = this.options;
     if (message !== undefined) {
       if (exitCode === 0) log.info(message);
@@ -120,7 +119,7 @@ export class NodeAgent {
     await this.killAll();
     const message = await options.join();
     if (this.isEnding()) return;
-    this.stopWaiting();
+    this.waiting.end();
     this.numTurnedAway = 0;
     this.state = 'joined';
     options.log.info(`joined the head at ${options.address}, ranks listen at ${message.address}`);
@@ -201,18 +200,11 @@ export class NodeAgent {
   }
 
   private wait(): void {
-    if (this.timers.length > 0) return;
     const { address, log, timeoutMs } = this.options;
     const say = () => log.info(`waiting for the head at ${address}`);
-    say();
     const overdue = () =>
       void this.end(1, `no head was there at ${address} within ${timeoutMs / 1000} s`);
-    this.timers = [setInterval(say, reminderMs), setTimeout(overdue, timeoutMs)];
-  }
-
-  private stopWaiting(): void {
-    for (const timer of this.timers) clearTimeout(timer);
-    this.timers = [];
+    this.waiting.begin(say, timeoutMs, overdue);
   }
 
   /** A method, so that the compiler expects it to change across an await. */

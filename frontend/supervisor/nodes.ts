@@ -9,10 +9,8 @@ import type { EndNode, HeadToNode, NodeJoin, RankExited } from '../../common/wir
 import { receive } from '../../common/wire/receive.ts';
 import { RouterLink, type AnyMessage, type PeerId } from '../../common/wire/transport.ts';
 import type { ChildId, ExitStatus, Running } from './child.ts';
+import { LongWait } from './long-wait.ts';
 import { nodeSilenceMs, type NodeKeys } from './node-keys.ts';
-
-/** How often what is waited for is said again. */
-const reminderMs = 30_000;
 
 export interface NodesOptions {
   /** tcp://HOST:PORT */
@@ -60,8 +58,7 @@ export class Nodes {
   private readonly welcomed = new Set<PeerId>();
   /** Ranks that are wanted, by index. */
   private readonly ranks = new Map<number, Rank>();
-  private waiting: { readonly overdue: NodeJS.Timeout; readonly reminder: NodeJS.Timeout } | null =
-    null;
+  private readonly waiting = new LongWait();
   private numTurnedAway = 0;
   private isEnding = false;
 
@@ -133,13 +130,13 @@ export class Nodes {
   /** Tells every node that the server has ended. */
   end(exitCode: number, message: string): void {
     this.isEnding = true;
-    this.stopWaiting();
+    this.waiting.end();
     for (const { peer } of this.here.values())
       this.tell(peer, { kind: 'endNode', exitCode, message });
   }
 
   close(): void {
-    this.stopWaiting();
+    this.waiting.end();
     this.link.close();
   }
 
@@ -192,7 +189,7 @@ export class Nodes {
     for (const [index, rank] of this.ranks)
       if (!rank.isStarted && this.nodeOf(index) === nodeRank) this.start(node, index, rank);
     if (!this.areAllHere) return;
-    this.stopWaiting();
+    this.waiting.end();
     this.events.complete();
   }
 
@@ -239,23 +236,15 @@ export class Nodes {
   // ------------------------------------------------------------------ waiting
 
   private wait(): void {
-    if (this.isEnding || this.waiting || this.areAllHere) return;
+    if (this.isEnding || this.areAllHere) return;
     const { timeoutMs, log, address } = this.options;
     const say = () => log.info(`waiting for ${this.missing()} to join at ${address}`);
-    say();
-    const overdue = setTimeout(() => {
+    this.waiting.begin(say, timeoutMs, () =>
       this.events.overdue(
         this.missing(),
         `did not join at ${address} within ${timeoutMs / 1000} s`,
-      );
-    }, timeoutMs);
-    this.waiting = { overdue, reminder: setInterval(say, reminderMs) };
-  }
-
-  private stopWaiting(): void {
-    clearTimeout(this.waiting?.overdue);
-    clearInterval(this.waiting?.reminder);
-    this.waiting = null;
+      ),
+    );
   }
 
   /** "node 1", "nodes 1, 3" */

@@ -7,12 +7,12 @@
 // GPUs than ranks one line says so, and nothing is checked.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../../common/package-root.ts';
+import { descendants, titleOf } from '../bench/processes.ts';
 import { shapes, writeShape, type ShapeName } from './shapes.ts';
 
 const { values: options } = parseArgs({
@@ -73,18 +73,10 @@ async function ready(): Promise<string> {
 
 /** Process ids by rank. */
 function ranks(): number[] {
-  const field = (pid: string, file: string) => {
-    try {
-      return readFileSync(`/proc/${pid}/${file}`, 'utf8');
-    } catch {
-      return '';
-    }
-  };
   const found: number[] = [];
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    const parent = Number(/^PPid:\s+(\d+)/m.exec(field(pid, 'status'))?.[1]);
-    const rank = /^vllm-ts: worker (\d+)/.exec(field(pid, 'cmdline'))?.[1];
-    if (parent === server.pid && rank !== undefined) found[Number(rank)] = Number(pid);
+  for (const pid of descendants(server.pid!)) {
+    const rank = /^vllm-ts: worker (\d+)/.exec(titleOf(pid))?.[1];
+    if (rank !== undefined) found[Number(rank)] = pid;
   }
   return found;
 }

@@ -1,12 +1,15 @@
 // A whole server for a test: the real command in a process of its own, killed at the end of the
 // test, when nothing of it may be left.
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
+import { descendants, isAlive, titleOf } from '../../scripts/bench/processes.ts';
+
+export { descendants, isAlive, titleOf };
 
 const entry = fileURLToPath(new URL('vllm-ts.js', import.meta.url));
 
@@ -142,38 +145,4 @@ export async function waitGone(pids: readonly number[]): Promise<number[]> {
     left = left.filter(isAlive);
   }
   return left;
-}
-
-/** A zombie does not count: it has ended, and waits for a parent that has other things to do. */
-export function isAlive(pid: number): boolean {
-  const state = /^State:\s+(\w)/m.exec(read(`/proc/${pid}/status`))?.[1];
-  return state !== undefined && state !== 'Z';
-}
-
-export function titleOf(pid: number): string {
-  return read(`/proc/${pid}/cmdline`).split('\0')[0]!;
-}
-
-/** Children, their children, and so on. */
-export function descendants(pid: number): number[] {
-  const parents = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => [
-      Number(name),
-      Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${name}/status`))?.[1]),
-    ]);
-  const found: number[] = [];
-  for (let wave = [pid]; wave.length > 0;) {
-    wave = parents.filter(([, parent]) => wave.includes(parent!)).map(([child]) => child!);
-    found.push(...wave);
-  }
-  return found;
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

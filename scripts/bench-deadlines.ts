@@ -1,14 +1,15 @@
 // How long what the tests only wait for takes: what an idle server costs, and the time from a client,
 // a process or a signal that goes to the server that has noticed. The demo model on this machine.
 //
-//   node scripts/bench-deadlines.mjs
+//   node dist/scripts/bench-deadlines.js
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { request, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { packageRoot } from '../common/package-root.ts';
+import { descendants, ticksOf, titleOf } from './bench/processes.ts';
 
-const command = fileURLToPath(new URL('vllm-ts.mjs', import.meta.url));
+const command = join(packageRoot, 'scripts/vllm-ts.mjs');
 const idleSeconds = 20;
 const ticksPerSecond = 100;
 
@@ -18,9 +19,9 @@ const child = spawn(process.execPath, [command, 'serve', '--port', '0'], {
 });
 const exited = new Promise((resolve) => child.on('exit', resolve));
 let out = '';
-child.stdout.on('data', (text) => (out += text));
+child.stdout.on('data', (text: Buffer) => (out += text.toString()));
 await until(() => out.includes('try: '));
-const url = /url=(\S+)/.exec(out)[1];
+const url = /url=(\S+)/.exec(out)![1]!;
 
 await sleep(3000);
 const before = numTicks();
@@ -50,22 +51,23 @@ await measure('SIGINT: the server has ended', '', async () => {
 });
 
 /** Runs something and prints how long it took. */
-async function measure(what, deadline, run) {
+async function measure(what: string, deadline: string, run: () => Promise<void>): Promise<void> {
   const startMs = performance.now();
   await run();
   print(what, `${(performance.now() - startMs).toFixed(0)} ms`, deadline);
 }
 
-function print(what, took, deadline) {
-  console.log(`${what.padEnd(60)} ${took.padStart(16)}   ${deadline && `deadline ${deadline}`}`);
+function print(what: string, took: string, deadline: string): void {
+  const limit = deadline === '' ? '' : `   deadline ${deadline}`;
+  process.stdout.write(`${what.padEnd(60)} ${took.padStart(16)}${limit}\n`);
 }
 
-async function until(condition) {
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await sleep(10);
 }
 
 /** A long stream that has begun. */
-function openStream() {
+function openStream(): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const body = JSON.stringify({
       prompt: 'Once',
@@ -81,7 +83,7 @@ function openStream() {
   });
 }
 
-async function complete() {
+async function complete(): Promise<number> {
   try {
     const response = await fetch(`${url}/v1/completions`, {
       method: 'POST',
@@ -96,7 +98,7 @@ async function complete() {
 }
 
 /** By the engine's own word, as /metrics has it. */
-async function isIdle() {
+async function isIdle(): Promise<boolean> {
   try {
     const response = await fetch(`${url}/metrics`, { headers: { connection: 'close' } });
     return /^vllm:num_requests_running\{.*\} 0$/m.test(await response.text());
@@ -105,34 +107,11 @@ async function isIdle() {
   }
 }
 
-/** The server's processes: [pid, title]. */
-function processes() {
-  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  const parentOf = (pid) => Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1]);
-  return [String(child.pid), ...all.filter((pid) => parentOf(pid) === child.pid)].map((pid) => [
-    Number(pid),
-    read(`/proc/${pid}/cmdline`).split('\0')[0],
-  ]);
-}
-
-function pidOf(name) {
-  return processes().find(([, title]) => title === `vllm-ts: ${name}`)[0];
+function pidOf(name: string): number {
+  return descendants(child.pid!).find((pid) => titleOf(pid) === `vllm-ts: ${name}`)!;
 }
 
 /** Processor time that the server has taken so far. */
-function numTicks() {
-  return processes().reduce((sum, [pid]) => {
-    const fields = read(`/proc/${pid}/stat`)
-      .replace(/^.*\) /, '')
-      .split(' ');
-    return sum + Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
-  }, 0);
-}
-
-function read(path) {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
+function numTicks(): number {
+  return [child.pid!, ...descendants(child.pid!)].reduce((sum, pid) => sum + ticksOf(pid), 0);
 }
