@@ -2,11 +2,12 @@
 // vllm-ts command within its text, and its TypeScript example. `npm ci` and a plain `npm start` are
 // test/package/bare-machine.test.ts's.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
+import { flags } from '../../frontend/cli/flags.ts';
 import { complete, serve } from './serve.ts';
 
 const readme = readFileSync(join(packageRoot, 'README.md'), 'utf8');
@@ -30,6 +31,30 @@ t.test('every command is one that a test here knows', (t) => {
     [],
   );
   t.ok(clients.length >= 6 && starts.length >= 3, `${clients.length}, ${starts.length}`);
+  t.end();
+});
+
+t.test('flags, scripts, npm scripts and files are there', (t) => {
+  const named = (pattern: RegExp) => [...readme.matchAll(pattern)].map((match) => match[1]!);
+  const ofServe = Object.values(flags).map(({ name }) => name);
+  const bench = readFileSync(join(packageRoot, 'scripts/bench-serving.mjs'), 'utf8');
+  const wrong = named(/(?<![\w-])(--[a-z][a-z-]+)/g).filter(
+    (flag) =>
+      flag !== '--help' &&
+      !ofServe.some((name) => name === flag || name === flag.replace('--', '--no-')) &&
+      !bench.includes(flag),
+  );
+  t.same(wrong, [], 'flags');
+  const { scripts } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
+    scripts: object;
+  };
+  for (const script of named(/npm run ([\w:]+)/g)) t.ok(script in scripts, script);
+  const paths = [
+    ...named(/\]\(([\w./-]+?)(?:#[\w-]*)?\)/g),
+    ...named(/`((?:[\w-]+\/)+[\w.-]*)`/g).filter((path) => path !== 'vllm-ts/client'),
+  ];
+  t.ok(paths.length > 12);
+  for (const path of paths) t.ok(existsSync(join(packageRoot, path)), path);
   t.end();
 });
 
