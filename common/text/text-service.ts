@@ -1,6 +1,6 @@
 // Text services with an asynchronous face: encode, applyChatTemplate, decode. Short input is done
-// at once on the caller's thread, long input in a worker thread, so that nobody's prompt holds up
-// another's stream. Used by frontends and by the detokenizer process (for foreign frontends).
+// at once on the caller's thread, long input and too many short ones in worker threads, so that
+// nobody's prompts hold up another's stream. Used by frontends and by the detokenizer process (for foreign frontends).
 import { RequestError } from '../errors.ts';
 import type { ChatMessage, ChatTemplateOptions, RenderedChat } from './chat-template.ts';
 import {
@@ -19,6 +19,8 @@ export type { DecodeOptions, EncodeOptions } from './tokenizer.ts';
 
 /** Input up to this size (characters or ids) is not worth a thread. */
 const defaultMaxInlineSize = 4096;
+/** But many short ones together are: of one request with a thousand prompts, or of many requests. */
+const maxTurnSize = 4 * defaultMaxInlineSize;
 
 /** Every method rejects with RequestError where the input is at fault. */
 export interface TextService {
@@ -55,6 +57,8 @@ class ThreadedTextService implements TextService {
   private readonly pool: TextPool;
   private readonly maxInlineSize: number;
   private readonly maxDecodeIds: number;
+  /** What was done inline in this turn of the event loop; null before the first call of a turn. */
+  private turnSize: number | null = null;
 
   constructor(options: TextServiceOptions, maxInlineSize: number) {
     this.inline = new InlineText(options);
@@ -107,6 +111,15 @@ class ThreadedTextService implements TextService {
 
   private run(call: TextCall): Promise<unknown> | Int32Array | RenderedChat | string {
     const size = sizeOf(call);
-    return size <= this.maxInlineSize ? runCall(this.inline, call) : this.pool.run(call, size);
+    const isShort = size <= this.maxInlineSize && this.fitsTurn(size);
+    return isShort ? runCall(this.inline, call) : this.pool.run(call, size);
+  }
+
+  private fitsTurn(size: number): boolean {
+    if (this.turnSize === null) setImmediate(() => (this.turnSize = null));
+    const turnSize = (this.turnSize ?? 0) + size;
+    if (turnSize > maxTurnSize) return false;
+    this.turnSize = turnSize;
+    return true;
   }
 }

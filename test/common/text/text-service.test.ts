@@ -51,6 +51,29 @@ t.test('text services give the golden prompts, ids and texts of the demo model',
   checkGolden(t, demo, join(root, 'test/fixtures/demo/golden.json')),
 );
 
+t.test('many short texts in a row leave the event loop its turns', async (t) => {
+  const service = createTextService({
+    tokenizerPath: demo,
+    chatTemplatePath: null,
+    maxModelLen: 2048,
+    textLimits: defaultTextLimits,
+  });
+  let turns = 0;
+  const turn = () => {
+    turns++;
+    immediate = setImmediate(turn);
+  };
+  let immediate = setImmediate(turn);
+  const text = 'Once upon a time, '.repeat(200);
+  const expected = await service.encode(text, { addSpecialTokens: false });
+  const before = turns;
+  for (let i = 0; i < 40; i++)
+    t.same(await service.encode(text, { addSpecialTokens: false }), expected);
+  t.ok(turns - before >= 8, `${turns - before} turns for 40 texts, of which 4 fit one`);
+  clearImmediate(immediate);
+  await service.close();
+});
+
 t.test(
   'text services give the golden prompts, ids and texts of SmolLM2',
   smol !== null && existsSync(smol) ? {} : { skip: 'VLLM_TS_TEST_MODELS has no SmolLM2 folder' },
