@@ -55,6 +55,27 @@ for (const variant of ['', 'portable'] as const satisfies CpuVariant[]) {
   });
 }
 
+for (const kvDtype of ['f32', 'bf16'] as const)
+  t.test(`past attention's chunk of 256 positions, KV ${kvDtype}`, async (t) => {
+    // The watched prompt ends at 255 tokens: the three steps after it cross the border.
+    const more = { longer: 210 };
+    const options: ModelOptions = { kvDtype, maxNumTokens: 2048 };
+    const alone = await run(options, generate(1, 0, 1000, more));
+    for (const [count, watched, chunk] of [
+      [5, 3, 1000],
+      [1, 0, 7],
+      [2, 1, 64],
+      [3, 0, 129],
+    ] as const)
+      t.same(
+        await run(options, generate(count, watched, chunk, more)),
+        alone,
+        `${count} rows, chunks of ${chunk}`,
+      );
+    const other = { ...options, load: { numThreads: 5 } };
+    t.same(await run(other, generate(2, 0, 100, more)), alone, 'on 5 threads');
+  });
+
 t.test('a preempted row and one with a prefix hit keep their bits', async (t) => {
   const alone = await run({}, generate(1, 0, 1000));
   const resumed = await run({}, async (model) => {

@@ -7,14 +7,16 @@ import { blocksFor, type Harness, type NewRow } from './harness.ts';
 const { sample } = stepFlags;
 
 /** Prompts of different lengths; the first is the one that is watched. */
-function promptOf(i: number): number[] {
-  return Array.from({ length: 45 + ((i * 13) % 40) }, (_, j) => (j * 31 + i * 977 + 5) % 8192);
+function promptOf(i: number, longer: number): number[] {
+  const length = 45 + longer + ((i * 13) % 40);
+  return Array.from({ length }, (_, j) => (j * 31 + i * 977 + 5) % 8192);
 }
 
-export function newRow(row: number, prompt: number, firstBlock = 1 + row * 8): NewRow {
-  const tokens = promptOf(prompt);
+export function newRow(row: number, prompt: number, longer = 0): NewRow {
+  const tokens = promptOf(prompt, longer);
   const params = { temperature: 0.9, seed: 77 + prompt, topP: 0.95, logprobs: 5 };
-  return { row, tokens, params, blocks: blocksFor(128, firstBlock) };
+  const numTokens = 128 + 16 * Math.ceil(longer / 16);
+  return { row, tokens, params, blocks: blocksFor(numTokens, 1 + (row * numTokens) / 16) };
 }
 
 /** What of a step's result must not change: id, logprobs, and the watched row's logits. */
@@ -39,21 +41,26 @@ export function fingerprint(
   ].join('|');
 }
 
-/**
- * Prefill in chunks, then decode steps, of `count` rows; row `watched` is fingerprinted. Rows ask
- * for `logprobs` alternatives, or none if that is null.
- */
+interface GenerateOptions {
+  readonly numGenerated?: number;
+  /** Alternatives that rows ask for; null = none. */
+  readonly logprobs?: number | null;
+  /** Tokens more in each prompt. */
+  readonly longer?: number;
+}
+
+/** Prefill in chunks, then decode steps, of `count` rows; row `watched` is fingerprinted. */
 export function generate(
   count: number,
   watched: number,
   chunk: number,
-  { numGenerated = 3, logprobs = 5 }: { numGenerated?: number; logprobs?: number | null } = {},
+  { numGenerated = 3, logprobs = 5, longer = 0 }: GenerateOptions = {},
 ) {
   return async (model: Harness): Promise<string[]> => {
     // Row `watched` runs prompt 0; the others run prompts of their own.
     const prompts = Array.from({ length: count }, (_, i) => (i === watched ? 0 : i + 1));
     const rows = prompts.map((prompt, row) => {
-      const made = newRow(row, prompt);
+      const made = newRow(row, prompt, longer);
       return { ...made, params: { ...made.params, logprobs } };
     });
     const prints: string[] = [];
