@@ -11,6 +11,7 @@ import { maxPatternTokens, repetitionPenaltyRange } from '../common/sampling-par
 export interface AdmissionOptions {
   readonly scheduler: SchedulerConfig;
   readonly vocabSize: number;
+  readonly eosTokenIds: readonly number[];
   readonly maxLogprobs: number;
   readonly limits: RequestLimits;
 }
@@ -124,9 +125,25 @@ export class Admission {
       throw bad('logprob_token_ids', 'logprob_token_ids needs logprobs');
     if (!text.detokenize && text.stop.length > 0)
       throw bad('stop', 'stop strings need detokenize to be true');
+    this.checkAllowed(sampling);
     this.checkPrompt(promptTokenIds, sampling.maxTokens);
     this.checkRow(request);
     return request;
+  }
+
+  /** Where they leave nothing, the first token would end the request as if the model were at fault. */
+  private checkAllowed(sampling: AddRequest['sampling']): void {
+    const { allowedTokenIds, badWords, minTokens, stopTokenIds, ignoreEos } = sampling;
+    if (allowedTokenIds === null) return;
+    const barred = new Set(badWords.filter((word) => word.length === 1).flat());
+    if (minTokens > 0)
+      for (const id of [...stopTokenIds, ...(ignoreEos ? [] : this.options.eosTokenIds)])
+        barred.add(id);
+    if (allowedTokenIds.every((id) => barred.has(id)))
+      throw bad(
+        'allowed_token_ids',
+        'allowed_token_ids: bad_words and min_tokens (which bars what ends a text) leave none of them',
+      );
   }
 
   /** What comes in one row must fit one message: logprobs of the prompt, and all if not streamed. */

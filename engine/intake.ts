@@ -26,6 +26,7 @@ export class Intake {
     this.admission = new Admission({
       scheduler: slice.scheduler,
       vocabSize: slice.model.vocabSize,
+      eosTokenIds: slice.model.eosTokenIds,
       maxLogprobs: slice.maxLogprobs,
       limits: slice.limits,
     });

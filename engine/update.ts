@@ -12,6 +12,12 @@ const invalidLogits: ErrorInfo = {
   code: 'invalid_logits',
   message: 'the model produced logits that are not numbers',
 };
+/** Bad words of several tokens may take away what else is allowed, in the midst of a text. */
+const noTokenLeft: ErrorInfo = {
+  code: 'bad_request',
+  message: 'allowed_token_ids and bad_words left no token, or the logits were not numbers',
+  param: 'allowed_token_ids',
+};
 const badToken: ErrorInfo = {
   code: 'internal',
   message: 'the worker sampled no token of the vocabulary',
@@ -62,8 +68,10 @@ export class Updater {
     if (columns.rowFlags[index]! & rowFlags.nan) {
       // Whoever would hit these blocks would get the same NaN.
       this.scheduler.kv.unregister(request);
-      this.numInvalidLogits++;
-      this.end(request, invalidLogits);
+      const { allowedTokenIds, badWords } = request.sampling;
+      const mayBeTheirs = allowedTokenIds !== null && badWords.length > 0;
+      if (!mayBeTheirs) this.numInvalidLogits++;
+      this.end(request, mayBeTheirs ? noTokenLeft : invalidLogits);
       return;
     }
     const sampled = (flags & stepFlags.sample) !== 0;

@@ -16,6 +16,7 @@ const vocabSize = 100;
 const admission = new Admission({
   scheduler: { ...defaultScheduler, maxModelLen: 64 },
   vocabSize,
+  eosTokenIds: [2, 3],
   maxLogprobs: 5,
   limits,
 });
@@ -165,10 +166,25 @@ t.test('ids whose logprobs are named need logprobs, and are in the vocabulary', 
   t.end();
 });
 
+t.test('allowed ids that other parameters take away are refused, not sampled from', (t) => {
+  const error = (sampling: Partial<SamplingParams>) => refusal(makeMessage(sampling));
+  const none = { code: 'bad_request', param: 'allowed_token_ids' };
+  t.match(error({ allowedTokenIds: [2, 3], minTokens: 1 }), none);
+  t.equal(error({ allowedTokenIds: [2, 3], minTokens: 0 }), null);
+  t.equal(error({ allowedTokenIds: [2, 3], minTokens: 1, ignoreEos: true }), null);
+  t.equal(error({ allowedTokenIds: [2, 4], minTokens: 1 }), null);
+  t.match(error({ allowedTokenIds: [2, 4], minTokens: 1, stopTokenIds: [4] }), none);
+  t.match(error({ allowedTokenIds: [7, 8], badWords: [[7], [8]] }), none);
+  t.equal(error({ allowedTokenIds: [7, 8], badWords: [[7], [8, 8]] }), null);
+  t.end();
+});
+
 t.test('logprobs that would not fit one message are refused before anything is made', (t) => {
   const vocabSize = 100_000;
   const scheduler = { ...defaultScheduler, maxModelLen: 4096 };
-  const large = new Admission({ scheduler, vocabSize, maxLogprobs: vocabSize, limits });
+  const large = new Admission({
+    ...{ scheduler, vocabSize, eosTokenIds: [], maxLogprobs: vocabSize, limits },
+  });
   const promptTokenIds = new Int32Array(1001);
   const check = (sampling: Partial<SamplingParams>, finalOnly: boolean) =>
     large.check(makeMessage(sampling, { finalOnly }, { columns: { promptTokenIds } }));

@@ -236,6 +236,12 @@ t.test('a row of NaN ends its own request only, and its blocks leave the cache',
   server.run(1000);
   t.match(server.outcome(0), { finishReason: 'error', error: { code: 'invalid_logits' } });
   t.match(server.outcome(1), { finishReason: 'length', error: null });
+  nan = 0;
+  const sampling = { maxTokens: 5, allowedTokenIds: [1], badWords: [[1, 1]] };
+  server.add({ requestId: 3, prompt: prompt(16, 40), sampling });
+  server.run(1000);
+  const theirs = { code: 'bad_request', param: 'allowed_token_ids' };
+  t.match(server.outcome(3), { finishReason: 'error', error: theirs }, 'perhaps not of the model');
   server.add({ requestId: 2, prompt: prompt(16), sampling: { maxTokens: 1 } });
   server.run(1000);
   t.equal(server.outcome(2)!.numCachedTokens, 0);
