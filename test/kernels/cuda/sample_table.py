@@ -22,11 +22,13 @@ class SampleTable:
     def __init__(self, vt, rows, histories, finished=None, mapped=False):
         """`mapped`: history and lists lie in pinned host memory."""
         place = (lambda t: t.pin_memory()) if mapped else (lambda t: t.cuda())
-        words, starts = [], []
+        lists, starts, length = [], [], 0
 
         def put(values, dtype=np.int32):
-            starts.append(len(words))
-            words.extend(np.asarray(values, dtype=dtype).view(np.int32).tolist())
+            nonlocal length
+            starts.append(length)
+            lists.append(np.asarray(values, dtype=dtype).view(np.int32))
+            length += len(values)
 
         names = ("stop_ids", "bias_ids", "biases", "allowed_ids", "bad_word_starts", "bad_word_ids",
                  "logprob_ids")
@@ -38,7 +40,7 @@ class SampleTable:
             put(np.cumsum([0] + [len(word) for word in row["bad_words"]]))
             put([i for word in row["bad_words"] for i in word])
             put(row["logprob_ids"])
-        self.lists = place(torch.tensor(words, dtype=torch.int32))
+        self.lists = place(torch.from_numpy(np.concatenate(lists)))
         params = (vt.structs["VtCudaRowParams"] * len(rows))()
         for r, (row, p) in enumerate(zip(rows, params)):
             for name, value in row.items():

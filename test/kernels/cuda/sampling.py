@@ -29,9 +29,10 @@ def edit(logits, row, history):
     z = logits.copy()
     generated = history[row["num_prompt_tokens"]:]
     inside = lambda ids: [i for i in ids if 0 <= i < len(z)]
-    if row["allowed_ids"]:
+    allowed = np.asarray(row["allowed_ids"], np.int64)
+    if len(allowed):
         masked = np.ones(len(z), bool)
-        masked[inside(row["allowed_ids"])] = False
+        masked[allowed[(allowed >= 0) & (allowed < len(z))]] = False
         z[masked] = -np.inf
     for word in row["bad_words"]:
         prefix = len(word) - 1
@@ -90,12 +91,22 @@ def sample(logits, row, history):
     return best, float(margin)
 
 
-def logprobs(logits, id, num_top):
-    """Section 1: (logprob, rank, top ids, top logprobs)."""
-    x = logits.astype(np.float64)
-    log_sum = np.log(np.exp(x - x.max()).sum())
-    order = np.argsort(-x, kind="stable")[:num_top]
-    missing = num_top - len(order)
-    return (x[id] - x.max() - log_sum, 1 + int((logits > logits[id]).sum()),
-            order.tolist() + [-1] * missing,
-            (x[order] - x.max() - log_sum).tolist() + [-np.inf] * missing)
+class Logprobs:
+    """Section 1 of a row: its best `most` ids are found once."""
+
+    def __init__(self, logits, most):
+        self.logits = logits
+        x = logits.astype(np.float64)
+        self.values = x - x.max()
+        self.values -= np.log(np.exp(self.values).sum())
+        self.best = np.argsort(-x, kind="stable")[:most]
+
+    def rank(self, id):
+        return 1 + int((self.logits > self.logits[id]).sum())
+
+    def top(self, count):
+        """(ids, logprobs) of the best, -1 and -inf where there are no more ids."""
+        order = self.best[:count]
+        missing = count - len(order)
+        return (order.tolist() + [-1] * missing,
+                self.values[order].tolist() + [-np.inf] * missing)
