@@ -81,6 +81,8 @@ def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
                          (12296, 2048), (4096, 14336)):
                 error, same = plain(vt, dtype, n, k, large)
                 report(f"linear {KERNELS[large]} {dtype} {n}x{k}", error, 3e-5, same)
+            if not vt.has_wgmma:  # mma.sync has served, which has no epilogues
+                continue
             for shape in ((2048, 32, 8, 64, 8192), (4096, 32, 8, 128, 1024), (576, 9, 3, 64, 1536)):
                 report(f"linear {KERNELS[large]} {dtype} fused {shape}", 0.0, 1.0,
                        fused(vt, dtype, shape, large))

@@ -24,7 +24,20 @@ def compare(vt: VtCuda, case, spans, prefill):
                       for a, b, c in zip(wanted, got, again))
 
 
+def refuses(vt, prefill):
+    case = Case([70], None, 8, 2, 64, torch.bfloat16)
+    try:
+        case.run(vt, [(0, 0, 70)], prefill=prefill)
+    except RuntimeError as error:
+        return "prefill" in str(error)
+    return False
+
+
 def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
+    if not vt.has_wgmma:
+        report("prefill by wgmma: refused by name on this target", 0.0, 1.0,
+               all(refuses(vt, prefill) for prefill in kernels))
+        return
     for prefill in kernels:
         name = f"prefill {KERNELS[prefill]}"
         for dtype, limit in ((torch.bfloat16, 6e-3), (torch.float16, 8e-4)):

@@ -41,6 +41,11 @@ class VtCuda:
         self.structs = _structs("".join(header.read_text() for header in HEADERS))
         self.flags = 0
 
+    @property
+    def has_wgmma(self) -> bool:
+        """Whether the code that serves this device has it; without, nothing may be asked of it."""
+        return self.lib.vt_cuda_prefill_for(1, 64) == 1
+
     def args(self, struct: str, fields: dict):
         args = self.structs[struct]()
         known = dict(args._fields_)
