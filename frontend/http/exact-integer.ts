@@ -8,16 +8,17 @@ export function exactInteger(json: string, name: string): bigint | null {
   let depth = 0;
   let key = '';
   let found: bigint | null = null;
-  for (let i = 0; i < json.length; i++) {
-    const character = json[i];
+  const structure = /["{}[\]:]/g;
+  for (let match = structure.exec(json); match !== null; match = structure.exec(json)) {
+    const character = match[0];
     if (character === '"') {
-      const end = endOfString(json, i);
-      if (depth === 1) key = json.slice(i, end);
-      i = end - 1;
+      const end = endOfString(json, match.index);
+      if (depth === 1) key = json.slice(match.index, end);
+      structure.lastIndex = end;
     } else if (character === '{' || character === '[') depth++;
     else if (character === '}' || character === ']') depth--;
     else if (character === ':' && depth === 1 && JSON.parse(key) === name) {
-      integer.lastIndex = i + 1;
+      integer.lastIndex = match.index + 1;
       const digits = integer.exec(json)?.[1];
       // The last of several wins, as with JSON.parse.
       found = digits === undefined ? null : BigInt(digits);
