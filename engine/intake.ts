@@ -92,6 +92,14 @@ export class Intake {
   private checkQueue(scheduler: Scheduler, n: number, numPromptTokens: number): void {
     const { maxQueuedRequests, maxQueuedTokens, maxNumSeqs } = this.slice.scheduler;
     const { numUnfinished, waiting } = scheduler;
+    // Trying again would not help.
+    if (maxQueuedRequests > 0 && n > maxNumSeqs + maxQueuedRequests)
+      throw new RequestError(
+        'bad_request',
+        `n must be at most ${maxNumSeqs + maxQueuedRequests}: ${maxNumSeqs} requests run ` +
+          `(--max-num-seqs) and ${maxQueuedRequests} wait (--max-queued-requests)`,
+        'n',
+      );
     const numExcess = numUnfinished + n - maxNumSeqs;
     if (maxQueuedRequests > 0 && numExcess > maxQueuedRequests)
       throw this.queueFull(`${waiting.length} requests are waiting`, numExcess);

@@ -3,8 +3,11 @@
 import { RequestError } from '../../common/errors.ts';
 import type { GenerateRequest, RequestHandle, RequestOutput } from '../engine-client-types.ts';
 import type { EngineClientLike } from './backend.ts';
-/** Sees every output, for metrics and request logs. */
+
+/** Sees what becomes of each prompt, for metrics and request logs. */
 export interface GenerationObserver {
+  /** The engine has taken the prompt; perhaps after its first outputs, or what ended it all. */
+  accepted(prompt: number): void;
   output(choice: number, output: RequestOutput): void;
   failed(error: Error): void;
 }
@@ -75,6 +78,7 @@ export class Generation {
 
   private accepted(prompt: number, handle: RequestHandle): void {
     this.handles[prompt] = handle;
+    this.observer.accepted(prompt);
     // It may have ended meanwhile, because of a sibling or the client.
     if (this.ended) {
       handle.abort();

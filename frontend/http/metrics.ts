@@ -80,8 +80,8 @@ export class Metrics {
     this.maxGenerationTokens.observe(this.labels, maxNumTokens);
   }
 
-  failed(finished_reason: 'abort' | 'error'): void {
-    this.success.inc({ ...this.labels, finished_reason });
+  failed(finished_reason: 'abort' | 'error', numChoices: number): void {
+    this.success.inc({ ...this.labels, finished_reason }, numChoices);
   }
 
   private histogram(name: string, buckets: number[]): Histogram {

@@ -17,10 +17,12 @@ export function observeRequest(
   const streamed = !text.finalOnly;
   let numFinished = 0;
   /** By prompt: choices that are open, tokens of the longest that is not. */
-  const prompts = requests.map(() => ({ numOpen: n, maxNumTokens: 0 }));
-  for (const { promptTokenIds, sampling: own } of requests) {
-    metrics.request(promptTokenIds.length, n, own.maxTokens);
-  }
+  const prompts = requests.map(() => ({ isAccepted: false, numOpen: n, maxNumTokens: 0 }));
+  let failure: 'abort' | 'error' | null = null;
+  /** What the engine has refused never was one of its requests. */
+  const countFailed = (prompt: (typeof prompts)[number]) => {
+    if (failure !== null && prompt.isAccepted) metrics.failed(failure, prompt.numOpen);
+  };
   if (config.enableLogRequests) {
     const numPromptTokens = requests.map((it) => it.promptTokenIds.length);
     const { temperature, topP, topK, maxTokens } = sampling;
@@ -35,6 +37,13 @@ export function observeRequest(
     log.info({ id: request.id, reason, ms }, 'request ended');
   };
   return {
+    accepted(index) {
+      const prompt = prompts[index]!;
+      const { promptTokenIds, sampling: own } = requests[index]!;
+      prompt.isAccepted = true;
+      metrics.request(promptTokenIds.length, n, own.maxTokens);
+      countFailed(prompt);
+    },
     output(choice: number, output: RequestOutput) {
       if (output.finishReason === 'none') return;
       metrics.finished(output.finishReason, output, performance.now() - startMs);
@@ -45,9 +54,8 @@ export function observeRequest(
     },
     failed(error) {
       const gone = error instanceof ClientGone;
-      for (let i = numFinished; i < n * requests.length; i++) {
-        metrics.failed(gone ? 'abort' : 'error');
-      }
+      failure = gone ? 'abort' : 'error';
+      prompts.forEach(countFailed);
       ended(gone ? 'client gone' : error.message);
     },
   };

@@ -158,8 +158,12 @@ t.test('the queue is bounded in requests and in prompt tokens, beyond what can r
   t.match(rejectedWith(last(server)), { code: 'queue_full', retryAfterMs: Number });
   server.run(1000);
   server.add({ requestId: 6, n: 6, prompt: prompt(5) });
-  t.match(rejectedWith(last(server)), { code: 'queue_full' }, 'a group is refused whole');
+  t.match(rejectedWith(last(server)), { code: 'bad_request', param: 'n' }, 'it never fits');
   t.equal(server.core.requests.size, 0);
+  server.add({ requestId: 12, prompt: prompt(5) });
+  server.add({ requestId: 13, n: 5, prompt: prompt(5) });
+  t.match(rejectedWith(last(server)), { code: 'queue_full' }, 'a group is refused whole');
+  t.equal(server.core.requests.size, 1);
 
   const tokens = makeServer({ scheduler: { maxNumSeqs: 1, maxQueuedTokens: 100 } });
   tokens.add({ requestId: 0, prompt: prompt(500), sampling: { maxTokens: 1 } });

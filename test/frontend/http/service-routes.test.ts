@@ -190,11 +190,16 @@ t.test('metrics', async (t) => {
   const body = { prompt: 'ab', stream: true };
   const two = { prompt: 'ab', n: 2 };
   const failing = { prompt: 'ab' };
-  const sent = [body, two, failing].reduce((sum, it) => sum + JSON.stringify(it).length, 0);
+  const sent = [body, two, failing, failing].reduce(
+    (sum, it) => sum + JSON.stringify(it).length,
+    0,
+  );
   await (await post('/v1/completions', body)).text();
   const whole = await (await post('/v1/completions', two)).text();
   client.script = (submission) => submission.fail(new RequestError('invalid_logits', 'NaN'));
   const failed = await (await post('/v1/completions', failing)).text();
+  client.refusal = () => new RequestError('queue_full', 'the queue is full');
+  const refused = await (await post('/v1/completions', failing)).text();
   await fetch(`${server.url}/health`);
   await server.server.idle();
   const after = await scrape(server);
@@ -234,10 +239,12 @@ t.test('metrics', async (t) => {
     'vllm:device_info{engine="0",device="cpu (avx2, 2 threads)"}': 1,
     'http_requests_total{method="POST",status="2xx",handler="/v1/completions"}': 2,
     'http_requests_total{method="POST",status="5xx",handler="/v1/completions"}': 1,
+    'http_requests_total{method="POST",status="4xx",handler="/v1/completions"}': 1,
     'http_request_size_bytes_sum{handler="/v1/completions"}': sent,
-    'http_request_size_bytes_count{handler="/v1/completions"}': 3,
-    'http_response_size_bytes_sum{handler="/v1/completions"}': whole.length + failed.length,
-    http_request_duration_highr_seconds_count: 3,
+    'http_request_size_bytes_count{handler="/v1/completions"}': 4,
+    'http_response_size_bytes_sum{handler="/v1/completions"}':
+      whole.length + failed.length + refused.length,
+    http_request_duration_highr_seconds_count: 4,
   };
   for (const [name, value] of Object.entries(expected)) t.equal(after.get(name), value, name);
   t.notOk(
