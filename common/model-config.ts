@@ -89,8 +89,10 @@ function refuseUnbuilt(config: JsonFields): void {
   const activation = config.string('hidden_act', 'silu');
   if (activation !== 'silu')
     throw config.fail('hidden_act', `${activation} is not built yet; supported: silu`);
-  if (config.number('partial_rotary_factor', { min: 0, max: 1 }, 1) !== 1)
-    throw config.fail('partial_rotary_factor', 'other than 1 is not built yet');
+  // New folders have it with the rest of what concerns positions.
+  for (const fields of [config, config.object('rope_parameters')])
+    if (fields && fields.number('partial_rotary_factor', { min: 0, max: 1 }, 1) !== 1)
+      throw fields.fail('partial_rotary_factor', 'other than 1 is not built yet');
 }
 
 function readDtype(config: JsonFields): ModelConfig['dtype'] {

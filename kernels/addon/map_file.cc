@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "addon.h"
+#include "bus_error.h"
 
 namespace vt {
 
@@ -33,8 +34,10 @@ struct Mapping {
     close(fd);
     VT_CHECK(mapped != MAP_FAILED, "%s: mmap: %s", path.c_str(), strerror(error));
     data = static_cast<char*>(mapped);
+    watch = std::make_unique<BusErrorWatch>(data, bytes, path);
   }
   ~Mapping() {
+    watch.reset();
     if (data != nullptr) munmap(data, bytes);
   }
   Mapping(const Mapping&) = delete;
@@ -42,6 +45,7 @@ struct Mapping {
 
   char* data = nullptr;
   size_t bytes = 0;
+  std::unique_ptr<BusErrorWatch> watch;
 };
 
 using SharedMapping = std::shared_ptr<const Mapping>;

@@ -102,6 +102,10 @@ const bad: [Record<string, unknown>, RegExp][] = [
   [{ rope_theta: 0 }, /rope_theta must be a number/],
   [{ rms_norm_eps: -1 }, /rms_norm_eps must be a number from 0 to 1, not -1/],
   [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor other than 1/],
+  [
+    { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } },
+    /rope_parameters: partial_rotary_factor other than 1/,
+  ],
   [{ eos_token_id: 9000 }, /eos_token_id 9000 is outside the vocabulary/],
   [{ eos_token_id: [1, -1] }, /eos_token_id must be integers/],
   [

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,6 +30,26 @@ t.test('step.h has the columns of step.ts in their order', (t) => {
   const { input, output } = addon.stepColumns();
   t.same(Object.entries(input), Object.entries(stepInputColumns));
   t.same(Object.entries(output), Object.entries(stepOutputColumns));
+  t.end();
+});
+
+t.test('a mapped file that becomes shorter is named before it ends the process', (t) => {
+  const path = join(t.testdir({}), 'weights');
+  writeFileSync(path, Buffer.alloc(1 << 20, 7));
+  const program = `
+    import { truncateSync } from 'node:fs';
+    import { loadAddon } from ${JSON.stringify(new URL('../../../kernels/addon.js', import.meta.url))};
+    const bytes = new Uint8Array(loadAddon().mapFile(${JSON.stringify(path)}).slice(0, 1 << 20));
+    truncateSync(${JSON.stringify(path)}, 10);
+    console.log(bytes[1 << 19]);`;
+  const { signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', program],
+    { encoding: 'utf8' },
+  );
+  t.equal(signal, 'SIGBUS');
+  t.equal(stderr, `vllm-ts: ${path} became shorter while it was read\n`);
+  t.equal(stdout, '');
   t.end();
 });
 
