@@ -43,7 +43,7 @@ check times 60
 part faults 60 node dist/scripts/bench-gpu/faults.js --ranks "$ranks"
 part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models llama-8b
 part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 --rows 8b-1,8b-256
-part start 90 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 2 \
-  --rows start
+part start 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 3 \
+  --rows start,start-8b-dummy,start-8b
 echo "failed:${failed:- none}"
 [ -z "$failed" ]

@@ -47,6 +47,12 @@ __device__ __forceinline__ T& block_shared() {
   return object;
 }
 
+/** The block's memory that its launch asked for, behind block_shared()'s. */
+__device__ __forceinline__ float4* dynamic_shared() {
+  extern __shared__ float4 of_launch[];
+  return of_launch;
+}
+
 /**
  * How many clusters of `kernel` run at a time. Fewer than the multiprocessors would hold one by one:
  * a cluster stays in one of the chip's groups of them, whose number may not divide by its size.

@@ -40,8 +40,7 @@ __device__ Word sample(Row& row, Word best) {
 template <int kKept>
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_row(const __grid_constant__ VtCudaSample args, const int num_tiles) {
-  extern __shared__ float4 logits_in_shared[];
-  __shared__ Shared shared;
+  Shared& shared = block_shared<Shared>();
   start_next();
   wait_for_previous();
   Row row;
@@ -51,11 +50,12 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   const int table_row = args.row_of[index];
   if (table_row == VT_CUDA_ROW_ANSWERED) return;
   if (table_row < 0) return answer(args, row, index, -1, false, false);
+  prepare_copy(shared);
   load_state(args, table_row, index, shared);
   if (shared.finished != 0) return answer(args, row, index, -1, false, false);
 
   row.logits = args.logits + static_cast<int64_t>(index) * args.logits_stride;
-  row.z = VT_HAS_SM_90 ? reinterpret_cast<float*>(logits_in_shared)
+  row.z = VT_HAS_SM_90 ? reinterpret_cast<float*>(dynamic_shared())
                        : args.scratch + static_cast<int64_t>(index) * args.scratch_stride;
   row.shared = &shared;
   row.vocab_size = args.vocab_size;

@@ -15,6 +15,8 @@ constexpr int kMaxWarps = 16;
 constexpr int kBins = 512;
 constexpr int kMaxListed = 256;
 constexpr int kMaxBiases = 512;
+/** That a rank tells the others of a row. */
+constexpr int kMaxCandidates = 64;
 constexpr float kGreedyBelow = 1e-5f;
 
 using Word = unsigned long long;
@@ -49,12 +51,21 @@ struct Shared {
       float mine[kMaxListed];
     } list;
     uint32_t queues[kMaxWarps][64];
+    int32_t candidates[kMaxCandidates]; /* places in z */
     double tile_sums[kMaxCluster * kMaxTiles];
   };
 };
 
+/** Once in a block's life, before load_state. */
+__device__ __forceinline__ void prepare_copy(Shared& shared) {
+  if (threadIdx.x != 128) return;
+  barrier_init(shared_address(&shared.copied), 1);
+  fence_barrier_init();
+}
+
 /** What is known of a row, all read at once. A barrier of the block. */
-__device__ __forceinline__ void load_state(const VtCudaSample& args, int table_row, int index, Shared& shared) {
+__device__ __forceinline__ void load_state(const VtCudaSample& args, int table_row, int index,
+                                           Shared& shared) {
   const int thread = threadIdx.x;
   constexpr int kWords = sizeof(VtCudaRowParams) / sizeof(Word);
   if (thread < kWords) {
@@ -67,8 +78,6 @@ __device__ __forceinline__ void load_state(const VtCudaSample& args, int table_r
   } else if (thread == 96) {
     shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
     shared.num_greater = 0;
-    barrier_init(shared_address(&shared.copied), 1);
-    fence_barrier_init();
   }
   __syncthreads();
 }
@@ -155,7 +164,10 @@ __device__ __forceinline__ float lowest_logit(float z, float temperature) {
   return x - fabsf(x) * 0x1p-20f - 1e-30f;
 }
 
-/** f(z) for this thread's ids with z = logit / temperature at least `least` and not -Infinity. */
+/**
+ * f(z, place in row.z) for this thread's ids with z = logit / temperature at least `least` and not
+ * -Infinity.
+ */
 template <typename F>
 __device__ __forceinline__ void for_each_from(const Row& row, float temperature, float least, F f) {
   const float lowest = lowest_logit(least, temperature);
@@ -168,7 +180,7 @@ __device__ __forceinline__ void for_each_from(const Row& row, float temperature,
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       const float z = __fdiv_rn(logits[e], temperature);
-      if (z >= least && z > -INFINITY) f(z);
+      if (z >= least && z > -INFINITY) f(z, 4 * i + e);
     }
   }
 }

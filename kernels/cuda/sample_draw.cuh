@@ -41,6 +41,20 @@ __device__ __forceinline__ float gumbel_bound(uint32_t word) {
   return fmaf(__log2f(n), -0.693147181f, 15.9433851f);
 }
 
+/** Philox's four words for the ids 4 * group to 4 * group + 3, at a position of a seed. */
+__device__ __forceinline__ uint4 noise_words(unsigned long long seed, uint32_t position,
+                                             int group) {
+  return philox(make_uint4(position, group, 0, 0),
+                make_uint2(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)));
+}
+
+__device__ __forceinline__ uint32_t noise_word(unsigned long long seed, uint32_t position, int id) {
+  const uint4 words = noise_words(seed, position, id / 4);
+  const uint32_t low = id % 2 == 0 ? words.x : words.y;
+  const uint32_t high = id % 2 == 0 ? words.z : words.w;
+  return id % 4 < 2 ? low : high;
+}
+
 class Draw {
  public:
   __device__ Draw(const Row& row, float temperature, float least, uint32_t position)
@@ -49,16 +63,12 @@ class Draw {
         temperature_(temperature),
         least_(least),
         position_(position),
-        key_(make_uint2(static_cast<uint32_t>(shared_.params.seed),
-                        static_cast<uint32_t>(shared_.params.seed >> 32))) {}
+        seed_(shared_.params.seed) {}
 
   /** The best (value, id) that this thread has seen; `likely` is the id with the greatest z. */
   __device__ Word run(float z_max, int likely) {
     if (threadIdx.x == 0) {
-      const uint4 noise = noise_of(likely / 4);
-      const uint32_t low = likely % 2 == 0 ? noise.x : noise.y;
-      const uint32_t high = likely % 2 == 0 ? noise.z : noise.w;
-      best_value_ = __fadd_rn(z_max, gumbel(likely % 4 < 2 ? low : high));
+      best_value_ = __fadd_rn(z_max, gumbel(noise_word(seed_, position_, likely)));
       best_id_ = likely;
       shared_.best_key = key_of(best_value_);
     }
@@ -69,10 +79,6 @@ class Draw {
   }
 
  private:
-  __device__ __forceinline__ uint4 noise_of(int group) const {
-    return philox(make_uint4(position_, group, 0, 0), key_);
-  }
-
   /** Logits below lowest_ cannot win against `value`, or are out. */
   __device__ __forceinline__ void bound(float value) {
     value_ = value;
@@ -114,7 +120,7 @@ class Draw {
     const float4 x = reinterpret_cast<const float4*>(row_.z)[group];
     const float logits[4] = {x.x, x.y, x.z, x.w};
     const int id = row_.begin + 4 * group;
-    const uint4 noise = noise_of(id / 4);
+    const uint4 noise = noise_words(seed_, position_, id / 4);
     const uint32_t words[4] = {noise.x, noise.y, noise.z, noise.w};
 #pragma unroll
     for (int e = 0; e < 4; e++) {
@@ -142,7 +148,7 @@ class Draw {
   Shared& shared_;
   const float temperature_, least_;
   const uint32_t position_;
-  const uint2 key_;
+  const unsigned long long seed_;
   float best_value_ = -INFINITY;
   int best_id_ = 0;
   float value_ = -INFINITY;  // what an id must reach

@@ -7,14 +7,8 @@
 namespace vt {
 namespace sample {
 
-/** NaN if either is. */
-__device__ __forceinline__ float max_or_nan(float a, float b) {
-  float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
-  return result;
-}
-
-__device__ __forceinline__ float max_or_nan(float4 x) {
+/** NaN if one is. */
+__device__ __forceinline__ float greatest_or_nan(float4 x) {
   return max_or_nan(max_or_nan(x.x, x.y), max_or_nan(x.z, x.w));
 }
 
@@ -22,7 +16,7 @@ __device__ __forceinline__ float max_or_nan(float4 x) {
 class Scan {
  public:
   __device__ __forceinline__ void add(float4 x, int group) {
-    const float greatest = max_or_nan(x);
+    const float greatest = greatest_or_nan(x);
     all_ = max_or_nan(all_, greatest);
     if (greatest > best_) {
       best_ = greatest;
@@ -30,7 +24,7 @@ class Scan {
     }
   }
   /** Logits that are not in shared memory but must be fit. */
-  __device__ __forceinline__ void check(float4 x) { all_ = max_or_nan(all_, max_or_nan(x)); }
+  __device__ __forceinline__ void check(float4 x) { all_ = max_or_nan(all_, greatest_or_nan(x)); }
 
   /** The greatest, ranked; kUnfit if there was a NaN or an infinity. Sets row.greatest. */
   __device__ __forceinline__ Word result(Row& row) const {

@@ -1,15 +1,15 @@
-// sampleSharded: rows of logits of which every rank has a run of ids. Three launches: each rank finds
-// the best of its own ids of a row that needs no more, or sends its logits of one that does; then it
-// takes what the others sent, and answers rows of the first kind; then vt_cuda_sample answers those
-// of the second. Only the second launch waits for other ranks, so only its grid must run at once.
+// sampleSharded: rows of logits of which every rank has a run of ids. Three launches: each rank tells
+// the others the best of its own ids of a row that needs no more, or some candidates, or all its
+// logits; then it takes what the others told, and answers rows of the first two kinds; then
+// vt_cuda_sample answers those of the third. Only the second launch waits for other ranks, so only
+// its grid must run at once.
 //
 // A best id is the one that vt_cuda_sample would find among this rank's: the argmax of logit, or of
 // z plus noise, both of which belong to an id, wherever it lies.
 #include <algorithm>
 
-#include "group.cuh"
 #include "group_check.h"
-#include "sample_draw.cuh"
+#include "sample_candidates.cuh"
 #include "sample_edit.cuh"
 #include "sample_scan.cuh"
 
@@ -17,54 +17,12 @@ namespace vt {
 namespace sample {
 namespace {
 
-struct ShardParams {
-  VtCudaGroup group;
-  VtCudaSampleSharded args;
-  VtCudaSample sample;
-};
-
-/** What a rank tells of a row, 16 bytes: the key of the value, the id, this, and nothing more. */
-enum Told : uint32_t { kIdle, kNoId, kBestId, kNotFit, kAllLogits };
-
 constexpr int kFinishThreads = 256;
 
 __device__ __forceinline__ uint4 told_of(Word best) {
   if (best == kUnfit) return make_uint4(0, 0, kNotFit, 0);
   if (best == kNone) return make_uint4(0, 0, kNoId, 0);
   return make_uint4(static_cast<uint32_t>(best >> 32), ranked_id(best), kBestId, 0);
-}
-
-/** Of row `index`, by block 0 of its cluster. */
-__device__ void tell_ranks(const ShardParams& params, uint64_t epoch, int index,
-                           const uint4& words) {
-  const VtCudaGroup& group = params.group;
-  const int rank = threadIdx.x;
-  if (cluster_rank() != 0 || rank >= group.num_ranks) return;
-  if (rank == group.rank) {
-    static_cast<uint4*>(params.args.words)[index] = words;
-  } else {
-    send(inbox(group, rank, group.rank, epoch) + index, words);
-  }
-}
-
-/** Where the logits of row `index` lie in a slot, behind what is told of all rows. */
-__device__ __forceinline__ int64_t logits_at(const ShardParams& params, int index) {
-  return params.sample.num_rows + 1 + static_cast<int64_t>(index) * (params.args.x_columns / 4);
-}
-
-__device__ void send_logits(const ShardParams& params, uint64_t epoch, const Row& row, int index) {
-  const VtCudaGroup& group = params.group;
-  const auto* from = reinterpret_cast<const uint4*>(
-      params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  const int64_t at = logits_at(params, index);
-  const int step = row.num_blocks * static_cast<int>(blockDim.x);
-  for (int i = row.rank * static_cast<int>(blockDim.x) + threadIdx.x;
-       i < params.args.x_columns / 4; i += step) {
-    const uint4 values = from[i];
-    for (int p = 0; p + 1 < group.num_ranks; p++) {
-      send(inbox(group, peer_of(group, p), group.rank, epoch) + at + i, values);
-    }
-  }
 }
 
 /** The same for the same tokens at the same places; by one block. */
@@ -85,28 +43,33 @@ __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared
   return something(sum);
 }
 
-/** Whether the best id of each rank does not tell all. */
-__device__ __forceinline__ bool needs_all(const VtCudaSample& sample, const Shared& shared) {
+/** What tells a row: kBestId, kCandidates or kAllLogits. */
+__device__ __forceinline__ Told told_by(const VtCudaSample& sample, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
+  if (shared.judged_id >= 0 || (sample.num_top >= 0 && p.num_logprobs >= 0)) return kAllLogits;
   const bool cuts = p.min_p > 0.0f || p.top_k > 0 || p.top_p < 1.0f;
-  return shared.judged_id >= 0 || (sample.num_top >= 0 && p.num_logprobs >= 0) ||
-         (cuts && p.temperature >= kGreedyBelow);
+  if (!cuts || p.temperature < kGreedyBelow) return kBestId;
+  return has_candidates(p) ? kCandidates : kAllLogits;
 }
 
-/** The best of this rank's ids. Barriers of the cluster. */
-__device__ Word best_of_part(Row& row, const int32_t* history) {
-  const Shared& shared = *row.shared;
+/** This rank's greatest logit, after section 3 of docs/sampling.md. Barriers of the cluster. */
+__device__ Word greatest_logit(Row& row, const int32_t* history) {
   Word best;
-  if (has_edits(shared)) {
+  if (has_edits(*row.shared)) {
     best = scan_edited(row, history);
   } else {
     cluster_arrive();
     best = scan_logits(row);
     cluster_wait();  // all blocks are there
   }
-  best = cluster_max(row, best);
+  return cluster_max(row, best);
+}
+
+/** The best of this rank's ids, whose greatest logit is `best`. Barriers of the cluster. */
+__device__ Word best_of_part(Row& row, Word best) {
+  const Shared& shared = *row.shared;
   const float temperature = shared.params.temperature;
-  if (best == kUnfit || best == kNone || temperature < kGreedyBelow) return best;
+  if (temperature < kGreedyBelow) return best;
   Draw draw(row, temperature, -INFINITY, shared.num_tokens);
   const float z_max = __fdiv_rn(ranked_value(best), temperature);
   return cluster_max(row, draw.run(z_max, ranked_id(best)));
@@ -114,8 +77,7 @@ __device__ Word best_of_part(Row& row, const int32_t* history) {
 
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_part(const __grid_constant__ ShardParams params, const int num_tiles) {
-  extern __shared__ float4 logits_in_shared[];
-  __shared__ Shared shared;
+  Shared& shared = block_shared<Shared>();
   const VtCudaSample& sample = params.sample;
   start_next();
   const uint64_t epoch = epoch_of(params.group, params.args.ordinal);
@@ -130,17 +92,22 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     return tell_ranks(params, epoch, index, make_uint4(sum, 0, 0, 0));
   }
   const int table_row = sample.row_of[index];
-  if (table_row >= 0) load_state(sample, table_row, index, shared);
+  if (table_row >= 0) {
+    prepare_copy(shared);
+    load_state(sample, table_row, index, shared);
+  }
   if (table_row < 0 || shared.finished != 0) {
     return tell_ranks(params, epoch, index, make_uint4(0, 0, kIdle, 0));
   }
-  if (needs_all(sample, shared)) {
+  const auto tell_all = [&] {
     tell_ranks(params, epoch, index, make_uint4(0, 0, kAllLogits, 0));
-    return send_logits(params, epoch, row, index);
-  }
+    send_logits(params, epoch, row, index);
+  };
+  const Told told = told_by(sample, shared);
+  if (told == kAllLogits) return tell_all();
   row.first = params.group.rank * params.args.x_columns;
   row.logits = params.args.x + static_cast<int64_t>(index) * params.args.x_stride - row.first;
-  row.z = reinterpret_cast<float*>(logits_in_shared);
+  row.z = reinterpret_cast<float*>(dynamic_shared());
   row.shared = &shared;
   row.vocab_size = min(sample.vocab_size, row.first + params.args.x_columns);
   row.num_tiles = num_tiles;
@@ -149,45 +116,30 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   row.turn = 0;
   const int32_t* history =
       sample.history + static_cast<int64_t>(table_row) * sample.history_stride;
-  tell_ranks(params, epoch, index, told_of(best_of_part(row, history)));
-}
-
-/** Row `index` of all ranks to its place in all_logits. All threads of the block. */
-__device__ void take_logits(const ShardParams& params, Patience& patience, uint64_t epoch,
-                            int index) {
-  const VtCudaGroup& group = params.group;
-  const int columns = params.args.x_columns;
-  float* out = params.args.all_logits + static_cast<int64_t>(index) * params.sample.logits_stride;
-  const auto* mine = reinterpret_cast<const uint4*>(
-      params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  const int64_t at = logits_at(params, index);
-  for (int rank = 0; rank < group.num_ranks; rank++) {
-    for (int i = threadIdx.x; i < columns / 4; i += blockDim.x) {
-      const uint4 values =
-          rank == group.rank
-              ? mine[i]
-              : take(inbox(group, group.rank, rank, epoch) + at + i, rank, patience);
-      const uint32_t bits[4] = {values.x, values.y, values.z, values.w};
-      const int first = rank * columns + 4 * i;
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        if (first + e < params.sample.vocab_size) out[first + e] = __uint_as_float(bits[e]);
-      }
-    }
+  const Word best = greatest_logit(row, history);
+  if (best == kUnfit || best == kNone) return tell_ranks(params, epoch, index, told_of(best));
+  if (told == kBestId) {
+    return tell_ranks(params, epoch, index, told_of(best_of_part(row, best)));
   }
+  const int count = send_candidates(params, epoch, row, index, best);
+  if (count > kMaxCandidates) return tell_all();
+  tell_ranks(params, epoch, index, make_uint4(count, 0, kCandidates, 0));
 }
 
-/** The row's answer, of what all ranks told. */
-__device__ void answer_row(const VtCudaSample& sample, int index, const uint4* told,
-                           int num_ranks) {
+/** The best of the ids that ranks told; kUnfit if a rank said so. */
+__device__ Word best_of_ranks(const uint4* told, int num_ranks) {
   Word best = kNone;
   for (int rank = 0; rank < num_ranks; rank++) {
     const uint4 words = told[rank];
-    if (words.z == kNotFit) best = kUnfit;
+    if (words.z == kNotFit) return kUnfit;
     if (words.z != kBestId) continue;
     best = max(best, static_cast<Word>(words.x) << 32 | ~words.y);
   }
-  const bool is_idle = told[0].z == kIdle;
+  return best;
+}
+
+/** By one thread. */
+__device__ void answer_row(const VtCudaSample& sample, int index, bool is_idle, Word best) {
   const bool has_id = best != kNone && best != kUnfit;
   sample.token_ids[index] = has_id ? ranked_id(best) : -1;
   sample.row_flags[index] = has_id || is_idle ? 0 : 1;
@@ -211,9 +163,46 @@ __device__ void compare_checksums(const ShardParams& params, uint64_t epoch, con
   report_group(params.group, VT_CUDA_GROUP_DISAGREES, odd, params.args.op_index, epoch);
 }
 
+/** What ranks told of a row, in all of a block's threads. */
+struct Heard {
+  bool has_candidates, has_all;
+};
+
+__device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
+  Heard heard = {false, false};
+  for (int rank = 0; rank < num_ranks; rank++) {
+    heard.has_candidates |= told[rank].z == kCandidates;
+    heard.has_all |= told[rank].z == kAllLogits;
+  }
+  return heard;
+}
+
+/** The row's logits, or what stands for those that a rank did not send. All of the block. */
+__device__ void gather_row(const ShardParams& params, Patience& patience, uint64_t epoch,
+                           int index, const uint4* told, const Candidates& candidates) {
+  for (int rank = 0; rank < params.group.num_ranks; rank++) {
+    if (told[rank].z == kAllLogits) {
+      take_logits(params, patience, epoch, index, rank);
+    } else {
+      fill_logits(params, index, rank, told[rank].z == kNotFit ? NAN : -INFINITY);
+    }
+  }
+  __syncthreads();
+  place_candidates(params, index, candidates);
+}
+
+struct FinishShared {
+  uint4 told[kMaxRanks];
+  Candidates candidates;
+  Shared row;
+};
+
+/** A block for each row at a time, and one for the checksums. A cluster is one block. */
 __global__ void __launch_bounds__(kFinishThreads)
     finish_parts(const __grid_constant__ ShardParams params) {
-  __shared__ uint4 told[kMaxRanks];
+  FinishShared& shared = block_shared<FinishShared>();
+  uint4(&told)[kMaxRanks] = shared.told;
+  Candidates& candidates = shared.candidates;
   const VtCudaGroup& group = params.group;
   const VtCudaSample& sample = params.sample;
   start_next();
@@ -222,19 +211,26 @@ __global__ void __launch_bounds__(kFinishThreads)
   Patience patience(group, epoch, params.args.op_index);
   const int rank = threadIdx.x;
   for (int index = blockIdx.x; index <= sample.num_rows; index += gridDim.x) {
-    if (rank == group.rank) {
-      told[rank] = static_cast<const uint4*>(params.args.words)[index];
-    } else if (rank < group.num_ranks) {
+    if (rank < group.num_ranks) {
       told[rank] = take(inbox(group, group.rank, rank, epoch) + index, rank, patience);
     }
+    if (rank == 0) candidates.count = 0;
     __syncthreads();
-    const bool is_checksum = index == sample.num_rows;
-    const bool has_all = !is_checksum && told[group.rank].z == kAllLogits;
-    if (has_all) take_logits(params, patience, epoch, index);
-    if (threadIdx.x == 0 && is_checksum) compare_checksums(params, epoch, told);
-    if (threadIdx.x == 0 && !is_checksum) {
-      params.args.rest[index] = has_all ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
-      if (!has_all) answer_row(sample, index, told, group.num_ranks);
+    if (index == sample.num_rows) {
+      if (rank == 0) compare_checksums(params, epoch, told);
+      return;
+    }
+    const Heard heard = heard_of(told, group.num_ranks);
+    Word best = best_of_ranks(told, group.num_ranks);
+    if (heard.has_candidates) {
+      take_candidates(params, patience, epoch, index, told, candidates);
+      load_state(sample, sample.row_of[index], index, shared.row);
+      if (best == kNone && !heard.has_all) best = draw_candidate(candidates, shared.row);
+    }
+    if (heard.has_all) gather_row(params, patience, epoch, index, told, candidates);
+    if (rank == 0) {
+      params.args.rest[index] = heard.has_all ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
+      if (!heard.has_all) answer_row(sample, index, told[0].z == kIdle, best);
     }
     __syncthreads();
   }
@@ -281,7 +277,7 @@ int check(const VtCudaSampleSharded& a) {
                  a.sample->vocab_size <= static_cast<int64_t>(a.x_columns) * a.group->num_ranks,
              "sampleSharded: %d columns (tiles of %d) from each of %d ranks for %d ids",
              a.x_columns, kTile, a.group->num_ranks, a.sample->vocab_size);
-  VT_REQUIRE(aligned16(a.x, 0) && a.x_stride % 4 == 0 && aligned16(a.words, 0),
+  VT_REQUIRE(aligned16(a.x, 0) && a.x_stride % 4 == 0,
              "sampleSharded: rows must be 16-byte aligned");
   VT_REQUIRE(a.x_columns <= kMaxCluster * kMaxTiles * kTile, "sampleSharded: %d columns",
              a.x_columns);
@@ -302,8 +298,8 @@ int launch_parts(const ShardParams& params, void* stream) {
                                sample.flags, stream, params, tiles_each);
   if (result != 0) return result;
   const int finishing = std::min(sample.num_rows + 1, params.group.max_blocks);
-  result = launch("sampleSharded", finish_parts, dim3(finishing), dim3(kFinishThreads), 0,
-                  sample.flags, stream, params);
+  result = launch_clusters("sampleSharded", finish_parts, 1, dim3(finishing), dim3(kFinishThreads),
+                           0, sample.flags, stream, params);
   if (result != 0) return result;
   VtCudaSample rest = sample;
   rest.row_of = params.args.rest;

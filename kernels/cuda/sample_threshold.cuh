@@ -91,7 +91,7 @@ class Selection {
     constexpr float kWeightless = 28.0f;  // exp(-28) < 2^-40
     const float low = value_of(low_);
     for_each_from(row_, temperature_, by_mass_ ? fmaxf(low, z_max_ - kWeightless) : low,
-                  [&](float z) {
+                  [&](float z, int) {
                     if (key_of(z) <= high_) f(z);
                   });
   }
@@ -168,11 +168,11 @@ class Selection {
   uint32_t low_, high_;
 };
 
-/** Ids stay whose z is at least this. Barriers of the cluster. */
-__device__ inline float truncation_threshold(Row& row, float temperature, float z_max) {
+/** Ids stay whose z is at least this, by min-p and top-k. Barriers of the cluster. */
+__device__ inline float kept_by_count(Row& row, float temperature, float z_max, bool& few) {
   const VtCudaRowParams& p = row.shared->params;
   float least = -INFINITY;
-  bool few = false;
+  few = false;
   if (p.min_p > 0.0f) {
     least = __fadd_rn(z_max, logf(p.min_p));
     few = true;
@@ -181,6 +181,14 @@ __device__ inline float truncation_threshold(Row& row, float temperature, float 
     least = Selection(row, temperature, z_max, least, false, few).greatest(p.top_k);
     few |= p.top_k <= kMaxListed;
   }
+  return least;
+}
+
+/** And by top-p. Barriers of the cluster. */
+__device__ inline float truncation_threshold(Row& row, float temperature, float z_max) {
+  const VtCudaRowParams& p = row.shared->params;
+  bool few;
+  float least = kept_by_count(row, temperature, z_max, few);
   if (p.top_p < 1.0f) {
     least = Selection(row, temperature, z_max, least, true, few).with_mass(p.top_p);
   }

@@ -23,7 +23,7 @@ export interface Row {
   readonly target: number;
   /** The same over several GPUs, by their number. */
   readonly targetOfRanks?: Readonly<Record<number, number>>;
-  /** It does not fit on fewer GPUs. */
+  /** It does not fit on fewer GPUs, or is for no fewer unless it is asked for. */
   readonly minRanks?: number;
   /** The engine it runs on; null starts its own. */
   readonly shape: ShapeName | 'smollm2' | null;
@@ -35,8 +35,11 @@ export interface RowContext {
   /** JSON lines with `prompt`, of --prompts. */
   readonly promptsFile: string | null;
   readonly repeats: number;
-  /** Seconds from the start of a server to the first token, on weights from a file. */
-  readonly startToFirstToken: () => Promise<readonly number[]>;
+  /** Seconds from the start of a server to the first token, with weights from a file or made up. */
+  readonly startToFirstToken: (
+    shape: ShapeName,
+    weights: 'files' | 'dummy',
+  ) => Promise<readonly number[]>;
 }
 
 const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
@@ -117,10 +120,12 @@ function rate({ numOutputTokens, seconds, idleShare }: Outcome): Measured {
   return { value: numOutputTokens / seconds, note };
 }
 
-async function firstToken({ startToFirstToken }: RowContext): Promise<Measured> {
-  const seconds = await startToFirstToken();
-  return { value: median(seconds), note: list(seconds, 2) };
-}
+const firstToken =
+  (shape: ShapeName, weights: 'files' | 'dummy') =>
+  async ({ startToFirstToken }: RowContext): Promise<Measured> => {
+    const seconds = await startToFirstToken(shape, weights);
+    return { value: median(seconds), note: list(seconds, 2) };
+  };
 
 type Beside = readonly [limit: string, vllm: string, target: number];
 
@@ -132,6 +137,12 @@ const row = (
   [limit, vllm, target]: Beside,
   measure: Row['measure'],
 ): Row => ({ id, what, unit, limit, vllm, target, shape, measure });
+
+const startOf8b = (id: string, what: string, weights: 'files' | 'dummy'): Row => ({
+  ...row(id, null, what, 's', ['', '', NaN], firstToken('llama-8b', weights)),
+  targetOfRanks: { 2: 5 },
+  minRanks: 2,
+});
 
 /** Rows of one shape stand together: they share an engine. */
 export const rows: readonly Row[] = [
@@ -145,7 +156,14 @@ export const rows: readonly Row[] = [
     ['380 k', '233650', 257_000],
     prefill,
   ),
-  row('start', null, 'start to first token, 1B', 's', ['', '51', 3], firstToken),
+  row(
+    'start',
+    null,
+    'start to first token, 1B',
+    's',
+    ['', '51', 3],
+    firstToken('llama-1b', 'files'),
+  ),
   row(
     '0.6b-256',
     'qwen3-0.6b',
@@ -185,6 +203,8 @@ export const rows: readonly Row[] = [
     ['54.5 k', '41734', 41_734],
     prefill,
   ),
+  startOf8b('start-8b', 'start to first token, 8B from the page cache', 'files'),
+  startOf8b('start-8b-dummy', 'start to first token, 8B, weights made up', 'dummy'),
   { ...row('70b-1', 'llama-70b', 'batch 1, 70B', 'ms', ['', '', NaN], decode(1)), minRanks: 4 },
   {
     ...row('70b-64', 'llama-70b', 'step at batch 64, 70B', 'ms', ['', '', NaN], decode(64)),

@@ -2,9 +2,10 @@
 
     python check_nccl.py LIBRARY [--ranks 2] [--parts bits,graph,times,fault] [--limit 60]
 
-The last part leaves the group in ruins. bits: every sum, norm and gather has the bits that our own kernels give. graph: a graph of dependent
-collectives, replayed, likewise. fault: one rank stays away, and is named. times: us in a graph of
-each, with --fast-math too, and what a launch outside of a graph costs the host."""
+The last part leaves the group in ruins. bits: every sum and norm has the bits that our own kernels
+give; gathers have all columns. graph: a graph of dependent collectives, replayed, likewise.
+fault: one rank stays away, and is named. times: us in a graph of each, with --fast-math too, and
+what a launch outside of a graph costs the host."""
 
 import argparse
 import statistics
@@ -15,30 +16,16 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-import check_collective  # noqa: E402
 from check_collective import bits, part_of, rounded  # noqa: E402
+from rank_processes import captured, run_part  # noqa: E402
 from ranks import BF16, F32, Rank  # noqa: E402
 from vt_cuda import DEPENDENT  # noqa: E402
-
-OPTIONS = None
-
-
-def captured(queue):
-    """A graph of what `queue` queues; NCCL's threads work beside the one that captures."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        queue()
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="relaxed"):
-        queue()
-    return graph
 
 
 def groups(r: Rank, **more):
     """The same ranks once more, over NCCL."""
-    n = Rank(OPTIONS.library, r.rank, r.num_ranks, OPTIONS.path, 1 << 20, collectives="nccl", **more)
+    path = r.path + ("f" if more else "n")
+    n = Rank(r.options.library, r.rank, r.num_ranks, path, 1 << 20, collectives="nccl", **more)
     if r.rank == 0:
         print(n.note, flush=True)
     return n
@@ -157,8 +144,7 @@ def fault_part(r: Rank, n: Rank, report):
 
 
 def times_part(r: Rank, n: Rank, report):
-    fast = Rank(OPTIONS.library, r.rank, r.num_ranks, OPTIONS.path + "f", 1 << 20,
-                collectives="nccl", fast_math=True)
+    fast = groups(r, fast_math=True)
     count = 32
     lines = []
     for rows in (1, 8, 64, 256, 2048):
@@ -207,19 +193,11 @@ PARTS = {"bits": bits_part, "graph": graph_part, "times": times_part, "fault": f
 
 def run_parts(r: Rank, report):
     n = groups(r)
-    for name in OPTIONS.parts.split(","):
+    for name in r.options.parts.split(","):
         begin = time.perf_counter()
         PARTS[name](r, n, report)
         if r.rank == 0:
             print(f"-- {name}: {time.perf_counter() - begin:.1f} s", flush=True)
-
-
-def run_rank(rank, options, part, path, results):
-    global OPTIONS
-    OPTIONS = options
-    OPTIONS.path = path + "n"
-    check_collective.PARTS[part] = run_parts
-    check_collective.run_rank(rank, options, part, path, results)
 
 
 def main():
@@ -229,7 +207,7 @@ def main():
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--limit", type=float, default=60, help="seconds for all")
     options = parser.parse_args()
-    sys.exit(1 if check_collective.run_part(options, "nccl", run_rank) else 0)
+    sys.exit(1 if run_part(options, "nccl", {"nccl": run_parts}) else 0)
 
 
 if __name__ == "__main__":

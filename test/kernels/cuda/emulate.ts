@@ -14,7 +14,8 @@ interface Compiler {
 }
 
 /** Those that do not stand in emulation/, which has its own common.cuh and others. */
-const sources = /^(elementwise\.cuh|group.*|(all_reduce\w*|parts)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
+const sources =
+  /^(elementwise\.cuh|group.*|(all_reduce\w*|parts|sample\w*)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
 
 /** A program of emulation/ and the kernels that it runs, in a folder of the test's own. */
 export async function emulate(t: Test, program: string, kernels: string[]): Promise<string> {
@@ -28,10 +29,16 @@ export async function emulate(t: Test, program: string, kernels: string[]): Prom
     pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
   )) as { findCompiler(): Compiler };
   const compiler = native.findCompiler();
-  const flags = ['-std=c++17', '-O1', '-ffp-contract=off', '-Wno-unknown-pragmas', '-I.'];
+  const flags = [
+    '-std=c++17',
+    '-O1',
+    '-ffp-contract=off',
+    '-fno-strict-aliasing',
+    '-Wno-unknown-pragmas',
+  ];
   const run = spawnSync(
     compiler.program,
-    [...compiler.args, ...flags, program, '-x', 'c++', ...kernels, '-o', 'run'],
+    [...compiler.args, ...flags, '-I.', program, '-x', 'c++', ...kernels, '-o', 'run'],
     { cwd: folder, encoding: 'utf8' },
   );
   if (run.status !== 0) throw new Error(run.stderr);

@@ -110,22 +110,32 @@ class Rank:
                      out_stride=out.stride(0), x_stride=x.stride(0), ordinal=ordinal,
                      op_index=op_index)
 
-    def sample(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0):
-        """Of this rank's columns `part` of logits; `room`: where all may be put together."""
+    def sample(self, *args, **more):
+        """The outputs of sampler(), called once."""
+        call, outputs = self.sampler(*args, **more)
+        call()
+        torch.cuda.synchronize()
+        return outputs
+
+    def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0):
+        """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
+        it, and its outputs."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
         sample = self.vt.args("VtCudaSample", {
             **self.vt.sample_fields(room, table, row_of, num_top, judged_ids), **outputs})
-        ordinal = self.ordinal
-        self.ordinal += self.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(self.group), *part.shape)
-        i32 = lambda count: torch.full((count,), -9, dtype=torch.int32, device="cuda")
-        scratch = i32(4 * (rows + 1)), i32(rows)
-        self.vt.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=self.group,
-                     sample=ctypes.addressof(sample), x=part, all_logits=room, words=scratch[0],
-                     rest=scratch[1], tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
-                     x_stride=part.stride(0), ordinal=ordinal, op_index=op_index)
-        torch.cuda.synchronize()
-        return outputs
+        rest = torch.full((rows,), -9, dtype=torch.int32, device="cuda")
+
+        def call():
+            ordinal = self.ordinal
+            self.ordinal += self.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(self.group),
+                                                                   *part.shape)
+            self.vt.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=self.group,
+                         sample=ctypes.addressof(sample), x=part, all_logits=room, rest=rest,
+                         tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
+                         x_stride=part.stride(0), ordinal=ordinal, op_index=op_index)
+
+        return call, outputs
 
     def failure(self):
         """(missing rank, op index), or None."""

@@ -1,6 +1,7 @@
 // kernels/cuda/common.cuh for a CPU: what the bodies of collectives use of CUDA, over fibers.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,13 +17,20 @@
 #define __global__
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __noinline__
+#define VT_HAS_SM_90 1
 
 struct float4 {
   float x, y, z, w;
 };
+struct uint2 {
+  uint32_t x, y;
+};
 struct uint4 {
   uint32_t x, y, z, w;
 };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 struct dim3 {
   explicit dim3(int count) : x(count) {}
@@ -71,15 +79,86 @@ inline void __syncthreads() {
 inline int __syncthreads_or(int value) {
   return emulation::machine->meet(emulation::machine->current->block->threads, value != 0) ? 1 : 0;
 }
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
+/// f(values of the warp's threads, by lane), which all of them have given.
+template <typename T, typename F>
+auto of_warp(T value, F f) {
   emulation::Fiber& fiber = *emulation::machine->current;
   emulation::Block& block = *fiber.block;
-  block.lanes[fiber.thread] = value;
-  emulation::machine->meet(block.warps[fiber.thread / 32]);
-  const float other = block.lanes[fiber.thread ^ mask];
-  emulation::machine->meet(block.warps[fiber.thread / 32]);
-  return other;
+  const int warp = fiber.thread / 32;
+  std::memcpy(&block.lanes[fiber.thread], &value, sizeof value);
+  emulation::machine->meet(block.warps[warp]);
+  T values[32];
+  for (int lane = 0; lane < 32; lane++)
+    std::memcpy(&values[lane], &block.lanes[32 * warp + lane], sizeof value);
+  emulation::machine->meet(block.warps[warp]);
+  return f(values);
 }
+inline int own_lane() { return emulation::machine->current->thread % 32; }
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return of_warp(value, [=](const T* values) { return values[own_lane() ^ mask]; });
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, int delta) {
+  const int from = own_lane() < delta ? own_lane() : own_lane() - delta;
+  return of_warp(value, [=](const T* values) { return values[from]; });
+}
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return of_warp(value, [=](const T* values) { return values[lane]; });
+}
+inline uint32_t __ballot_sync(unsigned, bool value) {
+  return of_warp(value, [](const bool* values) {
+    uint32_t bits = 0;
+    for (int lane = 0; lane < 32; lane++) bits |= static_cast<uint32_t>(values[lane]) << lane;
+    return bits;
+  });
+}
+inline bool __any_sync(unsigned, bool value) { return __ballot_sync(~0u, value) != 0; }
+inline uint32_t __reduce_max_sync(unsigned, uint32_t value) {
+  return of_warp(value, [](const uint32_t* values) { return *std::max_element(values, values + 32); });
+}
+inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
+  return of_warp(value, [](const uint32_t* values) {
+    uint32_t sum = 0;
+    for (int lane = 0; lane < 32; lane++) sum += values[lane];
+    return sum;
+  });
+}
+inline void __syncwarp() {
+  const emulation::Fiber& fiber = *emulation::machine->current;
+  emulation::machine->meet(fiber.block->warps[fiber.thread / 32]);
+}
+template <typename T>
+T atomicAdd(T* at, T value) {
+  const T old = *at;
+  *at += value;
+  return old;
+}
+inline uint32_t atomicMax(uint32_t* at, uint32_t value) {
+  const uint32_t old = *at;
+  *at = std::max(old, value);
+  return old;
+}
+template <typename T>
+T __ldcg(const T* from) {
+  return *from;
+}
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
+inline int __ffs(uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)); }
+inline int __clz(uint32_t bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
+}
+inline float __log2f(float x) { return std::log2(x); }
+inline long long __double_as_longlong(double value) {
+  long long bits;
+  std::memcpy(&bits, &value, 8);
+  return bits;
+}
+using std::max;
+using std::min;
+
 inline uint32_t atomicCAS(uint32_t* at, uint32_t expected, uint32_t value) {
   const uint32_t old = *at;
   if (old == expected) *at = value;
@@ -106,9 +185,11 @@ namespace vt {
 
 enum class Target { sm_80, sm_90, sm_90a };
 inline Target target() { return Target::sm_90a; }
+inline int num_multiprocessors() { return 8; }
 
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float rcp_approx(float x) { return 1.0f / x; }
+inline float max_or_nan(float a, float b) { return a != a ? a : b != b ? b : std::max(a, b); }
 inline float widen(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
 inline uint16_t round_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);
@@ -136,17 +217,19 @@ inline int device_of(void* stream) {
 }
 
 template <typename Params>
-int launch(const char*, void (*kernel)(Params), dim3 grid, dim3 block, size_t, int, void* stream,
-           const Params& params) {
-  emulation::machine->launch(device_of(stream), grid.x, block.x, 1,
+int launch(const char*, void (*kernel)(Params), dim3 grid, dim3 block, size_t shared_bytes, int,
+           void* stream, const Params& params) {
+  emulation::machine->launch(device_of(stream), grid.x, block.x, 1, shared_bytes,
                              [kernel, params] { kernel(params); });
   return 0;
 }
 
 inline void start_next() { emulation::machine->allow_next(); }
 inline void wait_for_previous() {
-  const emulation::Kernel* before = emulation::machine->current->kernel->before;
-  while (before != nullptr && !before->has_ended()) emulation::machine->yield();
+  emulation::Kernel* before = emulation::machine->current->kernel->before;
+  if (before == nullptr || before->has_ended()) return;
+  before->waiting.push_back(emulation::machine->current);
+  emulation::machine->sleep();
 }
 
 }  // namespace vt

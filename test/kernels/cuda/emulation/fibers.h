@@ -30,9 +30,11 @@ struct Block {
   int index = 0;
   Barrier threads;
   std::vector<Barrier> warps;
-  std::vector<float> lanes;
-  /// Made by the first thread that asks for it.
-  std::shared_ptr<void> shared;
+  std::vector<uint64_t> lanes;
+  /// Shared memory, made by the first thread that asks for it: one object, then what the launch
+  /// asked for.
+  std::vector<uint64_t> shared;
+  size_t object_bytes = 0;
 };
 
 struct Fiber {
@@ -49,10 +51,12 @@ struct Fiber {
 struct Cluster {
   int arrived = 0, size = 0;
   uint64_t generation = 0;
+  std::vector<struct Fiber*> waiting;
 };
 
 struct Kernel {
   int grid = 0, block_size = 0, cluster_size = 1;
+  size_t shared_bytes = 0;
   std::function<void()> body;
   Device* device = nullptr;
   Kernel* before = nullptr;
@@ -60,6 +64,8 @@ struct Kernel {
   std::vector<Cluster> clusters;
   std::vector<std::unique_ptr<Fiber>> fibers;
   int num_allowing = 0, num_ended = 0;
+  /// For its end.
+  std::vector<Fiber*> waiting;
   bool has_ended() const { return num_ended == static_cast<int>(fibers.size()); }
 };
 
@@ -72,12 +78,13 @@ class Machine {
  public:
   explicit Machine(int num_devices, uint64_t seed) : devices(num_devices), state_(seed * 2 + 1) {}
 
-  void launch(int device, int grid, int block_size, int cluster_size,
+  void launch(int device, int grid, int block_size, int cluster_size, size_t shared_bytes,
               std::function<void()> body) {
     auto kernel = std::make_unique<Kernel>();
     kernel->grid = grid;
     kernel->block_size = block_size;
     kernel->cluster_size = cluster_size;
+    kernel->shared_bytes = shared_bytes;
     kernel->body = std::move(body);
     kernel->device = &devices[device];
     devices[device].queue.push_back(std::move(kernel));
@@ -199,6 +206,10 @@ class Machine {
     }
     fiber.stack.reset();
     kernel.num_ended++;
+    if (kernel.has_ended()) {
+      for (Fiber* waiting : kernel.waiting) wake(waiting);
+      kernel.waiting.clear();
+    }
     if (kernel.num_allowing == static_cast<int>(kernel.fibers.size()))
       start_if_allowed(*kernel.device);
   }

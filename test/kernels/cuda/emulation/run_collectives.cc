@@ -139,7 +139,7 @@ class Run {
 
  private:
   void plain(int r, std::function<void()> body) {
-    machine_.launch(r, 1, 1, 1, [body] {
+    machine_.launch(r, 1, 1, 1, 0, [body] {
       vt::wait_for_previous();
       body();
     });

@@ -1,0 +1,295 @@
+// sampleSharded over fibers: random rows of every kind on 2 to 8 ranks, each answer against that of
+// vt_cuda_sample with all logits in one place, bit for bit.
+//   run_samples SEED   one line, exit code 0 if all is right
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <vector>
+
+#include "group.cuh"
+#include "print_errors.h"
+
+namespace {
+
+constexpr int kTop = 3;
+
+/// All that is drawn for a row.
+struct Row {
+  std::vector<float> logits;
+  std::vector<int32_t> history, allowed, bias_ids, stops;
+  std::vector<float> biases;
+  VtCudaRowParams params = {};
+  int32_t row_of = 0, judged = -1, finished = 0;
+
+  /// Of its parameters: whether its ranks exchange candidates, if they are few.
+  bool may_be_candidates() const {
+    return row_of >= 0 && finished == 0 && judged < 0 && params.num_logprobs < 0 &&
+           params.temperature > 0 && (params.min_p > 0 || (params.top_k > 0 && params.top_k <= 64));
+  }
+};
+
+class Draws {
+ public:
+  explicit Draws(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  uint32_t below(uint32_t bound) {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<uint32_t>(state_ >> 33) % bound;
+  }
+  bool one_in(uint32_t n) { return below(n) == 0; }
+  float unit() { return static_cast<float>(below(1 << 24)) * 0x1p-24f; }
+
+ private:
+  uint64_t state_;
+};
+
+/// Kinds by turns, so that a step has several.
+Row draw_row(Draws& draws, int kind, int vocab, int columns) {
+  Row row;
+  VtCudaRowParams& p = row.params;
+  p.seed = (static_cast<uint64_t>(draws.below(1 << 30)) << 32) | draws.below(1 << 30);
+  p.temperature = 0.3f + draws.unit();
+  p.top_p = 1;
+  p.repetition_penalty = 1;
+  p.num_prompt_tokens = 2;
+  p.num_logprobs = -1;
+  // Peaked; or in steps, with many ties; some of them flat on one rank, and so with many ids left.
+  const bool in_steps = draws.one_in(3);
+  const bool by_min_p = kind % 8 == 3 || kind % 8 == 4;
+  const int has_ids = (vocab - 1) / columns + 1;
+  const int flat = by_min_p || draws.one_in(4) ? static_cast<int>(draws.below(has_ids)) : -1;
+  for (int id = 0; id < vocab; id++) {
+    const float x = 12 * draws.unit() * draws.unit() * draws.unit();
+    const float value = id / columns == flat ? 9.0f + 0.01f * draws.unit() : x;
+    row.logits.push_back(in_steps ? std::floor(value * 2) / 2 : value);
+  }
+  if (draws.one_in(9)) row.logits[draws.below(vocab)] = NAN;
+  const int length = 2 + static_cast<int>(draws.below(20));
+  for (int i = 0; i < length; i++) row.history.push_back(static_cast<int32_t>(draws.below(vocab)));
+  switch (kind % 8) {
+    case 0:
+      p.temperature = draws.one_in(2) ? 0 : p.temperature;
+      break;
+    case 1:
+      p.top_k = 1 + static_cast<int>(draws.below(64));
+      break;
+    case 2:
+      p.top_k = 1 + static_cast<int>(draws.below(40));
+      p.top_p = 0.2f + 0.7f * draws.unit();
+      break;
+    case 3:
+      p.min_p = 0.02f + 0.3f * draws.unit();
+      break;
+    case 4:
+      p.temperature = 1 + draws.unit();
+      p.min_p = 0.001f + 0.02f * draws.unit();
+      p.top_k = 100 + static_cast<int>(draws.below(300));
+      p.top_p = draws.one_in(2) ? 1 : 0.5f;
+      break;
+    case 5:
+      p.top_p = 0.5f + 0.4f * draws.unit();
+      break;
+    case 6:
+      p.top_k = 65 + static_cast<int>(draws.below(100));
+      break;
+    default:
+      p.top_k = 5;
+      p.num_logprobs = static_cast<int32_t>(draws.below(kTop + 1));
+      break;
+  }
+  // Where one rank is flat, ids of others win by their bias, one of which is the best by little.
+  if (draws.one_in(by_min_p ? 1 : 3)) {
+    p.repetition_penalty = 0.7f + draws.unit();
+    p.frequency_penalty = draws.unit();
+    p.presence_penalty = draws.unit();
+    for (int i = 0; i < 8; i++) {
+      row.bias_ids.push_back(static_cast<int32_t>(draws.below(vocab)));
+      row.biases.push_back(by_min_p ? 9 + 3 * draws.unit() : 20 * draws.unit() - 5);
+    }
+  }
+  if (draws.one_in(5)) {
+    // All on one rank, or all outside of the vocabulary.
+    const int first = draws.one_in(4) ? vocab : static_cast<int>(draws.below(vocab));
+    for (int i = 0; i < 100; i++) row.allowed.push_back(first + i);
+  }
+  if (draws.one_in(8)) row.judged = static_cast<int32_t>(draws.below(vocab));
+  if (draws.one_in(10)) row.row_of = -1;
+  if (draws.one_in(10)) row.finished = 1;
+  return row;
+}
+
+struct Outputs {
+  std::vector<int32_t> token_ids, ranks, top_ids;
+  std::vector<uint8_t> row_flags;
+  std::vector<float> logprobs, top_logprobs;
+  explicit Outputs(int rows)
+      : token_ids(rows, -7),
+        ranks(rows, -7),
+        top_ids(rows * kTop, -7),
+        row_flags(rows, 7),
+        logprobs(rows, 7),
+        top_logprobs(rows * kTop, 7) {}
+  bool operator==(const Outputs& other) const {
+    return token_ids == other.token_ids && ranks == other.ranks && top_ids == other.top_ids &&
+           row_flags == other.row_flags && logprobs == other.logprobs &&
+           top_logprobs == other.top_logprobs;
+  }
+};
+
+/// The row table, and what `sample` reads of the step.
+struct Table {
+  std::vector<VtCudaRowParams> params;
+  std::vector<int32_t> num_tokens, finished, history, row_of, judged;
+  std::vector<float> logits;
+  int stride, vocab;
+
+  Table(std::deque<Row>& rows, int vocab_size) : stride(32), vocab(vocab_size) {
+    for (Row& row : rows) {
+      VtCudaRowParams& p = row.params;
+      p.allowed_ids = row.allowed.data();
+      p.num_allowed_ids = static_cast<int32_t>(row.allowed.size());
+      p.bias_ids = row.bias_ids.data();
+      p.biases = row.biases.data();
+      p.num_biases = static_cast<int32_t>(row.bias_ids.size());
+      params.push_back(p);
+      num_tokens.push_back(static_cast<int32_t>(row.history.size()));
+      finished.push_back(row.finished);
+      row_of.push_back(row.row_of < 0 ? -1 : static_cast<int32_t>(row_of.size()));
+      judged.push_back(row.judged);
+      row.history.resize(stride);
+      history.insert(history.end(), row.history.begin(), row.history.end());
+      logits.insert(logits.end(), row.logits.begin(), row.logits.end());
+    }
+  }
+
+  VtCudaSample sample(Outputs& out, const float* from, int logits_stride) const {
+    VtCudaSample a = {};
+    a.token_ids = out.token_ids.data();
+    a.row_flags = out.row_flags.data();
+    a.logprobs = out.logprobs.data();
+    a.ranks = out.ranks.data();
+    a.top_ids = out.top_ids.data();
+    a.top_logprobs = out.top_logprobs.data();
+    a.logits = from;
+    a.row_of = row_of.data();
+    a.judged_ids = judged.data();
+    a.params = params.data();
+    a.num_tokens = num_tokens.data();
+    a.finished = finished.data();
+    a.history = history.data();
+    a.num_rows = static_cast<int32_t>(row_of.size());
+    a.vocab_size = vocab;
+    a.logits_stride = logits_stride;
+    a.history_stride = stride;
+    a.num_top = kTop;
+    return a;
+  }
+};
+
+/// A rank, with what it has of the logits.
+struct Rank {
+  std::vector<uint64_t> board;
+  std::vector<float> part, all;
+  std::vector<int32_t> rest;
+  VtCudaGroup group = {};
+  VtCudaGroupReport report = {};
+  Outputs out;
+  explicit Rank(int rows) : rest(rows, -9), out(rows) {}
+};
+
+void* stream_of(int device) { return reinterpret_cast<void*>(static_cast<intptr_t>(device) + 1); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 64;
+  const uint64_t seed = strtoull(argv[1], nullptr, 10);
+  Draws draws(seed);
+  const int num_ranks = seed % 4 == 3 ? 8 : seed % 4 == 2 ? 4 : 2;
+  const int num_rows = seed % 5 == 0 ? 1 : num_ranks == 8 ? 5 : 8;
+  const int tiles = 1 + static_cast<int>(draws.below(num_ranks == 8 ? 1 : 2));
+  const int columns = tiles * 1024;
+  const int vocab = num_ranks * columns - 4 * static_cast<int>(draws.below(300));
+  std::deque<Row> rows;
+  for (int i = 0; i < num_rows; i++)
+    rows.push_back(draw_row(draws, static_cast<int>(seed) + i, vocab, columns));
+  const Table table(rows, vocab);
+
+  emulation::Machine one(1, seed);
+  emulation::machine = &one;
+  Outputs wanted(num_rows);
+  const VtCudaSample sample = table.sample(wanted, table.logits.data(), vocab);
+  if (vt_cuda_sample(&sample, stream_of(0)) != 0) return 2;
+  one.run();
+
+  emulation::Machine machine(num_ranks, seed);
+  emulation::machine = &machine;
+  const uint64_t first_epoch = seed;
+  // Room for all rows, or for two: several epochs.
+  const int64_t row_bytes = 16 + int64_t{4} * columns;
+  const int64_t slot_bytes = (16 + (seed % 3 == 0 ? 2 : num_rows) * row_bytes + 63) / 64 * 64;
+  const std::vector<int32_t> tokens = {5, 6, 7};
+  std::deque<Rank> ranks;
+  for (int r = 0; r < num_ranks; r++) {
+    Rank& rank = ranks.emplace_back(num_rows);
+    rank.board.assign(vt_cuda_board_bytes(num_ranks, slot_bytes) / 8, ~uint64_t{0});
+    std::fill_n(rank.board.begin(), VT_CUDA_INBOX_OFFSET / 8, 0);
+    rank.all.assign(static_cast<std::size_t>(num_rows) * vocab, -5.0f);
+    // What is beyond the vocabulary counts for nothing.
+    rank.part.assign(static_cast<std::size_t>(num_rows) * columns, 1e30f);
+    for (int row = 0; row < num_rows; row++)
+      for (int c = 0; c < columns && r * columns + c < vocab; c++)
+        rank.part[row * columns + c] = rows[row].logits[r * columns + c];
+  }
+  std::vector<VtCudaSample> samples;
+  for (Rank& rank : ranks) samples.push_back(table.sample(rank.out, rank.all.data(), vocab));
+  for (int r = 0; r < num_ranks; r++) {
+    Rank& rank = ranks[r];
+    VtCudaGroup& group = rank.group;
+    for (int p = 0; p < num_ranks; p++) group.boards[p] = ranks[p].board.data();
+    group.first_epoch = &first_epoch;
+    group.report = &rank.report;
+    group.timeout_ns = 2'000'000'000;
+    group.slot_bytes = slot_bytes;
+    group.rank = r;
+    group.num_ranks = num_ranks;
+    group.max_blocks = 3;
+    VtCudaSampleSharded args = {};
+    args.group = &group;
+    args.sample = &samples[r];
+    args.x = rank.part.data();
+    args.all_logits = rank.all.data();
+    args.rest = rank.rest.data();
+    args.tokens = tokens.data();
+    args.num_tokens = static_cast<int32_t>(tokens.size());
+    args.x_columns = args.x_stride = columns;
+    if (vt_cuda_sample_sharded(&args, stream_of(r)) != 0) return 2;
+  }
+  machine.run();
+
+  int wrong = 0, by_candidates = 0, by_all = 0, too_many = 0;
+  for (int r = 0; r < num_ranks; r++) {
+    const Rank& rank = ranks[r];
+    if (rank.report.state != 0) printf("rank %d gave up\n", r), wrong++;
+    for (int row = 0; row < num_rows; row++)
+      if (rank.out.token_ids[row] != wanted.token_ids[row])
+        printf("rank %d, row %d: %d, not %d\n", r, row, rank.out.token_ids[row],
+               wanted.token_ids[row]);
+    wrong += !(rank.out == wanted);
+    for (std::size_t i = VT_CUDA_INBOX_OFFSET / 8; i < rank.board.size(); i++)
+      if (rank.board[i] != ~uint64_t{0}) {
+        printf("rank %d: its inbox is not empty\n", r);
+        wrong++;
+        break;
+      }
+  }
+  for (int row = 0; row < num_rows; row++) {
+    const bool is_gathered = ranks[0].rest[row] >= 0;
+    by_all += is_gathered;
+    if (!rows[row].may_be_candidates()) continue;
+    (is_gathered ? too_many : by_candidates)++;
+  }
+  printf("%d rows on %d ranks, %d by candidates, %d by all logits, %d for too many: %d wrong\n",
+         num_rows, num_ranks, by_candidates, by_all, too_many, wrong);
+  return wrong == 0 ? 0 : 1;
+}

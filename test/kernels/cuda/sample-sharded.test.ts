@@ -1,0 +1,25 @@
+// sampleSharded of kernels/cuda without a GPU: its sources over emulation/, in orders drawn from
+// seeds. Rows of every kind on 2, 4 and 8 ranks have the answers, bit for bit, that the sampler of
+// one GPU has with all logits, whether ranks told a best id, candidates, or all of them.
+import { spawnSync } from 'node:child_process';
+import t from 'tap';
+import { emulate } from './emulate.ts';
+
+const skip = process.platform === 'linux' ? false : 'CUDA is for Linux';
+
+t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
+  t.setTimeout(600_000);
+  const kernels = ['sample.cu', 'sample_sharded.cu', 'group.cu'];
+  const program = await emulate(t, 'run_samples.cc', kernels);
+  const told = [0, 0, 0];
+  for (const seed of [1, 2, 3, 4, 5, 7, 8, 9, 13, 22, 57]) {
+    const { stdout, stderr, status } = spawnSync(program, [String(seed)], { encoding: 'utf8' });
+    t.equal(status, 0, `seed ${seed}: ${stdout}${stderr}`);
+    const counts = /(\d+) by candidates, (\d+) by all logits, (\d+) for too many/.exec(stdout);
+    counts?.slice(1).forEach((count, i) => (told[i]! += Number(count)));
+  }
+  t.ok(
+    told.every((count) => count > 3),
+    `rows by candidates, by all logits, and for too many: ${told.join(', ')}`,
+  );
+});
