@@ -61,8 +61,8 @@ export function parseChoice<T extends string>(text: string, choices: readonly T[
 
 export function parseJsonObject(text: string): Readonly<Record<string, unknown>> {
   const value = parseJson(text);
-  if (value === null || typeof value !== 'object' || Array.isArray(value))
-    throw new InvalidArgumentError('a JSON object is expected.');
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new InvalidArgumentError('a JSON object is expected, such as \'{"temperature": 0.7}\'.');
   return value as Readonly<Record<string, unknown>>;
 }
 
@@ -74,11 +74,12 @@ export function parseJsonTexts(text: string): readonly string[] {
   return value;
 }
 
+/** undefined where it is no JSON. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new InvalidArgumentError('this is not valid JSON.');
+    return undefined;
   }
 }
 

@@ -112,6 +112,36 @@ t.test('a compiler that changed compiles everything; one that is gone does no ha
   await t.rejects(build(), { message: /^the C\+\+ compiler named by CXX does not run: / });
 });
 
+t.test(
+  'a variant whose flags the compiler refuses is left out by name',
+  { skip: process.arch !== 'x64' && 'only x64 has variants' },
+  async (t) => {
+    const refuse = 'case "$*" in *-mavx512f*) exit 1;; esac';
+    write('bin/c++', `#!/bin/sh\n${refuse}\nexec c++ "$@"\n`);
+    chmodSync(compiler, 0o755);
+    write('kernels/cpu/variants/v.cc', 'static int v [[maybe_unused]] = 1;\n');
+    const { lines } = await build();
+    t.match(
+      lines.filter((line) => line.startsWith('variant')),
+      [/^variant avx512 is left out: the compiler refuses -mavx512f /],
+    );
+    t.ok(lines.includes('compile kernels/cpu/variants/v.cc (avx2)'));
+    t.notOk(lines.includes('compile kernels/cpu/variants/v.cc (avx512)'));
+    rmSync(join(root, 'kernels/cpu/variants'), { recursive: true });
+  },
+);
+
+t.test('without a compiler one line says how to get one', async (t) => {
+  const { PATH } = process.env;
+  delete process.env['CXX'];
+  process.env['PATH'] = join(root, 'nothing');
+  write('kernels/cpu/b.cc', 'int b() { return 4; }\n');
+  await t.rejects(build(), {
+    message: /^no C\+\+ compiler found: install one \(Debian, Ubuntu: apt-get install g\+\+; .*\)$/,
+  });
+  process.env['PATH'] = PATH;
+});
+
 t.test('an error names the source', async (t) => {
   process.env['CXX'] = 'c++';
   write('kernels/cpu/b.cc', 'int b() { return; }\n');

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CudaAnswer } from '../../../common/cuda-device.ts';
+import type { Logger } from '../../../common/log.ts';
 import { packageRoot } from '../../../common/package-root.ts';
-import { isLoopback, makeConfig } from '../../../frontend/cli/config.ts';
+import { isLoopback, makeConfig, report } from '../../../frontend/cli/config.ts';
 import { baseUrl, curlLine } from '../../../frontend/cli/listen.ts';
 import { parseCommandLine } from '../../../frontend/cli/parse.ts';
 
@@ -64,6 +65,27 @@ t.test('makeConfig reads sampling defaults', (t) => {
   t.same(config([folder, ...override]).defaultSampling, { ...fromFile, temperature: 1.5 });
   write({ top_p: 2 });
   t.throws(() => config([folder]), { exitCode: 65, message: /generation_config.json: top_p must/ });
+  t.end();
+});
+
+t.test('an operator is told of defaults and of an open door', (t) => {
+  const said = (argv: string[], env = {}) => {
+    const lines: unknown[][] = [];
+    const keep = (...words: unknown[]) => lines.push(words);
+    report(config(argv, env), { info: keep, warn: keep } as unknown as Logger);
+    return lines.map((words) => words.map((word) => JSON.stringify(word)).join(' '));
+  };
+  const running = '"running on cpu: there is no driver"';
+  const defaults =
+    '{"temperature":0.7,"topP":0.95} "sampling defaults of generation_config.json and flags"';
+  t.same(said([]), [running, defaults]);
+  t.same(said(['--generation-config', 'vllm']), [running]);
+  const open = '"anybody who reaches 0.0.0.0 can use this server: there is no --api-key"';
+  const all = ['--host', '0.0.0.0'];
+  t.same(said(all), [running, open, defaults]);
+  t.same(said(all, { VLLM_API_KEY: 'k' }), [running, defaults]);
+  t.same(said([...all, '--api-key', 'k']), [running, defaults]);
+  t.same(said(['--uds', '/tmp/s']), [running, defaults]);
   t.end();
 });
 
