@@ -10,9 +10,12 @@ import { blockBytes } from './program.ts';
 /** Folders that may hold cuBLASLt and NCCL, ':' between. */
 export const cudaLibsEnv = 'VLLM_TS_CUDA_LIBS';
 
-/** Who carries the collectives of ranks: our own kernels (peer) or NCCL; auto: see the docs. */
+/**
+ * Who carries the collectives of ranks: our own kernels (peer) or NCCL; auto: see the docs. shared: our
+ * own kernels, and ranks may have the same GPU.
+ */
 const collectivesEnv = 'VLLM_TS_CUDA_COLLECTIVES';
-const carriers = ['auto', 'peer', 'nccl'];
+const carriers = ['auto', 'peer', 'nccl', 'shared'];
 
 export class CudaBackend extends NativeBackend<NativeCudaBackend> {
   readonly name = 'cuda';

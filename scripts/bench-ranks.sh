@@ -33,16 +33,17 @@ cd "$app" || exit 1
 [ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
 nvidia-smi topo -m 2>/dev/null | head -8
 check bits+stress+fault 60
-check chain+splits 60
+check chain+splits+sampling 60
 part parity-demo 60 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models demo
-rows=8b-1,8b-256
+rows=8b-1,8b-256,8b-256-top-k
 [ "$ranks" -ge 4 ] && rows="$rows,70b-1,70b-64"
 part engine 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 2 \
   --rows "$rows"
 check times 60
 part faults 60 node dist/scripts/bench-gpu/faults.js --ranks "$ranks"
 part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models llama-8b
-part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 --rows 8b-1,8b-256
+part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 \
+  --rows 8b-1,8b-256,8b-256-top-k
 part start 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 3 \
   --rows start,start-8b-dummy,start-8b
 echo "failed:${failed:- none}"

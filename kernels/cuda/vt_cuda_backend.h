@@ -45,7 +45,7 @@ typedef struct {
   int32_t local_rank, num_local_ranks;
   int32_t timeout_ms; /* of a wait of the device for another rank */
   const char* path;
-  const char* collectives;      /* who carries them: "peer", "nccl", or "auto" */
+  const char* collectives;      /* who carries them: "auto", "peer", "nccl", "shared" */
   const char* const* addresses; /* [num_ranks] host:port; null: all are on one host */
   const void* shown_tokens;     /* [num_ranks][2][32]: for each other rank, data and news */
   const void* expected_tokens;

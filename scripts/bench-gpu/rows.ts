@@ -2,7 +2,7 @@
 // and what it stands beside. Limits are bytes at the read bandwidth and a roofline a GEMM; vLLM is
 // 0.26.0 on an H100 80GB.
 import { readFileSync } from 'node:fs';
-import { LLM } from '../../frontend/index.ts';
+import { LLM, type SamplingParams } from '../../frontend/index.ts';
 import { median, Random, runWork, type Outcome } from './load.ts';
 import type { ShapeName } from './shapes.ts';
 
@@ -47,23 +47,31 @@ const list = (values: readonly number[], digits: number) =>
   values.map((value) => value.toFixed(digits)).join(', ');
 
 /** (T(288) - T(32)) / 256 with 128 tokens in. */
-async function decodeSteps({ llm, repeats }: RowContext, batch: number) {
+async function decodeSteps(
+  { llm, repeats }: RowContext,
+  batch: number,
+  sampling: Partial<SamplingParams>,
+) {
   const random = new Random(batch);
   const times: number[] = [];
   let last: Outcome | null = null;
   for (let i = 0; i < repeats; i++) {
-    const short = await runWork(llm, { prompts: random.prompts(batch, 128), maxTokens: 32 });
-    last = await runWork(llm, { prompts: random.prompts(batch, 128), maxTokens: 288 });
+    const work = (maxTokens: number) =>
+      runWork(llm, { prompts: random.prompts(batch, 128), maxTokens, sampling });
+    const short = await work(32);
+    last = await work(288);
     times.push(((last.seconds - short.seconds) / 256) * 1000);
   }
   return { times, idleShare: last!.idleShare };
 }
 
-const decode = (batch: number) => async (context: RowContext) => {
-  const { times, idleShare } = await decodeSteps(context, batch);
-  const note = `${list(times, 3)}; idle ${percent(idleShare)}`;
-  return { value: median(times), note };
-};
+const decode =
+  (batch: number, sampling: Partial<SamplingParams> = {}) =>
+  async (context: RowContext) => {
+    const { times, idleShare } = await decodeSteps(context, batch, sampling);
+    const note = `${list(times, 3)}; idle ${percent(idleShare)}`;
+    return { value: median(times), note };
+  };
 
 const idle = async ({ llm }: RowContext) => {
   const prompts = new Random(7).prompts(256, 128);
@@ -194,6 +202,17 @@ export const rows: readonly Row[] = [
     targetOfRanks: { 2: 2.25, 4: 1.36 },
   },
   row('8b-256', 'llama-8b', 'step at batch 256, 8B', 'ms', ['8.36', '12.53', 11], decode(256)),
+  {
+    ...row(
+      '8b-256-top-k',
+      'llama-8b',
+      'the same, temperature 0.6, top-k 20, top-p 0.95',
+      'ms',
+      ['', '', NaN],
+      decode(256, { temperature: 0.6, topK: 20, topP: 0.95 }),
+    ),
+    minRanks: 2,
+  },
   row('8b-idle', 'llama-8b', 'idle at batch 256, 8B', '%', ['0', '', 2], idle),
   row(
     '8b-prefill',

@@ -63,7 +63,6 @@ void check_options(const VtCudaLoad& o) {
   VT_CHECK(o.async_depth >= 0 && o.async_depth <= 64, "async depth %d", o.async_depth);
 }
 
-/// The local_rank-th of those visible.
 int choose_device(const VtCudaRanks* ranks) {
   if (ranks == nullptr) return 0;
   VT_CHECK(ranks->num_ranks >= 2 && ranks->num_ranks <= kMostRanks && ranks->rank >= 0 &&
@@ -74,11 +73,11 @@ int choose_device(const VtCudaRanks* ranks) {
            ranks->local_rank, ranks->num_local_ranks);
   int count = 0;
   VT_CUDA(cudaGetDeviceCount(&count));
-  VT_CHECK(count >= ranks->num_local_ranks,
+  VT_CHECK(count >= ranks->num_local_ranks || shares_devices(ranks->collectives),
            "--tensor-parallel-size %d needs %d GPUs on this host, %d are visible "
            "(CUDA_VISIBLE_DEVICES decides which are)",
            ranks->num_ranks, ranks->num_local_ranks, count);
-  return ranks->local_rank;
+  return device_of(ranks->collectives, ranks->local_rank);
 }
 
 /// What the load does when, in ms since it began.

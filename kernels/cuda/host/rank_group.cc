@@ -61,6 +61,13 @@ struct RankGroup::Introduction {
   }
 };
 
+int device_of(const std::string& collectives, int local_rank) {
+  if (!shares_devices(collectives)) return local_rank;
+  int count = 0;
+  VT_CUDA(cudaGetDeviceCount(&count));
+  return local_rank % count;
+}
+
 RankGroup::RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, Ledger& ledger)
     : options_(options),
       wanted_(ranks.collectives),
@@ -84,14 +91,16 @@ std::string RankGroup::why_not_peer() const {
   if (group_.num_ranks > VT_CUDA_MAX_RANKS)
     return "our own kernels are for " + std::to_string(VT_CUDA_MAX_RANKS) + " ranks at most";
   int major = 0;
-  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, local_rank_));
+  const int own = device_of(wanted_, local_rank_);
+  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, own));
   if (major < 9) return "our own kernels need GPUs of compute capability 9.0";
-  for (int device = 0; device < num_local_ranks_; device++) {
+  for (int peer = 0; peer < num_local_ranks_; peer++) {
+    const int device = device_of(wanted_, peer);
     int reaches = 0;
-    if (device == local_rank_) continue;
-    VT_CUDA(cudaDeviceCanAccessPeer(&reaches, local_rank_, device));
+    if (device == own) continue;
+    VT_CUDA(cudaDeviceCanAccessPeer(&reaches, own, device));
     if (reaches == 0)
-      return "GPUs " + std::to_string(local_rank_) + " and " + std::to_string(device) +
+      return "GPUs " + std::to_string(own) + " and " + std::to_string(device) +
              " cannot reach each other's memory (no NVLink, or peer access is off)";
   }
   return "";
@@ -99,13 +108,15 @@ std::string RankGroup::why_not_peer() const {
 
 RankGroup::Wish RankGroup::wish(std::string& why) const {
   why = why_not_peer();
-  VT_CHECK(why.empty() || wanted_ != "peer", "VLLM_TS_CUDA_COLLECTIVES=peer: %s", why.c_str());
+  const bool must_be_ours = wanted_ == "peer" || shares_devices(wanted_);
+  VT_CHECK(why.empty() || !must_be_ours, "VLLM_TS_CUDA_COLLECTIVES=%s: %s", wanted_.c_str(),
+           why.c_str());
   if (!why.empty()) return Wish::needs_nccl;
   why = "VLLM_TS_CUDA_COLLECTIVES asks for it";
   if (wanted_ == "nccl") return Wish::needs_nccl;
   std::string ignored;
   why = "of --fast-math";
-  const bool is_faster = options_.fast_math && group_.num_ranks > 2 && wanted_ != "peer";
+  const bool is_faster = options_.fast_math && group_.num_ranks > 2 && !must_be_ours;
   return is_faster && Nccl::load(options_.library_path, ignored) != nullptr ? Wish::likes_nccl
                                                                             : Wish::none;
 }
@@ -152,7 +163,7 @@ void RankGroup::join(std::size_t arena_bytes, Ledger& ledger) {
              "rank %d runs another program: its activations take %llu bytes, not %llu", rank,
              static_cast<unsigned long long>(peer.arena_bytes),
              static_cast<unsigned long long>(mine.arena_bytes));
-    VT_CHECK(std::memcmp(peer.device, mine.device, sizeof mine.device) != 0,
+    VT_CHECK(shares_devices(wanted_) || std::memcmp(peer.device, mine.device, sizeof mine.device) != 0,
              "ranks %d and %d have the same GPU", rank, group_.rank);
     group_.max_blocks = std::min(group_.max_blocks, peer.num_multiprocessors);
   }

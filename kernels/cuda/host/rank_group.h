@@ -26,9 +26,15 @@ struct RankGroupOptions {
   bool fast_math;
 };
 
+/// Whether ranks may have the same device: for trying more of them than there are, and slow.
+inline bool shares_devices(const std::string& collectives) { return collectives == "shared"; }
+/// Of a rank of this host: the local_rank-th of those visible; of those there are by turns if ranks
+/// share them.
+int device_of(const std::string& collectives, int local_rank);
+
 class RankGroup {
  public:
-  /// Waits until all ranks have joined. The current device is the local_rank-th of those visible.
+  /// Waits until all ranks have joined. The current device is device_of this rank.
   RankGroup(const VtCudaRanks& ranks, const RankGroupOptions& options, Ledger& ledger);
   ~RankGroup();
   RankGroup(const RankGroup&) = delete;

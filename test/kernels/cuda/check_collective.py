@@ -1,4 +1,4 @@
-"""Collectives on 2 to 8 GPUs of one host, a process each:
+"""Collectives of 2 to 8 ranks on the GPUs of one host, a process each; more ranks than GPUs share them:
 
     python check_collective.py LIBRARY [--ranks 2] [--parts bits,sample,..] [--limit 60]
 

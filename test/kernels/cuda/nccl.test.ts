@@ -111,6 +111,9 @@ t.test('who carries', { skip }, async (t) => {
     await noteOf({ collectives: 'peer', env: far }),
     /^VLLM_TS_CUDA_COLLECTIVES=peer: GPUs 1 and 0 cannot reach each other's memory/,
   );
+  const one = { env: { FAKE_GPUS: '1' } };
+  t.match(await noteOf({ collectives: 'peer', ...one }), /^ranks 0 and 1 have the same GPU/);
+  t.equal(await noteOf({ collectives: 'shared', ...one }), 'note: \n', 'unless they may share it');
   const absent = { libraries: '/nonexistent' };
   t.equal(await noteOf({ collectives: 'auto+fast', numRanks: 3, ...absent }), 'note: \n');
 });

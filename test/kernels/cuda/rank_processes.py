@@ -37,12 +37,18 @@ def captured(queue):
     return graph
 
 
+def carrier(num_ranks):
+    """Our own kernels; where there are fewer GPUs, ranks share them."""
+    return "peer" if num_ranks <= torch.cuda.device_count() else "shared"
+
+
 def run_rank(rank, options, part, parts, path, results):
     report = Report(rank)
     try:
         with torch.inference_mode():
             for name in part.split("+"):
-                r = Rank(options.library, rank, options.ranks, f"{path}-{name}", 1 << 28)
+                r = Rank(options.library, rank, options.ranks, f"{path}-{name}", 1 << 28,
+                         collectives=carrier(options.ranks))
                 r.options, r.path = options, f"{path}-{name}"
                 parts[name](r, report)
                 r.close()

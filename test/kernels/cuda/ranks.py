@@ -22,7 +22,7 @@ class Ranks(ctypes.Structure):
 class Rank:
     def __init__(self, library, rank, num_ranks, path, arena_bytes, timeout_ms=2000,
                  collectives="peer", fast_math=False):
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(rank % torch.cuda.device_count())
         torch.zeros(1, device="cuda")
         self.rank, self.num_ranks = rank, num_ranks
         self.vt = VtCuda(library)

@@ -21,6 +21,7 @@ constexpr unsigned cudaIpcMemLazyEnablePeerAccess = 1;
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device);
 enum cudaDeviceAttr : int { cudaDevAttrComputeCapabilityMajor = 75 };
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);

@@ -82,10 +82,17 @@ cudaError_t cudaGetDevice(int* device) {
   *device = own_rank % num_local;
   return cudaSuccess;
 }
+cudaError_t cudaGetDeviceCount(int* count) {
+  const char* gpus = std::getenv("FAKE_GPUS");
+  *count = gpus == nullptr ? num_local : std::atoi(gpus);
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int) {
   *prop = {};
   prop->multiProcessorCount = 132;
-  std::snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%d", own_rank);
+  const char* gpus = std::getenv("FAKE_GPUS");
+  const int device = gpus == nullptr ? own_rank : own_rank % std::atoi(gpus);
+  std::snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%d", device);
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
