@@ -4,8 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { stepFlags } from '../../../common/wire/step.ts';
-import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
-import { blocksFor, loadModel } from './harness.ts';
+import { blocksFor, loadModel, type ModelOptions } from './harness.ts';
 
 interface GoldenRow {
   readonly prompt_ids: number[];
@@ -25,8 +24,8 @@ const models = [
 /** Tokens may differ only where the gap to the second best is below this. */
 const nearTie = 0.02;
 
-async function checkRow(t: Test, folder: string, row: GoldenRow, variant: CpuVariant) {
-  const model = await loadModel(folder, { variant });
+async function checkRow(t: Test, folder: string, row: GoldenRow, options: ModelOptions) {
+  const model = await loadModel(folder, options);
   t.teardown(() => model.close());
   const { prompt_ids: prompt, greedy_ids: wanted, gaps, greedy_logprobs: logprobs } = row;
   const count = wanted.length;
@@ -64,9 +63,16 @@ for (const { folder, golden } of models) {
     if (!existsSync(folder)) t.fail(`${folder} is missing`);
     const { rows } = JSON.parse(readFileSync(golden, 'utf8')) as { rows: GoldenRow[] };
     for (const row of rows.slice(0, folder === 'models/demo' ? 8 : 2))
-      await checkRow(t, folder, row, '');
+      await checkRow(t, folder, row, {});
     if (folder === 'models/demo')
       for (const variant of ['portable', 'avx2'] as const)
-        await checkRow(t, folder, rows[0]!, variant);
+        await checkRow(t, folder, rows[0]!, { variant });
   });
 }
+
+t.test('the demo model with weights in f32 and f16, converted as they are packed', async (t) => {
+  const { rows } = JSON.parse(readFileSync(models[0]!.golden, 'utf8')) as { rows: GoldenRow[] };
+  for (const variant of ['', 'portable'] as const)
+    for (const weightDtype of ['f32', 'f16'] as const)
+      await checkRow(t, 'models/demo', rows[1]!, { weightDtype, variant });
+});
