@@ -152,6 +152,7 @@ class CpuLoader : public BackendLoader {
     bytes.Set("kvCache", static_cast<double>(memory_.kv_cache));
     bytes.Set("activations", static_cast<double>(memory_.activations));
     bytes.Set("rowTable", static_cast<double>(memory_.row_table));
+    bytes.Set("scratch", static_cast<double>(memory_.scratch));
     result.Set("memory", bytes);
     return result;
   }

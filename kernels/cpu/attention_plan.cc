@@ -44,6 +44,12 @@ double cost_of(const Batch& batch, const AttentionPlan& plan, const AttentionIte
 
 }  // namespace
 
+std::int64_t max_partials(const AttentionShape& shape, int max_model_len) {
+  if (shape.num_threads == 1) return 0;
+  const std::int64_t max_chunks = chunk_of(max_model_len - 1) + 1;
+  return max_chunks == 1 ? 0 : (kTilesPerThread * shape.num_threads - 1) * max_chunks;
+}
+
 void plan_attention(const Batch& batch, const AttentionShape& shape, AttentionPlan& plan) {
   plan.tiles.clear();
   plan.items.clear();

@@ -56,6 +56,9 @@ struct AttentionShape {
   int num_heads, num_kv_heads, window, max_rows, num_threads;
 };
 
+/// Most partial results that any step can have, with rows of so many tokens.
+std::int64_t max_partials(const AttentionShape& shape, int max_model_len);
+
 void plan_attention(const Batch& batch, const AttentionShape& shape, AttentionPlan& plan);
 
 }  // namespace vt

@@ -69,10 +69,23 @@ Executor::Executor(const KernelTable& kernels, Program program,
   state_.ranks = ranks_.get();
   state_.rows = &rows_;
   state_.kv = &kv_;
-  state_.scratch.resize(options.num_threads);
+  reserve_scratch();
+}
+
+void Executor::reserve_scratch() {
+  state_.scratch.resize(options_.num_threads);
   const int head_dim = program_.kv_groups.empty() ? 0 : program_.kv_groups[0].head_dim;
-  for (ThreadScratch& scratch : state_.scratch)
-    scratch.attention.resize(2 * kernels.max_attention_rows * head_dim);
+  const std::size_t tile = 2 * kernels_.max_attention_rows * head_dim;
+  for (ThreadScratch& scratch : state_.scratch) {
+    scratch.attention.resize(tile);
+    scratch_bytes_ += tile * sizeof(float);
+    scratch_bytes_ += vt::reserve_scratch(scratch.sampler, program_.vocab_size);
+  }
+  if (!has_attention_) return;
+  const std::size_t partials = max_partials(attention_shape_, options_.max_model_len) *
+                               kernels_.max_attention_rows * (2 + head_dim);
+  state_.attention_partials.reserve(partials);
+  scratch_bytes_ += partials * sizeof(float);
 }
 
 void Executor::bind(const OpRecord& record) {
@@ -179,7 +192,7 @@ bool Executor::run_range(std::size_t begin, std::size_t end, const OpCall& call)
 
 MemoryUse Executor::memory() const {
   return {weights_.bytes(), kv_.bytes(), static_cast<std::size_t>(program_.arena_bytes),
-          histories_.bytes() + block_tables_.bytes()};
+          histories_.bytes() + block_tables_.bytes(), scratch_bytes_};
 }
 
 float* Executor::buffer(int index) const {

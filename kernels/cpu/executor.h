@@ -19,7 +19,7 @@ struct ExecutorOptions {
 };
 
 struct MemoryUse {
-  std::size_t weights, kv_cache, activations, row_table;
+  std::size_t weights, kv_cache, activations, row_table, scratch;
 };
 
 class Executor {
@@ -47,6 +47,7 @@ class Executor {
 
  private:
   void bind(const OpRecord& record);
+  void reserve_scratch();
   void run_ops(int thread);
   bool run_range(std::size_t begin, std::size_t end, const OpCall& call);
   bool meet_ranks(int thread, int op_index, const char* where);
@@ -70,6 +71,8 @@ class Executor {
   bool has_attention_ = false;
   AttentionShape attention_shape_{};
   StepState state_;
+  /// What threads and attention may use at most; reserved, so that no step grows it.
+  std::size_t scratch_bytes_ = 0;
   std::atomic<int> op_index_{0};
 };
 

@@ -1,5 +1,6 @@
 #include "sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -38,6 +39,15 @@ std::int32_t choose(const KernelTable& kernels, const SampleInput& input, float 
 }
 
 }  // namespace
+
+std::size_t reserve_scratch(SamplerScratch& scratch, int vocab_size) {
+  const std::size_t ids = std::max(vocab_size, kTileIds);
+  scratch.z.reserve(ids);
+  scratch.counts.reserve(ids);
+  scratch.exps.reserve(ids);
+  scratch.values.reserve(ids);
+  return ids * (sizeof(float) * 3 + sizeof(std::int32_t));
+}
 
 void sample_token(const KernelTable& kernels, const SampleInput& input, SamplerScratch& scratch,
                   LogitResult& result) {

@@ -55,6 +55,9 @@ struct SamplerScratch {
   std::vector<float> logits;
 };
 
+/// Room for any row of so many ids, so that a step never takes memory for it. Returns its bytes.
+std::size_t reserve_scratch(SamplerScratch& scratch, int vocab_size);
+
 void sample_token(const KernelTable& kernels, const SampleInput& input, SamplerScratch& scratch,
                   LogitResult& result);
 void judge_prompt_token(const KernelTable& kernels, const SampleInput& input,

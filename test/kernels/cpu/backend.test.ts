@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { KernelError } from '../../../common/errors.ts';
 import { stepFlags, type StepInputColumns } from '../../../common/wire/step.ts';
 import { CpuBackend } from '../../../kernels/cpu-backend.ts';
+import { loadFolder } from '../demo-backend.ts';
 import { badColumns, badSteps, row, scheduled } from './bad-steps.ts';
 import {
   blocksFor,
@@ -153,6 +154,25 @@ t.test('load refuses by name what the backend cannot do', async (t) => {
   await refused(/a KV cache in u8/, { kvGroups: [{ ...group, dtype: 'u8' }] });
   await refused(/ends outside the arena/, { arenaBytes: 64 });
   await refused(/sample\.logits has 100 columns, expected 101/, { vocabSize: 101 });
+});
+
+t.test('the ledger counts what threads and attention may use beside the arena', async (t) => {
+  const scratch = async (change: object) => {
+    const backend = new CpuBackend();
+    const { memory } = await loadFolder(backend, 'models/demo', change);
+    await backend.close();
+    return memory['scratch']!;
+  };
+  const one = await scratch({ numThreads: 1 });
+  // The sampler's copies of a row of logits: z, counts, exps and values.
+  t.ok(one > 4 * 4 * 8192 && one < 6 * 4 * 8192, `${one} bytes of one thread`);
+  t.equal(await scratch({ numThreads: 1, maxModelLen: 9000 }), one, 'one thread divides nothing');
+  const short = await scratch({ numThreads: 2, maxModelLen: 256 });
+  t.equal(short, 2 * one, 'a context of one chunk neither');
+  // 7 tiles of two threads; 32 chunks of 256 and one of 2,048; max, sum and 64 values a row.
+  const long = (await scratch({ numThreads: 2, maxModelLen: 9000 })) - 2 * one;
+  t.equal(long % (7 * 33 * 66 * 4), 0);
+  t.ok(long >= 7 * 33 * 66 * 4, `${long} bytes of partial results`);
 });
 
 t.test('the ledger counts what was allocated; a closed backend takes nothing', async (t) => {
