@@ -10,7 +10,6 @@ import type {
   EngineToFrontend,
   EngineWelcome,
   PeerLost,
-  TextReply,
   UtilityReply,
 } from '../common/wire/messages.ts';
 import { Calls } from './engine-client-calls.ts';
@@ -20,8 +19,10 @@ import {
   type ConnectOptions,
   type ResolvedOptions,
 } from './engine-client-options.ts';
+import { EngineSilence } from './engine-client-silence.ts';
 import { OpenRequests, type OpenRequestHandle } from './engine-client-requests.ts';
 import { streamOutputs } from './engine-client-stream.ts';
+import { TextCalls, type TemplateOptions } from './engine-client-text.ts';
 import type { GenerateRequest, RequestOutput } from './engine-client-types.ts';
 
 export interface EngineClientEvents {
@@ -38,15 +39,11 @@ export class EngineClient {
   private readonly connection: Connection;
   private readonly requests: OpenRequests;
   private readonly utilities = new Calls<UtilityReply>();
-  private readonly textCalls = new Calls<TextReply>();
+  private readonly text: TextCalls;
+  private readonly silence: EngineSilence;
   private readonly emitter = new EventEmitter<EngineClientEvents>();
   private welcome: EngineWelcome | null = null;
   private lastStatus: EngineStatus | null = null;
-  /** When the engine last said something, or was first asked something after an idle time. */
-  private lastHeardMs = 0;
-  /** It has work, by its own word, and says so every 250 ms. */
-  private engineIsBusy = false;
-  private readonly isOurs: boolean;
   private closed = false;
 
   private constructor(
@@ -54,7 +51,6 @@ export class EngineClient {
     firstUp: () => void,
     refused: (error: StartError) => void,
   ) {
-    this.isOurs = options.role === 'frontend';
     this.connection = new Connection(options, {
       up: (info) => {
         this.welcome = info;
@@ -67,6 +63,8 @@ export class EngineClient {
       detokenizerMessage: (message) => this.onDetokenizer(message),
     });
     this.requests = new OpenRequests(this.connection, options.creditBytes);
+    this.text = new TextCalls((message) => this.connection.toDetokenizer(message));
+    this.silence = new EngineSilence(options.role === 'frontend', this.requests);
   }
 
   /**
@@ -126,13 +124,12 @@ export class EngineClient {
    * every 250 ms while it has work). 0 when idle.
    */
   get stalledMs(): number {
-    const silentMs = this.numOpen > 0 ? performance.now() - this.lastHeardMs : 0;
-    return Math.max(this.lastStatus?.stalledMs ?? 0, silentMs);
+    return Math.max(this.lastStatus?.stalledMs ?? 0, this.silence.openMs);
   }
 
   /** For how long the engine has owed us a word; 0 when it owes none. */
   get engineSilentMs(): number {
-    return this.expectsEngine ? performance.now() - this.lastHeardMs : 0;
+    return this.silence.owedMs;
   }
 
   /** Choices that have not ended. */
@@ -150,7 +147,7 @@ export class EngineClient {
     onOutput: (output: RequestOutput) => void,
   ): Promise<OpenRequestHandle> {
     this.checkReady();
-    if (this.requests.numOpen === 0 || !this.expectsEngine) this.lastHeardMs = performance.now();
+    this.silence.asked();
     return this.requests.add(request, onOutput);
   }
 
@@ -171,48 +168,27 @@ export class EngineClient {
     return reply.result;
   }
 
-  async tokenize(text: string, addSpecialTokens = true): Promise<Int32Array> {
-    const reply = await this.callText((callId) =>
-      this.connection.toDetokenizer({ kind: 'tokenize', callId, text, addSpecialTokens }),
-    );
-    return reply.columns.tokenIds;
+  /** Special tokens that are written out in the text stay text, unless allowSpecialTokens. */
+  async tokenize(
+    text: string,
+    addSpecialTokens = true,
+    allowSpecialTokens = false,
+  ): Promise<Int32Array> {
+    this.checkReady();
+    return this.text.tokenize(text, addSpecialTokens, allowSpecialTokens);
   }
 
   async applyChatTemplate(
     messages: ApplyChatTemplate['messages'],
-    options: {
-      readonly addGenerationPrompt?: boolean;
-      readonly continueFinalMessage?: boolean;
-      readonly addSpecialTokens?: boolean;
-      readonly templateArgs?: Readonly<Record<string, unknown>>;
-    } = {},
+    options: TemplateOptions = {},
   ): Promise<{ text: string; tokenIds: Int32Array }> {
-    const { addGenerationPrompt = true, continueFinalMessage = false } = options;
-    const { addSpecialTokens = false, templateArgs = {} } = options;
-    const reply = await this.callText((callId) =>
-      this.connection.toDetokenizer({
-        kind: 'applyChatTemplate',
-        callId,
-        messages,
-        addGenerationPrompt,
-        continueFinalMessage,
-        addSpecialTokens,
-        templateArgs,
-      }),
-    );
-    return { text: reply.text ?? '', tokenIds: reply.columns.tokenIds };
+    this.checkReady();
+    return this.text.applyChatTemplate(messages, options);
   }
 
   async detokenize(tokenIds: Int32Array, skipSpecialTokens = true): Promise<string> {
-    const reply = await this.callText((callId) =>
-      this.connection.toDetokenizer({
-        kind: 'detokenize',
-        callId,
-        skipSpecialTokens,
-        columns: { tokenIds },
-      }),
-    );
-    return reply.text ?? '';
+    this.checkReady();
+    return this.text.detokenize(tokenIds, skipSpecialTokens);
   }
 
   on<K extends keyof EngineClientEvents>(
@@ -243,10 +219,10 @@ export class EngineClient {
   }
 
   private onEngine(message: EngineToFrontend): void {
-    this.lastHeardMs = performance.now();
+    this.silence.heard();
     switch (message.kind) {
       case 'accepted':
-        this.engineIsBusy = true;
+        this.silence.accepted();
         this.requests.accepted(message);
         return;
       case 'rejected':
@@ -257,7 +233,7 @@ export class EngineClient {
         return;
       case 'status':
         this.lastStatus = message;
-        this.engineIsBusy = message.numRunning + message.numWaiting > 0;
+        this.silence.status(message);
         this.emitter.emit('status', message);
         return;
       case 'peerLost':
@@ -274,7 +250,7 @@ export class EngineClient {
 
   private onDetokenizer(message: DetokenizerToFrontend): void {
     if (message.kind === 'textOutputs') this.requests.textOutputs(message);
-    else if (message.kind === 'textReply') this.textCalls.settle(message);
+    else if (message.kind === 'textReply') this.text.settle(message);
     else if (message.kind === 'peerLost') this.onPeerLost(message);
   }
 
@@ -287,29 +263,18 @@ export class EngineClient {
   private onLost(role: LostRole, generation: number): void {
     const error = lostError(role);
     if (role === 'engine') {
-      this.engineIsBusy = false;
+      this.silence.lost();
       this.utilities.failAll(error);
     }
-    this.textCalls.failAll(error);
+    this.text.failAll(error);
     this.requests.endAll(error);
     if (!this.closed) this.emitter.emit('peerLost', { role, index: 0, generation });
   }
 
   private endAll(error: RequestError): void {
     this.utilities.failAll(error);
-    this.textCalls.failAll(error);
+    this.text.failAll(error);
     this.requests.endAll(error);
-  }
-
-  private callText(send: (callId: number) => void): Promise<TextReply> {
-    this.checkReady();
-    return this.textCalls.call(send);
-  }
-
-  private get expectsEngine(): boolean {
-    // Others than our own frontends hear of its work only while they are part of it.
-    const isTold = this.isOurs || this.requests.numOpen > 0;
-    return (this.engineIsBusy && isTold) || this.requests.numUnanswered > 0;
   }
 
   private checkReady(): void {

@@ -3,20 +3,16 @@
 // process does, and what its slice means, is told to it by a Plan.
 import { performance } from 'node:perf_hooks';
 import type { Logger } from '../../common/log.ts';
-import { exitCodes } from '../../common/errors.ts';
-import { checkHello } from '../../common/wire/handshake.ts';
 import type { PeerLost, ReplacePeer } from '../../common/wire/messages.ts';
-import { receive } from '../../common/wire/receive.ts';
-import { RouterLink, type AnyMessage } from '../../common/wire/transport.ts';
 import {
   describeExit,
   type Child,
   type ChildId,
   type ChildRole,
-  type Connection,
   type ExitStatus,
 } from './child.ts';
 import { Children } from './children.ts';
+import { ControlLink } from './control-link.ts';
 import { DeathCount, deathLimit } from './death-count.ts';
 import { Ending } from './ending.ts';
 import { Liveness } from './liveness.ts';
@@ -35,12 +31,12 @@ export class Supervisor {
   private readonly plan: Plan;
   private readonly events: SupervisorEvents;
   private readonly log: Logger;
-  private readonly link: RouterLink;
   private readonly children: Children;
+  private readonly link: ControlLink;
   private readonly ending: Ending;
   private readonly deaths = new DeathCount();
   private readonly liveness: Liveness<Child>;
-  private readonly watching: NodeJS.Timeout;
+  private watching: NodeJS.Timeout | undefined;
   private readonly signals = new SignalPolicy();
   private readonly waiter = new Waiter();
   private state: 'starting' | 'serving' | 'draining' | 'ending' = 'starting';
@@ -51,37 +47,37 @@ export class Supervisor {
   /** Resolves when every process has ended. */
   readonly outcome: Promise<Outcome>;
 
-  private constructor(plan: Plan, events: SupervisorEvents, log: Logger, link: RouterLink) {
+  private constructor(plan: Plan, events: SupervisorEvents, log: Logger) {
     this.plan = plan;
     this.events = events;
     this.log = log;
-    this.link = link;
     this.children = new Children(plan);
+    this.link = new ControlLink(this.children, plan.token, log);
     this.ending = new Ending(this.children, this.waiter);
     this.liveness = new Liveness(plan.livenessTimeoutMs);
-    this.watching = setInterval(() => this.watch(), watchMs);
     this.outcome = new Promise((resolve) => (this.finish = resolve));
   }
 
   /** Binds the control link and spawns all processes. */
   static async start(plan: Plan, events: SupervisorEvents, log: Logger): Promise<Supervisor> {
-    let supervisor: Supervisor | null = null;
-    const link = await RouterLink.bind(plan.controlAddress, {
-      message: (peer, message) => supervisor?.receive({ link, peer }, message),
-      disconnected: () => undefined,
-      rejected: (_, error) => log.warn(`control link: ${error.message}`),
-    });
-    supervisor = new Supervisor(plan, events, log, link);
-    await supervisor.openNodes();
+    const supervisor = new Supervisor(plan, events, log);
+    await supervisor.openLinks();
     for (const { role, index } of plan.processes) supervisor.spawn({ role, index, generation: 0 });
     log.debug({ atMs: Math.round(performance.now()) }, 'every process is spawned');
     return supervisor;
   }
 
-  /** Ranks on other nodes speak as those of this host do, on the nodes' link. */
-  private async openNodes(): Promise<void> {
+  private async openLinks(): Promise<void> {
+    await this.link.open(this.plan.controlAddress, {
+      connected: (child) => this.configure(child),
+      heard: (child) => this.liveness.heard(child, performance.now()),
+      ready: (child) => this.becameReady(child),
+      replacePeer: (message) => this.replace(message),
+      changed: () => this.waiter.wake(),
+    });
+    this.watching = setInterval(() => this.watch(), watchMs);
     await this.plan.nodes?.open({
-      message: (link, peer, message) => this.receive({ link, peer }, message),
+      message: (link, peer, message) => this.link.receive({ link, peer }, message),
       complete: () => this.configureAll(),
       overdue: (process, reason) => this.fail(process, reason, 1),
       changed: () => this.waiter.wake(),
@@ -97,63 +93,7 @@ export class Supervisor {
     else void this.drain();
   }
 
-  // ------------------------------------------------------------------ messages
-
-  private receive(connection: Connection, raw: AnyMessage): void {
-    if (raw.kind === 'hello') {
-      this.welcome(connection, raw);
-      return;
-    }
-    const message = receive('processToSupervisor', raw);
-    const child = this.children.byConnection(connection);
-    if (!child) return;
-    switch (message.kind) {
-      case 'hello':
-        break;
-      case 'alive':
-        this.liveness.heard(child, performance.now());
-        return;
-      case 'ready':
-        child.info = message.info;
-        child.state = 'ready';
-        this.liveness.heard(child, performance.now());
-        this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} is ready`);
-        this.becameReady(child);
-        break;
-      case 'drained':
-        child.isDrained = true;
-        break;
-      case 'fatal':
-        child.fatal ??= message;
-        break;
-      case 'replacePeer':
-        this.replace(message);
-        break;
-    }
-    this.waiter.wake();
-  }
-
-  private welcome(connection: Connection, raw: AnyMessage): void {
-    const { link, peer } = connection;
-    const roles = ['engine', 'worker', 'detokenizer', 'frontend'] as const;
-    const hello = checkHello(raw, { token: this.plan.token, roles });
-    if (hello.kind === 'refused') {
-      this.log.error(`control link: ${hello.message}`);
-      // A child of another build ends, and cannot say why: nothing that it says is read any more.
-      const { versionMismatch: exitCode } = exitCodes;
-      const own = this.children.byPid(raw['pid']);
-      if (own && raw['token'] === this.plan.token)
-        own.fatal ??= { kind: 'fatal', exitCode, message: hello.message };
-      link.refuse(peer, hello);
-      return;
-    }
-    const child = this.children.find(hello as ChildId);
-    if (!child || (child.pid !== null && child.pid !== hello.pid)) return;
-    child.connection = connection;
-    this.liveness.heard(child, performance.now());
-    this.log.debug({ atMs: Math.round(performance.now()) }, `${child.name} says hello`);
-    this.configure(child);
-  }
+  // ------------------------------------------------------------------ slices
 
   /** Sends the slice once the processes that it names are there. At the first start none waits. */
   private configure(child: Child): void {

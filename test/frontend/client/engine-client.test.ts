@@ -302,6 +302,7 @@ t.test('calls are answered by number, errors keep their code', async (t) => {
   const tokens = client.tokenize('Hi', false);
   const call = await server.detokenizerInbox.next('tokenize');
   t.match(call.message, { text: 'Hi', addSpecialTokens: false });
+  t.notOk('allowSpecialTokens' in call.message, 'absent, as before it was in the protocol');
   server.detokenizer.send(call.peer, {
     kind: 'textReply',
     callId: call.message['callId'],
@@ -310,6 +311,9 @@ t.test('calls are answered by number, errors keep their code', async (t) => {
     columns: { tokenIds: Int32Array.of(4, 5) },
   } as never);
   t.same([...(await tokens)], [4, 5]);
+  client.tokenize('<s>', false, true).catch(() => undefined);
+  const allowed = await server.detokenizerInbox.next('tokenize');
+  t.match(allowed.message, { text: '<s>', addSpecialTokens: false, allowSpecialTokens: true });
 });
 
 t.test('status is kept and told', async (t) => {
