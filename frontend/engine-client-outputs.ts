@@ -44,12 +44,13 @@ export function promptLogprobsByRow(c: Columns) {
     const end = entry + c.promptLogprobCount[i]!;
     const positions = rows.get(row) ?? new Map<number, TokenLogprobs>();
     rows.set(row, positions);
-    positions.set(c.promptLogprobPosition[i]!, {
+    const text = [c.promptLogprobText, c.promptLogprobTextStart] as const;
+    const numbers = {
       ids: c.promptLogprobIds.subarray(entry, end),
       logprobs: c.promptLogprobs.subarray(entry, end),
       ranks: c.promptLogprobRanks.subarray(entry, end),
-      bytes: cut(c.promptLogprobText, c.promptLogprobTextStart, entry, end),
-    });
+    };
+    positions.set(c.promptLogprobPosition[i]!, withBytes(numbers, ...text, entry, end));
     entry = end;
   }
   return rows;
@@ -121,21 +122,35 @@ function rowLogprobs(c: Columns, row: number, starts: Uint32Array | null): Token
   let entry = starts[row]!;
   for (let k = c.tokenStart[row]!; k < c.tokenStart[row + 1]!; k++) {
     const end = entry + c.logprobCount[k]!;
-    out.push({
+    const numbers = {
       ids: c.logprobIds.subarray(entry, end),
       logprobs: c.logprobs.subarray(entry, end),
       ranks: c.logprobRanks.subarray(entry, end),
-      bytes: cut(c.logprobText, c.logprobTextStart, entry, end),
-    });
+    };
+    out.push(withBytes(numbers, c.logprobText, c.logprobTextStart, entry, end));
     entry = end;
   }
   return out;
 }
 
-function cut(text: Uint8Array, starts: Uint32Array, from: number, to: number): Uint8Array[] {
-  return Array.from({ length: to - from }, (_, i) =>
-    text.subarray(starts[from + i], starts[from + i + 1]),
-  );
+/** The entries' texts are cut when somebody looks at them: a long prompt has millions. */
+function withBytes(
+  numbers: Omit<TokenLogprobs, 'bytes'>,
+  text: Uint8Array,
+  starts: Uint32Array,
+  from: number,
+  to: number,
+): TokenLogprobs {
+  let bytes: readonly Uint8Array[] | null = null;
+  return {
+    ...numbers,
+    get bytes() {
+      bytes ??= Array.from({ length: to - from }, (_, i) =>
+        text.subarray(starts[from + i], starts[from + i + 1]),
+      );
+      return bytes;
+    },
+  };
 }
 
 /** As in vLLM: a stop string, or an id of stop_token_ids; the model's own EOS is null. */

@@ -1,13 +1,18 @@
 // What the answers of both generate routes have in common: who answers what, usage, and the frame
 // of a stream's chunks. The shape of a choice is each route's own.
-import type { FastifyRequest } from 'fastify';
+import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { buildId } from '../../common/build-id.ts';
 import { packageVersion } from '../../common/package-root.ts';
 import type { RequestOutput } from '../engine-client-types.ts';
 import type { HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
+import { inPieces } from './sliced-json.ts';
 import { event } from './sse.ts';
 import { UsageCounter, type Usage } from './usage.ts';
+
+/** So many entries take some milliseconds to write. */
+const manyLogprobs = 4096;
 
 /** Answers with the same one come from the same build: same request, same seed, same tokens. */
 const systemFingerprint = `vllm-ts-${packageVersion}-${buildId}`;
@@ -47,6 +52,21 @@ export function answerOptions(
     continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
     cachedTokens: config.enablePromptTokensDetails,
   };
+}
+
+/** A whole answer, as one piece, or as many where its logprobs are. */
+export function sendWhole(reply: FastifyReply, answer: object, outputs: readonly RequestOutput[]) {
+  if (numLogprobs(outputs) < manyLogprobs) return answer;
+  return reply.type('application/json; charset=utf-8').send(Readable.from(inPieces(answer)));
+}
+
+function numLogprobs(outputs: readonly RequestOutput[]): number {
+  let count = 0;
+  for (const { logprobs, promptLogprobs } of outputs) {
+    for (const { ids } of logprobs ?? []) count += ids.length;
+    for (const { ids } of promptLogprobs?.values() ?? []) count += ids.length;
+  }
+  return count;
 }
 
 /** Everything of a whole answer but what its route adds. */

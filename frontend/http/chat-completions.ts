@@ -1,6 +1,6 @@
 // POST /v1/chat/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { answerOptions } from './answer.ts';
+import { answerOptions, sendWhole } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
 import { chatMessages, templateArgs, unusedTemplateArgs } from './chat-messages.ts';
@@ -52,7 +52,8 @@ export async function chatCompletions(
     const format = new ChatStream(options);
     return streamResponse(context, client, reply, open, [generate], format, observer);
   }
-  return chatResponse(options, await collectResponse(client, open, [generate], observer));
+  const outputs = await collectResponse(client, open, [generate], observer);
+  return sendWhole(reply, chatResponse(options, outputs), outputs);
 }
 
 function turnOf(body: ChatRequest) {

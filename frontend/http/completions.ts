@@ -1,7 +1,7 @@
 // POST /v1/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GenerateRequest } from '../engine-client-types.ts';
-import { answerOptions } from './answer.ts';
+import { answerOptions, sendWhole } from './answer.ts';
 import type { HttpBackend } from './backend.ts';
 import { collectResponse } from './collect-response.ts';
 import {
@@ -73,7 +73,8 @@ export async function completions(
     const format = new CompletionStream(options);
     return streamResponse(context, client, reply, open, requests, format, observer);
   }
-  return completionResponse(options, await collectResponse(client, open, requests, observer));
+  const outputs = await collectResponse(client, open, requests, observer);
+  return sendWhole(reply, completionResponse(options, outputs), outputs);
 }
 
 async function encodePrompt(
