@@ -1,7 +1,11 @@
 // Text to ids by @huggingface/tokenizers: the costly half of a tokenizer, in time to build and in
 // memory. Knows which ids frame a text, and how to take a breaker out of text (special-guard.ts).
 import { StartError } from '../errors.ts';
-import { Tokenizer as HfTokenizerClass, type HfTokenizer } from './libraries.ts';
+import {
+  Tokenizer as HfTokenizerClass,
+  type HfPreTokenizer,
+  type HfTokenizer,
+} from './libraries.ts';
 import { bad, type TokenizerFiles } from './tokenizer-files.ts';
 
 export class Encoder {
@@ -20,6 +24,7 @@ export class Encoder {
     const path = `${files.path}/tokenizer.json`;
     try {
       this.hf = new HfTokenizerClass(files.tokenizer, files.config);
+      correctPatterns(this.hf.pre_tokenizer);
       this.unknownId = this.hf.model.unk_token_id ?? -1;
       this.guarded = this.makeGuarded();
       [this.prefixIds, this.suffixIds] = this.findFrame(files, path);
@@ -76,4 +81,17 @@ export class Encoder {
         return [framed.slice(0, at), framed.slice(at + bare.length)];
     throw bad(path, 'its post_processor changes the text');
   }
+}
+
+/**
+ * Two patterns of the library mean JavaScript's classes where those of Hugging Face mean Unicode's:
+ * \s takes U+FEFF for a space and U+0085 for none, and \d knows no digits but ASCII's.
+ */
+function correctPatterns(step: HfPreTokenizer | null): void {
+  step?.tokenizers?.forEach(correctPatterns);
+  if (step?.config?.type === 'ByteLevel')
+    step.pattern =
+      /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+  if (step?.config?.type === 'Digits')
+    step.pattern = step.config.individual_digits ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu;
 }

@@ -3,10 +3,21 @@
 import * as jinja from '@huggingface/jinja';
 import * as tokenizers from '@huggingface/tokenizers';
 
+export interface HfPreTokenizer {
+  /** Splits what lies between added tokens. */
+  (text: string, options: unknown): string[];
+  /** Of ByteLevel and Digits: what they split by. */
+  pattern?: RegExp;
+  /** As in tokenizer.json; a sequence has none. */
+  readonly config?: { readonly type?: string; readonly individual_digits?: boolean };
+  /** Of a sequence. */
+  readonly tokenizers?: readonly HfPreTokenizer[];
+}
+
 export interface HfTokenizer {
   readonly model: { readonly unk_token_id?: number };
-  /** Splits what lies between added tokens; null when the tokenizer has no such step. */
-  pre_tokenizer: ((text: string, options: unknown) => string[]) | null;
+  /** null when the tokenizer has no such step. */
+  pre_tokenizer: HfPreTokenizer | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;

@@ -87,11 +87,13 @@ function readAddedTokens(
     if (isObject(token) && token['special'] === true && typeof token['content'] === 'string')
       named.add(token['content']);
   return list.map((entry: unknown) => {
-    const { id, content, special } = isObject(entry) ? entry : ({} as Json);
+    const { id, content, special, single_word } = isObject(entry) ? entry : ({} as Json);
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > 0x7fffffff)
       throw bad(path, 'an added token has no valid id');
     if (typeof content !== 'string' || content === '')
       throw bad(path, `added token ${id as number} has no content`);
+    if (single_word === true)
+      throw bad(path, `added token ${content} is single_word, which is not built yet`);
     return { id: id as number, content, special: special === true || named.has(content) };
   });
 }

@@ -1,6 +1,6 @@
 // Our tokenizer against Hugging Face's Rust one, where Python has it.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -36,6 +36,131 @@ const texts = [
   String.fromCodePoint(...Array.from({ length: 200 }, (_, i) => i + 0x20)),
 ];
 
+/** Pieces that splitters disagree about, at random beside each other. */
+const pieces = [
+  ...[
+    'a',
+    'B',
+    'hello',
+    "'s",
+    "'LL",
+    "don't",
+    "I'M",
+    'x'.repeat(20),
+    '_',
+    '-',
+    '!',
+    '?!',
+    '/',
+    '//',
+  ],
+  ...[' ', '  ', '\n', '\r\n', '\t', '\u00a0', '\u3000', '\u2028', '\u0085', '\ufeff', '\u180e'],
+  ...[
+    '1',
+    '23',
+    '4567',
+    '٠',
+    'Ⅷ',
+    '½',
+    '\u017f',
+    'é',
+    'e\u0301',
+    'Å',
+    'ß',
+    'ǅ',
+    'ʰ',
+    '\u200b',
+    '\u0000',
+  ],
+  ...[
+    '中',
+    '文',
+    '한',
+    'ท',
+    '😀',
+    '👩‍👩',
+    '\ue000',
+    '▁',
+    '<|im_end|>',
+    '<|im_start|>',
+    '<tool>',
+    '</s>',
+  ],
+];
+let state = 5;
+const below = (n: number) => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) % n;
+for (let i = 0; i < 400; i++)
+  texts.push(Array.from({ length: 1 + below(12) }, () => pieces[below(pieces.length)]!).join(''));
+
+const split = (pattern: string) => ({
+  type: 'Sequence',
+  pretokenizers: [
+    { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false },
+    { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+  ],
+});
+const words = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+`;
+const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
+const [upper, lower] = [
+  String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`,
+  String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`,
+];
+const start = String.raw`[^\r\n\p{L}\p{N}]?`;
+const frame = { SpecialToken: { id: '<|endoftext|>', type_id: 0 } };
+const tool = { content: '<tool>', single_word: false, lstrip: false, rstrip: false };
+
+/** The steps before BPE of the families that are served, on the demo model's vocabulary. */
+const families: Readonly<Record<string, (demo: Record<string, unknown>) => object>> = {
+  llama3: (demo) => ({
+    pre_tokenizer: split(String.raw`${words}|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`),
+    model: { ...(demo['model'] as object), ignore_merges: true },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [frame, { Sequence: { id: 'A', type_id: 0 } }],
+      pair: [],
+      special_tokens: {
+        '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] },
+      },
+    },
+  }),
+  qwen: (demo) => ({
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: split(String.raw`${words}|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`),
+    added_tokens: [
+      ...(demo['added_tokens'] as object[]),
+      { ...tool, id: 8192, normalized: false, special: false },
+    ],
+  }),
+  mistral: () => ({
+    pre_tokenizer: split(
+      String.raw`${start}${upper}*${lower}+|${start}${upper}+${lower}*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
+    ),
+  }),
+  smollm: (demo) => ({
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Digits', individual_digits: true }, demo['pre_tokenizer']],
+    },
+  }),
+  digits: (demo) => ({
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Digits', individual_digits: false }, demo['pre_tokenizer']],
+    },
+  }),
+  prefixed: (demo) => ({
+    pre_tokenizer: { ...(demo['pre_tokenizer'] as object), add_prefix_space: true },
+  }),
+};
+
+function familyFolders(): string[] {
+  const json = readFileSync(join(demoPath, 'tokenizer.json'), 'utf8');
+  const demo = JSON.parse(json) as Record<string, unknown>;
+  return Object.values(families).map((change) =>
+    folder({ 'tokenizer.json': { ...demo, ...change(demo) } }),
+  );
+}
+
 interface Answer {
   readonly allowed: number[][];
   readonly framed: number[][];
@@ -48,7 +173,7 @@ const skip = python.status === 0 ? {} : { skip: 'python3 with the package tokeni
 
 t.test('Tokenizer agrees with Hugging Face’s tokenizers', skip, (t) => {
   const sentencePiece = folder({ 'tokenizer.json': sentencePieceTokenizer() });
-  const paths = [demoPath, sentencePiece];
+  const paths = [demoPath, sentencePiece, ...familyFolders()];
   if (smol !== null && existsSync(smol)) paths.push(smol);
   const cases = paths.map((path) => {
     const tokenizer = Tokenizer.load(path, 100_000);

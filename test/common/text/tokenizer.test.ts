@@ -139,6 +139,10 @@ t.test('a folder without a usable tokenizer is an error that names the file', (t
     [{ 'tokenizer.json': { added_tokens: [] } }, /tokenizer\.json: it has no model/],
     [{ 'tokenizer.json': { ...good, added_tokens: [{ id: -1, content: 'x' }] } }, /no valid id/],
     [
+      { 'tokenizer.json': { ...good, added_tokens: [{ id: 9, content: 'x', single_word: true }] } },
+      /added token x is single_word, which is not built yet/,
+    ],
+    [
       { 'tokenizer.json': { ...good, added_tokens: [{ id: 1e8, content: 'x' }] } },
       /token id 100000000 is not/,
     ],
