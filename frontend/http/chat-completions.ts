@@ -1,5 +1,6 @@
 // POST /v1/chat/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { toWellFormed } from '../../common/text/tokenizer.ts';
 import { answerOptions, sendWhole } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
@@ -92,5 +93,5 @@ function checkTools({ tools, tool_choice: choice }: ChatRequest): void {
 
 /** As in vLLM: the final message's text, if the answer goes on in its role. */
 function echoed(final: ChatMessage, role: string): string {
-  return final.role === role ? final.content : '';
+  return final.role === role ? toWellFormed(final.content) : '';
 }

@@ -1,5 +1,6 @@
 // POST /v1/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { toWellFormed } from '../../common/text/tokenizer.ts';
 import type { GenerateRequest } from '../engine-client-types.ts';
 import { answerOptions, sendWhole } from './answer.ts';
 import type { HttpBackend } from './backend.ts';
@@ -98,7 +99,7 @@ async function encodePrompt(
   const decode = (ids: Int32Array) => text.decode(ids, { skipSpecialTokens: false });
   return {
     tokenIds,
-    text: typeof prompt === 'string' ? prompt : await decode(tokenIds),
+    text: typeof prompt === 'string' ? toWellFormed(prompt) : await decode(tokenIds),
     firstTokenText: await decode(tokenIds.subarray(0, 1)),
   };
 }

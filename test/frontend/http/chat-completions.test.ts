@@ -123,6 +123,8 @@ t.test(
       { choices: [{ delta: { content: 'Well, ' } }] },
       { choices: [{ delta: { content: 'Hel' } }] },
     ]);
+    const half = { ...body, messages: [{ role: 'assistant', content: '\ud83e' }] };
+    t.match(await (await post(path, half)).text(), '"content":"\ufffdHello"', 'as it was read');
     const user = { messages, add_generation_prompt: false };
     t.match(await (await post(path, user)).json(), { choices: [{ message: { role: 'user' } }] });
     t.match(

@@ -123,6 +123,8 @@ t.test('echo', async (t) => {
   t.match(whole, { choices: [{ text: 'abHello' }] });
   const ids = await (await post(path, { prompt: [104, 105], echo: true })).json();
   t.match(ids, { choices: [{ text: 'hiHello' }] }, 'ids are decoded');
+  const half = await (await post(path, { prompt: 'a\ud83e', echo: true })).text();
+  t.match(half, '"text":"a\ufffdHello"', 'half a surrogate pair is no character');
   const stream = await readEvents(await post(path, { prompt: 'ab', echo: true, stream: true }));
   t.match(stream, [{ choices: [{ text: 'abHel' }] }, { choices: [{ text: 'lo' }] }, '[DONE]']);
   client.script = (submission) => submission.say('X', { finishReason: 'length' });
