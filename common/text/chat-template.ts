@@ -3,8 +3,9 @@
 // cannot become a special token: it is broken up before the template sees it (special-guard.ts).
 import { RequestError } from '../errors.ts';
 import { defaultTextLimits, type TextLimits } from '../limits.ts';
-import { Environment, Interpreter, Template, type JinjaEnvironment } from './libraries.ts';
+import { Environment, Template } from './libraries.ts';
 import { checkTemplateArgs, mapTexts, type TemplateArgs } from './template-args.ts';
+import { TemplateInterpreter } from './template-interpreter.ts';
 import { bad } from './tokenizer-files.ts';
 import { toWellFormed, type Tokenizer } from './tokenizer.ts';
 
@@ -117,9 +118,10 @@ export class ChatTemplate {
       add_generation_prompt: addGenerationPrompt,
     };
     for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-    const interpreter = new BoundedInterpreter(
+    const interpreter = new TemplateInterpreter(
       environment,
       this.limits.templateSteps + maxStepsPerMessage * messages.length,
+      () => fault('the chat template takes too many steps'),
     );
     let text: string;
     try {
@@ -161,21 +163,6 @@ const makeGlobals = (maxSteps: number): Readonly<Record<string, unknown>> => ({
   },
   strftime_now: (format: string) => formatTime(new Date(), format),
 });
-
-/** Counts every node that is evaluated: no loop of a template outlives its budget. */
-class BoundedInterpreter extends Interpreter {
-  private left: number;
-
-  constructor(environment: JinjaEnvironment, steps: number) {
-    super(environment);
-    this.left = steps;
-  }
-
-  override evaluate(statement: unknown, environment: JinjaEnvironment): unknown {
-    if (this.left-- <= 0) throw fault('the chat template takes too many steps');
-    return super.evaluate(statement, environment);
-  }
-}
 
 const months =
   'January February March April May June July August September October November December';
