@@ -11,9 +11,6 @@ import { inPieces } from './sliced-json.ts';
 import { event } from './sse.ts';
 import { UsageCounter, type Usage } from './usage.ts';
 
-/** So many entries take some milliseconds to write. */
-const manyLogprobs = 4096;
-
 /** Answers with the same one come from the same build: same request, same seed, same tokens. */
 const systemFingerprint = `vllm-ts-${packageVersion}-${buildId}`;
 
@@ -54,19 +51,25 @@ export function answerOptions(
   };
 }
 
-/** A whole answer, as one piece, or as many where its logprobs are. */
-export function sendWhole(reply: FastifyReply, answer: object, outputs: readonly RequestOutput[]) {
-  if (numLogprobs(outputs) < manyLogprobs) return answer;
-  return reply.type('application/json; charset=utf-8').send(Readable.from(inPieces(answer)));
-}
-
-function numLogprobs(outputs: readonly RequestOutput[]): number {
-  let count = 0;
-  for (const { logprobs, promptLogprobs } of outputs) {
-    for (const { ids } of logprobs ?? []) count += ids.length;
-    for (const { ids } of promptLogprobs?.values() ?? []) count += ids.length;
-  }
-  return count;
+/** A whole answer: at once where it is short, and piece by piece where logprobs or choices make it long. */
+export async function sendWhole(
+  reply: FastifyReply,
+  answer: object,
+  outputs: readonly RequestOutput[],
+): Promise<object> {
+  const [{ logprobs, promptLogprobs }] = outputs as [RequestOutput];
+  if (outputs.length === 1 && logprobs === null && promptLogprobs === null) return answer;
+  reply.type('application/json; charset=utf-8');
+  const pieces = inPieces(answer);
+  const first = await pieces.next();
+  const second = await pieces.next();
+  if (second.done) return reply.send(first.value);
+  const all = async function* () {
+    yield first.value!;
+    yield second.value;
+    yield* pieces;
+  };
+  return reply.send(Readable.from(all()));
 }
 
 /** Everything of a whole answer but what its route adds. */

@@ -77,10 +77,29 @@ for (const path of ['/v1/completions', '/v1/chat/completions'])
     };
     const few = await ask(100);
     t.ok(few.has('content-length'));
+    const plain = await post(path, { prompt: 'a', messages: [{ role: 'user', content: 'a' }] });
+    t.ok(plain.headers.has('content-length'));
     const many = await ask(2000);
     t.notOk(many.has('content-length'));
     t.ok(many.has('x-request-id'));
   });
+
+t.test('a prompt’s logprobs in each of many choices are sent in pieces', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = (submission) => {
+    submission.say('', { promptLogprobs: submission.promptLogprobs() });
+    for (let i = 0; i < submission.request.n; i++) submission.say('a', { finishReason: 'stop' }, i);
+  };
+  const body = { prompt: 'b'.repeat(300), n: 8, prompt_logprobs: 2 };
+  const response = await post('/v1/completions', body);
+  t.notOk(response.headers.has('content-length'));
+  const { choices } = (await response.json()) as Answer;
+  t.equal(choices.length, 8);
+  for (const { prompt_logprobs } of choices) {
+    t.equal(prompt_logprobs!.length, 301);
+    t.same(prompt_logprobs, choices[0]!.prompt_logprobs);
+  }
+});
 
 interface Answer {
   readonly prompt_logprobs?: readonly unknown[];
