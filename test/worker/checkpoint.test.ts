@@ -1,4 +1,5 @@
 // A model folder's weights: one file or shards, nothing outside the folder, exact names and shapes.
+import { constants } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import {
   closeSync,
@@ -148,7 +149,7 @@ t.test('truncated, swapped and wrongly shaped files fail naming file and tensor'
 t.test('a file larger than an ArrayBuffer can be', (t) => {
   const folder = t.testdir({});
   const path = join(folder, 'model.safetensors');
-  const large = 4 * 2 ** 30;
+  const large = 5 * 2 ** 30;
   const end = large + 4096;
   const header = JSON.stringify({
     large: { dtype: 'U8', shape: [large], data_offsets: [0, large] },
@@ -166,6 +167,12 @@ t.test('a file larger than an ArrayBuffer can be', (t) => {
   const checkpoint = Checkpoint.open(folder);
   t.same(widen('f32', checkpoint.get('b').data), [3.5]);
   t.same(widen('f32', checkpoint.get('a').data), new Float32Array(1023));
+  if (constants.MAX_LENGTH < large)
+    t.throws(() => checkpoint.get('large'), {
+      ...badModel,
+      message: /tensor large has 5368709120/,
+    });
+  else t.equal(checkpoint.get('large').data.length, large);
   t.end();
 });
 

@@ -1,6 +1,7 @@
 // The safetensors files of a model folder as one set of tensors by name: model.safetensors, or the
 // shards that model.safetensors.index.json names. Names in the index are plain file names, and no
 // file is followed out of the folder (but for the hub cache, whose snapshots link to its blobs).
+import { constants } from 'node:buffer';
 import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
 import { badModel } from '../../common/errors.ts';
@@ -46,6 +47,12 @@ export class Checkpoint {
     const found = this.located.get(name);
     if (found) {
       const { entry, file } = found;
+      const numBytes = entry.end - entry.begin;
+      if (numBytes > constants.MAX_LENGTH)
+        throw badModel(
+          `${file.path}: tensor ${name} has ${numBytes} bytes, more than the ` +
+            `${constants.MAX_LENGTH} that Node ${process.version} can hold; later ones can`,
+        );
       return { ...entry, file: file.path, data: file.slice(entry.begin, entry.end) };
     }
     throw badModel(`${this.folder}: tensor ${name} is in no safetensors file`);

@@ -1,6 +1,5 @@
 // A file's bytes, in slices: mapped read-only through the native addon where it is built, so that
 // the page cache is the only copy, else read. Nobody writes to them.
-import { constants } from 'node:buffer';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { badModel } from '../../common/errors.ts';
 import { loadAddon } from '../../kernels/addon.ts';
@@ -9,7 +8,7 @@ export interface TensorFile {
   readonly path: string;
   readonly numBytes: number;
   readonly isMapped: boolean;
-  /** Bytes [begin, end). Throws StartError (exit 65). */
+  /** Bytes [begin, end), no more than buffer.constants.MAX_LENGTH. Throws StartError (exit 65). */
   slice(begin: number, end: number): Uint8Array;
 }
 
@@ -20,14 +19,9 @@ export function openTensorFile(path: string): TensorFile {
     const mapped = mapFile?.(path);
     const numBytes = mapped?.numBytes ?? sizeOf(path);
     const slice = (begin: number, end: number) =>
-      named(path, () => {
-        if (end - begin > constants.MAX_LENGTH)
-          throw new Error(
-            `a tensor of ${end - begin} bytes is more than Node ${process.version} can hold ` +
-              `(${constants.MAX_LENGTH}); later ones can`,
-          );
-        return mapped ? new Uint8Array(mapped.slice(begin, end)) : readSlice(path, begin, end);
-      });
+      named(path, () =>
+        mapped ? new Uint8Array(mapped.slice(begin, end)) : readSlice(path, begin, end),
+      );
     return { path, numBytes, isMapped: mapped !== undefined, slice };
   });
 }
