@@ -145,13 +145,16 @@ class Patience {
   uint64_t begun_ = 0;
 };
 
-/** Waits for the four values at `at`, which `rank` sends, and takes them. */
-__device__ __forceinline__ uint4 take(uint4* at, int rank, Patience& patience) {
-  uint4 values = load_relaxed(at);
+/** Waits for the four values at `at`, which `rank` sends, and takes them; `values` is a first look. */
+__device__ __forceinline__ uint4 take(uint4* at, uint4 values, int rank, Patience& patience) {
   while (!is_there(values) && !patience.is_over(rank)) values = load_relaxed(at);
   patience.over();
   put_back_nothing(at);
   return values;
+}
+
+__device__ __forceinline__ uint4 take(uint4* at, int rank, Patience& patience) {
+  return take(at, load_relaxed(at), rank, patience);
 }
 
 }  // namespace vt

@@ -75,13 +75,27 @@ __device__ inline void take_logits(const ShardParams& params, Patience& patience
   const auto* mine = reinterpret_cast<const uint4*>(
       params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
   uint4* from = inbox(group, group.rank, rank, epoch) + room_of(params, index);
-  for (int i = threadIdx.x; i < columns / 4; i += blockDim.x) {
-    const uint4 values = rank == group.rank ? mine[i] : take(from + i, rank, patience);
-    const uint32_t bits[4] = {values.x, values.y, values.z, values.w};
-    const int first = rank * columns + 4 * i;
+  const bool is_own = rank == group.rank;
+  const int count = columns / 4;
+  constexpr int kAhead = 4;  // looks that are on their way at a time
+  for (int begin = threadIdx.x; begin < count; begin += kAhead * static_cast<int>(blockDim.x)) {
+    const auto place = [&](int ahead) { return begin + ahead * static_cast<int>(blockDim.x); };
+    uint4 looks[kAhead];
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      if (first + e < params.sample.vocab_size) out[first + e] = __uint_as_float(bits[e]);
+    for (int a = 0; a < kAhead; a++) {
+      if (place(a) < count) looks[a] = is_own ? mine[place(a)] : load_relaxed(from + place(a));
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; a++) {
+      const int i = place(a);
+      if (i >= count) break;
+      const uint4 values = is_own ? looks[a] : take(from + i, looks[a], rank, patience);
+      const uint32_t bits[4] = {values.x, values.y, values.z, values.w};
+      const int first = rank * columns + 4 * i;
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        if (first + e < params.sample.vocab_size) out[first + e] = __uint_as_float(bits[e]);
+      }
     }
   }
 }
