@@ -1,5 +1,6 @@
 // POST /v1/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { maxRowLogprobs } from '../../common/limits.ts';
 import { toWellFormed } from '../../common/text/tokenizer.ts';
 import type { GenerateRequest } from '../engine-client-types.ts';
 import { answerOptions, sendWhole } from './answer.ts';
@@ -21,6 +22,9 @@ import { bad, generateRequest, samplingParams, type RouteSampling } from './samp
 import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
 import { parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
+
+/** A second's work or two, which is done at once. */
+const maxStreamedPromptLogprobs = 2 ** 20;
 
 export async function completions(
   context: HttpContext,
@@ -61,6 +65,7 @@ export async function completions(
     prompts.push(encoded);
     requests.push(generateRequest(encoded.tokenIds, body, sampling, route, context));
   }
+  checkPromptLogprobs(body, sampling.promptLogprobs, prompts);
   const options: CompletionOptions = {
     ...answerOptions('cmpl', request, body, context),
     prompts,
@@ -76,6 +81,23 @@ export async function completions(
   }
   const outputs = await collectResponse(client, open, requests, observer);
   return sendWhole(reply, completionResponse(options, outputs), outputs);
+}
+
+/** They are in each of a prompt's choices; of a stream's choice they are in one chunk. */
+function checkPromptLogprobs(
+  { n = 1, stream, prompt_logprobs }: CompletionRequest,
+  numAlternatives: number | null,
+  prompts: readonly CompletionPrompt[],
+): void {
+  if (numAlternatives === null) return;
+  const numTokens = prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
+  const asked = n * numTokens * (numAlternatives + 1);
+  const most = stream ? maxStreamedPromptLogprobs : maxRowLogprobs;
+  if (asked <= most) return;
+  throw bad(
+    prompt_logprobs === undefined ? 'logprobs' : 'prompt_logprobs',
+    `asks for ${asked} logprobs of prompts, over all choices, and the answer may hold ${most}`,
+  );
 }
 
 async function encodePrompt(

@@ -107,6 +107,28 @@ t.test('echo has the logprobs of the prompt as well', async (t) => {
   }
 });
 
+t.test('a prompt’s logprobs are bounded over all choices', async (t) => {
+  const { client, post } = await startServer(t, { maxModelLen: 4096 });
+  client.script = echoing;
+  // With <s> 2,048 tokens, and 4 entries for each.
+  const prompt = 'b'.repeat(2047);
+  const asks: [object, number, string?][] = [
+    [{ n: 128, prompt_logprobs: 15 }, 200],
+    [{ n: 128, prompt_logprobs: 16 }, 400, 'prompt_logprobs'],
+    [{ n: 128, echo: true, logprobs: 16 }, 400, 'logprobs'],
+    [{ n: 128, echo: true, logprobs: 3, stream: true }, 200],
+    [{ n: 128, echo: true, logprobs: 4, stream: true }, 400, 'logprobs'],
+    [{ n: 65, prompt: [prompt, prompt], prompt_logprobs: 15 }, 400, 'prompt_logprobs'],
+    [{ n: 128, logprobs: 20 }, 200],
+  ];
+  for (const [ask, status, param] of asks) {
+    const response = await post('/v1/completions', { prompt, ...ask });
+    const text = await response.text();
+    t.equal(response.status, status, JSON.stringify(ask));
+    if (param !== undefined) t.match(JSON.parse(text), { error: { param, code: 400 } });
+  }
+});
+
 t.test('prompt_logprobs', async (t) => {
   const { client, post } = await startServer(t);
   client.script = echoing;
