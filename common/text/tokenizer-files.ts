@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { badModel, type StartError } from '../errors.ts';
 import { isObject, readModelFile, readModelJson, type Json } from '../model-file.ts';
 
-const maxFileBytes = 256 * 1024 * 1024;
+export const maxTokenizerBytes = 256 * 1024 * 1024;
 
 export interface AddedToken {
   readonly id: number;
@@ -36,9 +36,9 @@ const namedTokenKeys = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((k
 /** Throws StartError (exit code 65) with the file that is missing or malformed. */
 export function readTokenizerFiles(path: string): TokenizerFiles {
   const tokenizerPath = join(path, 'tokenizer.json');
-  const tokenizer = readModelJson(tokenizerPath, maxFileBytes);
+  const tokenizer = readModelJson(tokenizerPath, maxTokenizerBytes);
   if (tokenizer === null) throw bad(tokenizerPath, 'there is no such file');
-  const config = readModelJson(join(path, 'tokenizer_config.json'), maxFileBytes) ?? {};
+  const config = readModelJson(join(path, 'tokenizer_config.json'), maxTokenizerBytes) ?? {};
   const model = tokenizer['model'];
   if (typeof model !== 'object' || model === null) throw bad(tokenizerPath, 'it has no model');
   const type = (model as Json)['type'] ?? 'BPE';
@@ -98,7 +98,8 @@ function readAddedTokens(
   });
 }
 
-function tokenContent(token: unknown): string | null {
+/** Of a token as a text, or as {content}; null for anything else. */
+export function tokenContent(token: unknown): string | null {
   if (typeof token === 'string') return token;
   if (typeof token !== 'object' || token === null) return null;
   const content = (token as Json)['content'];
@@ -118,7 +119,7 @@ function configTemplate(folder: string, config: Json): ChatTemplateFile | null {
 }
 
 function readTemplate(path: string): ChatTemplateFile | null {
-  const bytes = readModelFile(path, maxFileBytes);
+  const bytes = readModelFile(path, maxTokenizerBytes);
   return bytes && { path, source: bytes.toString('utf8') };
 }
 

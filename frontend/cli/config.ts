@@ -6,6 +6,7 @@ import type { CudaAnswer } from '../../common/cuda-device.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import { readModelConfig } from '../../common/model-config.ts';
+import { tokenizerEosId } from '../../common/text/eos-token.ts';
 import { whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
@@ -66,10 +67,11 @@ export function makeConfig(
   checkTogether(flags, device);
   checkNodes(flags, device);
   const { path, name } = chooseModel(model);
-  const modelConfig = readModelConfig(path);
-  checkRanks(flags, device, modelConfig);
   const tokenizerPath = flags.tokenizer ?? path;
+  const ownConfig = readModelConfig(path);
+  checkRanks(flags, device, ownConfig);
   checkTokenizer(tokenizerPath);
+  const modelConfig = withTokenizerEos(ownConfig, tokenizerPath);
   const fitModelLen = flags.maxModelLen === 'auto';
   const maxModelLen =
     typeof flags.maxModelLen === 'number' ? flags.maxModelLen : modelConfig.maxPositionEmbeddings;
@@ -99,6 +101,13 @@ export function makeConfig(
     apiKeys: flags.apiKey.length > 0 || key === undefined || key === '' ? flags.apiKey : [key],
     logLevel: logLevels[env['VLLM_LOGGING_LEVEL'] ?? 'INFO'] ?? 'info',
   });
+}
+
+/** As in vLLM, the tokenizer's eos_token ends a text beside those of the model's own files. */
+function withTokenizerEos(model: ModelConfig, tokenizerPath: string): ModelConfig {
+  const id = tokenizerEosId(tokenizerPath);
+  if (id === null || id >= model.vocabSize || model.eosTokenIds.includes(id)) return model;
+  return { ...model, eosTokenIds: [...model.eosTokenIds, id] };
 }
 
 /** Whether the answer to "is there a GPU" matters. */

@@ -50,6 +50,25 @@ t.test('makeConfig takes the key from the environment unless a flag brings one',
   t.end();
 });
 
+t.test('the end of a text is what the model or its tokenizer calls so', (t) => {
+  const folder = modelFolder(t);
+  const eos = (tokenizerConfig: object, flags: string[] = []) => {
+    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(tokenizerConfig));
+    return config([folder, ...flags]).model.eosTokenIds;
+  };
+  t.same(eos({}), [2], 'of config.json');
+  t.same(eos({ eos_token: null }), [2]);
+  t.same(eos({ eos_token: '<|im_end|>' }), [2], 'the same token');
+  t.same(eos({ eos_token: '<|endoftext|>' }), [2, 0], 'an added token of tokenizer.json');
+  t.same(eos({ eos_token: { content: '!' } }), [2, 3], 'one of the vocabulary');
+  const decoder = { 77: { content: '<end>' }, 9000: { content: '<far>' }, 5: null };
+  t.same(eos({ eos_token: '<end>', added_tokens_decoder: decoder }), [2, 77]);
+  t.same(eos({ eos_token: '<far>', added_tokens_decoder: decoder }), [2], 'not of the model');
+  t.same(eos({ eos_token: 'no such token' }), [2]);
+  t.same(eos({ eos_token: '<|endoftext|>' }, ['--tokenizer', demo]), [2], 'of --tokenizer');
+  t.end();
+});
+
 t.test('makeConfig reads sampling defaults', (t) => {
   const folder = modelFolder(t);
   const write = (content: object) => {
