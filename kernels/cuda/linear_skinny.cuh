@@ -14,6 +14,11 @@
 // waits for small reads, and so does this one for x, and they would queue behind all these weights
 // for microseconds.
 //
+// Where some multiprocessors have no block, as behind a kernel of one block (a norm, a collective),
+// two of the next kernel come to lie on each of those, and none on others; that kernel then takes up
+// to twice its time, and leaves the same behind. So the grid has a block for every multiprocessor,
+// and most shapes ask for so much shared memory that two do not fit (kApart).
+//
 // x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
 // a second producer.
 //
@@ -91,6 +96,11 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   const int num_steps = passes * chunks;
 
   start_next();
+  if (passes == 0) {
+    // Keeps its place until the kernel before has ended.
+    wait_for_previous();
+    return;
+  }
   if (threadIdx.x == workers * 32) {
     prefetch_map(&params.weight);
     for (int s = 0; s < num_stages; s++) {

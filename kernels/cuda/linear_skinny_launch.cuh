@@ -9,6 +9,10 @@ namespace vt {
 /** Shared memory of a block where two are to fit on a multiprocessor, and where it is alone. */
 constexpr int kLimitShared = 112 * 1024;
 constexpr int kLimitAlone = 216 * 1024;
+/** Two blocks of so much never lie on one multiprocessor; one still fits beside one of kLimitShared. */
+constexpr int kApart = 114 * 1024;
+/** From so many columns on a linear with an epilogue is kept apart too, as measured. */
+constexpr int kApartColumns = 4096;
 
 /** Bytes of weights that a block has under way until its x is there. */
 constexpr int kBytesAhead = 16 * 1024;
@@ -76,7 +80,7 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
   params.pairs =
       args.n % 2 == 0 && args.out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
 
-  const int grid = min(num_multiprocessors(), params.units);
+  const int grid = num_multiprocessors();
   const int held_bytes = kHoldsX ? args.m * params.x_stride : 0;
   const int stage_bytes = (plan.warps * kUnitRows + (kHoldsX ? 0 : params.x_rows)) * kColumns * 2;
   const int units_each = (params.units + grid - 1) / grid;
@@ -117,10 +121,12 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
   const int workers = args.norm_weight != nullptr ? kNormWarps
                       : kHoldsX                   ? max(plan.warps, 4)
                                                   : plan.warps;
+  int shared_bytes = kHeaderBytes + params.num_stages * stage_bytes + held_bytes;
+  if (args.epilogue == VT_CUDA_PLAIN || args.k >= kApartColumns) {
+    shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
+  }
   return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX>, dim3(grid),
-                dim3((workers + (kHoldsX ? 1 : 2)) * 32),
-                kHeaderBytes + params.num_stages * stage_bytes + held_bytes, args.flags, stream,
-                params);
+                dim3((workers + (kHoldsX ? 1 : 2)) * 32), shared_bytes, args.flags, stream, params);
 }
 
 template <typename T, bool kWide, int kXTiles, bool kHoldsX>
