@@ -15,17 +15,17 @@
 // for microseconds.
 //
 // Where some multiprocessors have no block, as behind a kernel of one block (a norm, a collective),
-// two of the next kernel come to lie on each of those, and none on others; that kernel then takes up
-// to twice its time, and leaves the same behind. So the grid has a block for every multiprocessor,
-// and most shapes ask for so much shared memory that two do not fit (kApart).
+// two of the next kernel come to lie on each of those, and none on others; that kernel then takes
+// up to twice its time, and leaves the same behind. So the grid has a block for every
+// multiprocessor, and most shapes ask for so much shared memory that two do not fit (kApart).
 //
 // x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
 // a second producer.
 //
-// The chain is what a warp waits for: a dependent mma.sync takes 25 cycles, and k = 8192 has 512 of
-// them, about as long as its bytes take. So the fragments of the next kBatch columns are loaded
-// before this batch's chain, and a warp barrier keeps the assembler from moving those loads back to
-// their use.
+// The chain is what a warp waits for: a dependent mma.sync takes 24 cycles, and k = 8192 has 512 of
+// them, nearly as long as its bytes take. So nothing else may stand between two of them: fragments
+// are loaded a batch of columns ahead, in the shadow of products, also from one stage to the next,
+// and the loop has one branch a stage, since the assembler lets a chain run out at each.
 #ifndef VT_CUDA_LINEAR_SKINNY_CUH_
 #define VT_CUDA_LINEAR_SKINNY_CUH_
 
@@ -93,7 +93,6 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       static_cast<int>(static_cast<int64_t>(params.units) * (blockIdx.x + 1) / gridDim.x);
   const int chunks = (args.k + kColumns - 1) / kColumns;
   const int passes = (unit_end - unit_begin + warps - 1) / warps;
-  const int num_steps = passes * chunks;
 
   start_next();
   if (passes == 0) {
@@ -259,18 +258,25 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       for (int e = 0; e < 4; e++) sum[i][e] = 0.0f;
     }
   };
-  const auto multiply = [&](const Fragments<kWide, kXTiles, kBatch>& f) {
+  // Columns 16 s .. of a batch.
+  const auto multiply = [&](const Fragments<kWide, kXTiles, kBatch>& f, int s) {
 #pragma unroll
-    for (int s = 0; s < kBatch / 16; s++) {
-#pragma unroll
-      for (int i = 0; i < kXTiles; i++) {
-        if constexpr (kWide) {
-          mma<T>(sum[i], f.weight[s], f.x[i][s / 2][s % 2 * 2], f.x[i][s / 2][s % 2 * 2 + 1]);
-        } else {
-          mma<T>(sum[i], f.x[i][s], f.weight[s / 2][s % 2 * 2], f.weight[s / 2][s % 2 * 2 + 1]);
-        }
+    for (int i = 0; i < kXTiles; i++) {
+      if constexpr (kWide) {
+        mma<T>(sum[i], f.weight[s], f.x[i][s / 2][s % 2 * 2], f.x[i][s / 2][s % 2 * 2 + 1]);
+      } else {
+        mma<T>(sum[i], f.x[i][s], f.weight[s / 2][s % 2 * 2], f.weight[s / 2][s % 2 * 2 + 1]);
       }
     }
+  };
+  // The loads of the next batch are issued in the shadow of this one's first products.
+  const auto multiply_and = [&](const Fragments<kWide, kXTiles, kBatch>& f, const auto& load_next) {
+    multiply(f, 0);
+    load_next();
+    __syncwarp();
+#pragma unroll
+    for (int s = 1; s < kBatch / 16; s++) multiply(f, s);
+    __syncwarp();
   };
   const auto write = [&](int pass) {
     if (unit_begin + pass * warps + warp >= unit_end) return;
@@ -286,64 +292,67 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     }
   };
 
-  const auto is_there = [&](int stage, int parity) {
-    return barrier_ready(full + stage * 8, parity) &&
-           (kHoldsX || barrier_ready(full + kXFull + stage * 8, parity));
-  };
-  const auto wait_for = [&](int stage, int parity) {
-    barrier_wait(full + stage * 8, parity);
-    if constexpr (!kHoldsX) barrier_wait(full + kXFull + stage * 8, parity);
-  };
-
-  Fragments<kWide, kXTiles, kBatch> ring[2];
-  clear();
-  wait_for(0, 0);
-  load(ring[0], weight_lane, x_lane, 0);
-  int stage = 0;
-  int parity = 0;
-  int chunk = 0;
-  int pass = 0;
+  // A stage's first fragments are loaded beside the last products of the stage before, which may be
+  // filled again from then on.
+  uint32_t barrier = full;
+  const uint32_t ring_end = full + num_stages * 8;
   uint32_t weight = weight_lane;
   uint32_t x = x_lane;
-  for (int step = 0; step < num_steps; step++) {
-    const bool last = step + 1 == num_steps;
-    const bool wraps = stage + 1 == num_stages;
-    const bool ends_pass = chunk + 1 == chunks;
-    const int next_stage = wraps ? 0 : stage + 1;
-    const int next_parity = wraps ? parity ^ 1 : parity;
-    const uint32_t next_weight = weight_lane + next_stage * stage_bytes;
-    const uint32_t next_x = !kHoldsX    ? x_lane + next_stage * stage_bytes
-                            : ends_pass ? x_lane
-                                        : x + kColumns * 2;
-    const bool next_ready = !last && is_there(next_stage, next_parity);
+  int parity = 0;
+  bool ready = false;
+  const auto ask = [&] {
+    ready = barrier_ready(barrier, parity) && (kHoldsX || barrier_ready(barrier + kXFull, parity));
+  };
+  const auto wait_for_stage = [&] {
+    if (ready) return;
+    barrier_wait(barrier, parity);
+    if constexpr (!kHoldsX) barrier_wait(barrier + kXFull, parity);
+  };
+  Fragments<kWide, kXTiles, kBatch> ring[2];
+  // All batches of a stage but the last.
+  const auto multiply_stage = [&] {
+    multiply_and(ring[0], [&] { load(ring[1], weight, x, 1); });
+    const uint32_t stage_weight = weight;
+    const uint32_t stage_x = x;
+    weight += stage_bytes;
+    x += kHoldsX ? kColumns * 2 : stage_bytes;
+    barrier += 8;
+    if (barrier == ring_end) {
+      barrier = full;
+      parity ^= 1;
+      weight = weight_lane;
+      if (!kHoldsX) x = x_lane;
+    }
+    ask();
 #pragma unroll
-    for (int j = 0; j < kBatches; j++) {
-      if (j + 1 < kBatches) {
-        load(ring[(j + 1) % 2], weight, x, j + 1);
-      } else if (!last) {
-        if (!next_ready) wait_for(next_stage, next_parity);
-        load(ring[0], next_weight, next_x, 0);
-      }
-      __syncwarp();
-      multiply(ring[j % 2]);
+    for (int j = 1; j + 1 < kBatches; j++) {
+      multiply_and(ring[j % 2], [&] { load(ring[(j + 1) % 2], stage_weight, stage_x, j + 1); });
     }
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty + stage * 8);
-    stage = next_stage;
-    parity = next_parity;
-    weight = next_weight;
-    x = next_x;
-    chunk++;
-    if (ends_pass) {
-      write(pass);
-      clear();
-      chunk = 0;
-      pass++;
-      if (!last) {
-        locate(pass);
-        fetch();
-      }
+  };
+  const auto free_stage = [&](uint32_t of) {
+    if (lane == 0) barrier_arrive(of + kMaxStages * 8);
+  };
+  for (int pass = 0; pass < passes; pass++) {
+    clear();
+    wait_for_stage();
+    load(ring[0], weight, x, 0);
+    uint32_t current = barrier;
+    multiply_stage();
+#pragma unroll 1
+    for (int left = chunks - 1; left > 0; left--) {
+      wait_for_stage();
+      multiply_and(ring[1], [&] { load(ring[0], weight, x, 0); });
+      free_stage(current);
+      current = barrier;
+      multiply_stage();
     }
+    multiply_and(ring[1], [&] {});
+    free_stage(current);
+    if (kHoldsX) x = x_lane;
+    write(pass);
+    if (pass + 1 == passes) break;
+    locate(pass + 1);
+    fetch();
   }
 }
 

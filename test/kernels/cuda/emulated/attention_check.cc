@@ -80,6 +80,9 @@ class Case {
                &tables_[begin * most_blocks_], queries);
   }
 
+  /** Whether decode fetches what no kernel in front writes before it waits for that. */
+  void read_early(bool early) { early_reads_ = early; }
+
   /** What run_last gives, of what run has given. */
   std::vector<std::uint16_t> last_of(const std::vector<std::uint16_t>& all, int count,
                                      std::size_t begin, std::size_t end) const {
@@ -156,6 +159,7 @@ class Case {
     args.scale = 1 / std::sqrt(static_cast<float>(shape_.dim));
     args.dtype = shape_.element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16;
     args.prefill = prefill;
+    args.flags = early_reads_ ? VT_CUDA_EARLY_READS : 0;
     if (vt_cuda_attention(&args, nullptr) != 0) std::exit(1);
     for (std::size_t i = out.size() - columns; i < out.size(); i++)
       if (out[i] != 0x1234) emulated::give_up("a write beyond the last token");
@@ -219,6 +223,7 @@ class Case {
   }
 
   Shape shape_;
+  bool early_reads_ = false;
   std::vector<Row> rows_;
   int most_blocks_ = 0;
   std::vector<std::uint16_t> cache_, qkv_;
@@ -241,7 +246,11 @@ void check_decode(const char* name, const Shape& shape, const std::vector<Row>& 
     emulated::timing = timing;
     for (std::size_t r = 0; r < rows.size(); r++)
       same &= batch.run_last(count, r, r + 1) == batch.last_of(all, count, r, r + 1);
-    same &= batch.run_last(count, 0, rows.size()) == batch.last_of(all, count, 0, rows.size());
+    for (const bool early : {false, true}) {
+      batch.read_early(early);
+      same &= batch.run_last(count, 0, rows.size()) == batch.last_of(all, count, 0, rows.size());
+    }
+    batch.read_early(false);
   }
   const bool good = same && error < limit_of(shape);
   failed += !good;

@@ -272,6 +272,12 @@ int main(int argc, char** argv) {
     check_skinny("plain 16 x 136, k 1536", {16, 136, 1536, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
     check_skinny("silu 8 x 416, k 1024", {8, 416, 1024, bf16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64},
                  0);
+    check_skinny("plain 1 x 24, k 512, a block without a unit",
+                 {1, 24, 512, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+    check_skinny("plain 2 x 1096, k 320, five passes",
+                 {2, 1096, 320, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
+    check_skinny("silu 3 x 1120, k 192, in stages",
+                 {3, 1120, 192, bf16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, 0);
   }
   if (more) {
     check("plain 1300 x 264", {1300, 264, 64, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, all);
