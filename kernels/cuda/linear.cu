@@ -66,7 +66,7 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
   if (args->m > 64 && args->epilogue != VT_CUDA_PLAIN) {
     return args->epilogue == VT_CUDA_SILU_AND_MUL && args->m >= kFusedSiluRows ? 1 : 0;
   }
-  return args->norm_weight == nullptr || args->m <= vt::kNormRows ? 1 : 0;
+  return args->norm_weight == nullptr || args->m <= vt::fast_norm_rows(args->k) ? 1 : 0;
 }
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {

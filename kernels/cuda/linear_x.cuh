@@ -13,8 +13,6 @@ constexpr int kNormWarps = 8;
 constexpr int kMaxNormColumns = 4096;
 /** Shared memory that x may take: two blocks are to fit on a multiprocessor. */
 constexpr int kHeldLimit = 66 * 1024;
-/** Rows up to which a norm in front is faster than a kernel of its own. */
-constexpr int kNormRows = 4;
 
 /** Where x lies: rows of `stride` bytes, zeros from `columns` to `padded`. */
 struct HeldX {
@@ -28,12 +26,15 @@ inline int held_stride(int k, int columns) {
   return (k + columns - 1) / columns * columns * 2 + 16;
 }
 
-/** Rows of x of which a norm is built; it pays up to kNormRows. */
+/** Rows of x of which a norm is built. */
 inline int max_norm_rows(int k) {
   if (k > kMaxNormColumns) return 0;
   const int rows = kHeldLimit / held_stride(k, 256);
   return rows < 16 ? rows : 16;
 }
+
+/** Rows up to which a norm in front is faster than a kernel of its own, as measured. */
+inline int fast_norm_rows(int k) { return k <= 2048 ? 2 : 4; }
 
 /** x as it is, by the first `threads` threads. */
 template <typename T>
