@@ -17,7 +17,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "test/kernels/cuda"))
 import check  # noqa: E402
-from bench_layers import layer_times  # noqa: E402
+from bench_layers import kernel_times, layer_times  # noqa: E402
 from sample_table import SampleTable, row_of  # noqa: E402
 from vt_cuda import DEPENDENT, VtCuda  # noqa: E402
 
@@ -221,6 +221,7 @@ PARTS = {
     "large-linear": large_linear_times,
     "wgmma-linear": wgmma_linear_times,
     "layer": lambda vt, bandwidth: layer_times(vt, bandwidth, graph_us),
+    "launches": lambda vt, bandwidth: kernel_times(vt, bandwidth, graph_us),
     "attention": attention_times,
     "prefill": prefill_times,
     "sample": sample_times,

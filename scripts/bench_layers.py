@@ -72,6 +72,39 @@ class Chain:
         if rope is not None:
             self.vt.rope_and_cache(out, *rope)
 
+    def qkv(self, i, fused=True, tuning=0):
+        w = self.weights[i]
+        rope = (self.cos_sin, self.slots, self.cache, i, self.heads)
+        if not self.qk_norm:
+            self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], rope=rope, fused=fused,
+                        tuning=tuning)
+            return
+        self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], fused=fused, tuning=tuning)
+        if fused:
+            self.vt.rope_and_cache(self.made, *rope, w["q"], w["k"], 1e-6)
+        else:
+            self.vt.head_rms_norm(self.made, w["q"], w["k"], self.heads, self.kv_heads, 1e-6)
+            self.vt.rope_and_cache(self.made, *rope)
+
+    def attend(self, i, early=True):
+        self.vt.attention(self.attended, self.made, self.cache, self.tables, self.lists,
+                          self.scratch, self.counters, i, self.heads, self.dim**-0.5,
+                          max_decode_work=self.max_work, max_prefill_work=0, early=early)
+
+    def o(self, i, tuning=0):
+        self.linear(self.x, self.attended, self.weights[i]["o"], residual=self.x, tuning=tuning)
+
+    def up(self, i, fused=True, tuning=0):
+        w = self.weights[i]
+        self.linear(self.gated, self.x, w["gate_up"], norm=w["norm2"], silu=True, fused=fused,
+                    tuning=tuning)
+
+    def down(self, i, tuning=0):
+        self.linear(self.x, self.gated, self.weights[i]["down"], residual=self.x, tuning=tuning)
+
+    def project(self, fused=True, tuning=0):
+        self.linear(self.logits, self.x, self.head, norm=self.norm, fused=fused, tuning=tuning)
+
     def step(self, fused=True, tuning={}, early=True):
         """Queues the step. tuning: by name of the linear."""
         vt = self.vt
@@ -80,29 +113,41 @@ class Chain:
         vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
                           self.max_work, lists=self.lists)
         vt.gather("vt_cuda_embedding", self.x, self.table, self.tokens)
-        for i, w in enumerate(self.weights):
-            rope = (self.cos_sin, self.slots, self.cache, i, self.heads)
-            if self.qk_norm:
-                self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], fused=fused,
-                            tuning=tune("qkv"))
-                if fused:
-                    vt.rope_and_cache(self.made, *rope, w["q"], w["k"], 1e-6)
-                else:
-                    vt.head_rms_norm(self.made, w["q"], w["k"], self.heads, self.kv_heads, 1e-6)
-                    vt.rope_and_cache(self.made, *rope)
-            else:
-                self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], rope=rope, fused=fused,
-                            tuning=tune("qkv"))
-            vt.attention(self.attended, self.made, self.cache, self.tables, self.lists,
-                         self.scratch, self.counters, i, self.heads, self.dim**-0.5,
-                         max_decode_work=self.max_work, max_prefill_work=0,
-                         early=bool(fused) and early)
-            self.linear(self.x, self.attended, w["o"], residual=self.x, tuning=tune("o"))
-            self.linear(self.gated, self.x, w["gate_up"], norm=w["norm2"], silu=True, fused=fused,
-                        tuning=tune("gate_up"))
-            self.linear(self.x, self.gated, w["down"], residual=self.x, tuning=tune("down"))
-        self.linear(self.logits, self.x, self.head, norm=self.norm, fused=fused,
-                    tuning=tune("head"))
+        for i in range(self.layers):
+            self.qkv(i, fused, tune("qkv"))
+            self.attend(i, bool(fused) and early)
+            self.o(i, tune("o"))
+            self.up(i, fused, tune("gate_up"))
+            self.down(i, tune("down"))
+        self.project(fused, tune("head"))
+
+
+def kernel_times(vt, bandwidth, graph_us):
+    """What each launch of a layer takes, in a chain of those of all layers. Residuals grow: infinite
+    values take the same time."""
+    print("\n| us a launch, bf16, context 288 | bytes | at the read bandwidth | 1 row | 8 | 16 |")
+    print("| --- " * 6 + "|")
+    for name in ("Llama-3.2-1B", "Llama-3.1-8B"):
+        table = {}
+        for rows in (1, 8, 16):
+            chain = Chain(vt, name, rows, 288)
+            layers, size = range(chain.layers), lambda key: chain.weights[0][key].numel() * 2
+            per_layer = lambda run: [lambda i=i: run(i) for i in layers]
+            keys = rows * 288 * chain.kv_heads * chain.dim * 4
+            for kernel, num_bytes, calls in (
+                    ("norm, qkv, rope, cache", size("qkv"), per_layer(chain.qkv)),
+                    ("attention, each row", keys // rows, per_layer(chain.attend)),
+                    ("o, residual", size("o"), per_layer(chain.o)),
+                    ("norm, gate and up, silu", size("gate_up"), per_layer(chain.up)),
+                    ("down, residual", size("down"), per_layer(chain.down)),
+                    ("norm, head", chain.head.numel() * 2, [chain.project])):
+                us = graph_us(vt, calls, 4)
+                limit = num_bytes / bandwidth / 1e3 * (rows if "row" in kernel else 1)
+                table.setdefault((kernel, num_bytes), []).append((us, limit / us))
+            del chain
+        for (kernel, num_bytes), cells in table.items():
+            print(f"| {name}: {kernel} | {num_bytes / 1e6:.1f} MB | {num_bytes / bandwidth / 1e3:.1f} us | "
+                  + " | ".join(f"{us:.1f} us ({share:.0%})" for us, share in cells) + " |", flush=True)
 
 
 def layer_times(vt, bandwidth, graph_us):
