@@ -1,5 +1,6 @@
 // The operating system's part that Node does not reach: listening sockets to hand down, death with
-// the parent, the limit of open files. os.cc does the work; nothing here knows what is served.
+// the parent, the limit of open files, how soon a woken thread runs. os.cc does the work; nothing
+// here knows what is served.
 import { closeSync } from 'node:fs';
 import { loadNative } from '../native.ts';
 
@@ -8,6 +9,7 @@ interface OsModule {
   listenUnix(path: string, backlog: number): Listening;
   dieWithParent(parentPid: number, fd: number): void;
   raiseFileLimit(): number;
+  requestSlice(ns: number): boolean;
   isSignalIgnored(signal: number): boolean;
 }
 
@@ -42,5 +44,13 @@ export const dieWithParent = (parentPid: number, fd: number) => {
 
 /** Raises the soft limit of open files to the hard one, for this process and its children. */
 export const raiseFileLimit = () => os().raiseFileLimit();
+
+/**
+ * Asks for short turns of this thread and of those that it starts from now on, so that the kernel
+ * lets them run as soon as they are woken, before threads with longer turns (V8's compiler and
+ * garbage collector, other processes). Returns whether it does: Linux from 6.12 on, EEVDF
+ * (Documentation/scheduler/sched-eevdf.rst).
+ */
+export const requestSlice = (ns: number) => os().requestSlice(ns);
 
 export const isSignalIgnored = (signal: number) => os().isSignalIgnored(signal);

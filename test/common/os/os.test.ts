@@ -2,11 +2,17 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, connect } from 'node:net';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { closeListening, listenTcp, listenUnix, raiseFileLimit } from '../../../common/os/index.ts';
+import {
+  closeListening,
+  listenTcp,
+  listenUnix,
+  raiseFileLimit,
+  requestSlice,
+} from '../../../common/os/index.ts';
 
 t.test('listenTcp binds before anything accepts, and an inherited fd serves', async (t) => {
   for (const host of ['127.0.0.1', '::1', 'localhost']) {
@@ -100,4 +106,11 @@ t.test('dieWithParent watches the pipe as well', async (t) => {
   child.stdio[3]!.destroy();
   const [, signal] = (await once(child, 'exit')) as [number, string];
   t.equal(signal, 'SIGKILL');
+});
+
+t.test('requestSlice is taken by kernels that know slices, and refused quietly by others', (t) => {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const knowsSlices = process.platform === 'linux' && (major > 6 || (major === 6 && minor >= 12));
+  t.equal(requestSlice(200_000), knowsSlices);
+  t.end();
 });
