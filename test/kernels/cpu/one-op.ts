@@ -2,7 +2,8 @@
 // it. Outputs are surrounded by sentinels, so that a write beyond the end shows.
 import { dtypeBytes, type Dtype, type Op, type Program } from '../../../kernels/program.ts';
 import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
-import type { WeightPart } from '../../../kernels/backend.ts';
+import type { BackendLoad, WeightPart } from '../../../kernels/backend.ts';
+import { narrow, widen } from '../../../kernels/reference/float-formats.ts';
 import { blocksFor, defaultLoad, Harness } from './harness.ts';
 
 export interface Matrix {
@@ -26,28 +27,8 @@ export function storeAs(
   dtype: Dtype,
   values: Float32Array,
 ): { data: Uint8Array; held: Float32Array } {
-  if (dtype === 'f32') return { data: new Uint8Array(values.slice().buffer), held: values };
-  const data = new Uint16Array(values.length);
-  const held = new Float32Array(values.length);
-  const bits = new Uint32Array(1);
-  const float = new Float32Array(bits.buffer);
-  values.forEach((value, i) => {
-    if (dtype === 'bf16') {
-      float[0] = value;
-      data[i] = (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) >>> 16;
-      bits[0] = data[i] << 16;
-      held[i] = float[0]!;
-      return;
-    }
-    // f16 of numbers within [2^-14, 2): enough for tests.
-    const sign = value < 0 ? 0x8000 : 0;
-    const size = Math.max(Math.abs(value), 2 ** -14);
-    const exponent = Math.floor(Math.log2(size));
-    const mantissa = Math.round((size / 2 ** exponent - 1) * 1024);
-    data[i] = sign | (((exponent + 15) << 10) + mantissa);
-    held[i] = (sign ? -1 : 1) * (1 + mantissa / 1024) * 2 ** exponent;
-  });
-  return { data: new Uint8Array(data.buffer), held };
+  const data = new Uint8Array(narrow(dtype, values).slice().buffer);
+  return { data, held: widen(dtype, data) };
 }
 
 export interface TestWeight {
@@ -56,10 +37,18 @@ export interface TestWeight {
   readonly values: Float32Array;
 }
 
+export interface OpBuffer {
+  readonly columns: number;
+  readonly logits?: true;
+  readonly f32?: true;
+  readonly values?: Float32Array;
+}
+
 export interface OpRun {
   readonly ops: readonly Op[];
-  /** Columns of each buffer; rows are tokens. */
-  readonly buffers: readonly { columns: number; logits?: true; values?: Float32Array }[];
+  /** Columns of each buffer; rows are tokens. Act buffers have actDtype, others are `f32`. */
+  readonly buffers: readonly OpBuffer[];
+  readonly actDtype?: Dtype;
   readonly weights?: readonly TestWeight[];
   readonly kv?: { numLayers: number; numKvHeads: number; headDim: number; dtype: Dtype };
   readonly window?: number;
@@ -78,10 +67,12 @@ const sentinel = 12345.5;
 const guardRows = 1;
 
 export function makeProgram(run: OpRun, maxNumTokens: number): Program {
+  const actDtype = run.actDtype ?? 'f32';
   let offset = 0;
   const buffers = run.buffers.map((buffer, i) => {
     const rows = buffer.logits ? ('numLogits' as const) : ('numTokens' as const);
-    const spec = { name: `b${i}`, dtype: 'f32' as const, rows, columns: buffer.columns, offset };
+    const dtype = buffer.f32 ? 'f32' : actDtype;
+    const spec = { name: `b${i}`, dtype, rows, columns: buffer.columns, offset };
     offset += Math.ceil((maxNumTokens * buffer.columns * 4) / 256) * 256;
     return spec;
   });
@@ -99,7 +90,7 @@ export function makeProgram(run: OpRun, maxNumTokens: number): Program {
     })),
     kvGroups,
     vocabSize: run.vocabSize ?? 1000,
-    actDtype: 'f32',
+    actDtype,
     arenaBytes: offset,
     maxNumTokens,
     maxNumLogits: maxNumTokens,
@@ -113,28 +104,28 @@ export function makePart(weight: TestWeight): WeightPart {
   return { dtype, numRows: data.length / numColumns / dtypeBytes[dtype], numColumns, data };
 }
 
-/** Every buffer after one step; throws if a row beyond the step's was written. */
-export async function runOps(run: OpRun): Promise<Float32Array[]> {
+/** Every buffer after one step; throws if a row beyond the step's was written. `load`: on what. */
+export async function runOps(
+  run: OpRun,
+  load: (load: BackendLoad) => Promise<Harness> = (each) => Harness.load(each, run.variant),
+): Promise<Float32Array[]> {
   const start = run.start ?? 0;
   const numTokens = run.rows.reduce((sum, row) => sum + row.length - start, 0);
   const program = makeProgram(run, numTokens + guardRows);
-  const harness = await Harness.load(
-    {
-      ...defaultLoad,
-      numThreads: run.numThreads ?? 2,
-      numBlocks: 600,
-      maxModelLen: 16384,
-      blockSize: run.blockSize ?? 16,
-      program,
-      weights: (run.weights ?? []).map((weight) => [makePart(weight)]),
-    },
-    run.variant,
-  );
+  const harness = await load({
+    ...defaultLoad,
+    numThreads: run.numThreads ?? 2,
+    numBlocks: 600,
+    maxModelLen: 16384,
+    blockSize: run.blockSize ?? 16,
+    program,
+    weights: (run.weights ?? []).map((weight) => [makePart(weight)]),
+  });
   try {
     run.buffers.forEach((buffer, i) => {
       const all = new Float32Array((numTokens + guardRows) * buffer.columns).fill(sentinel);
       if (buffer.values) all.set(buffer.values);
-      harness.backend.writeBuffer(i, all);
+      harness.backend.writeBuffer(i, narrow(program.buffers[i]!.dtype, all));
     });
     let block = 1;
     const rows = run.rows.map((tokens, row) => {
@@ -152,10 +143,12 @@ export async function runOps(run: OpRun): Promise<Float32Array[]> {
       })),
     );
     return run.buffers.map((buffer, i) => {
-      const all = new Float32Array(harness.backend.readBuffer(i));
+      const { dtype } = program.buffers[i]!;
+      const all = widen(dtype, new Uint8Array(harness.backend.readBuffer(i)));
+      const [untouched] = storeAs(dtype, Float32Array.of(sentinel)).held;
       const used = buffer.logits ? run.rows.length : numTokens;
       for (const value of all.subarray(used * buffer.columns))
-        if (value !== sentinel) throw new Error(`buffer ${i} was written beyond its rows`);
+        if (value !== untouched) throw new Error(`buffer ${i} was written beyond its rows`);
       return all.slice(0, used * buffer.columns);
     });
   } finally {

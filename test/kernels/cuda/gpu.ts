@@ -19,14 +19,18 @@ export interface CudaOptions {
   readonly maxNumLogits?: number;
 }
 
-async function load(
+export async function loadCuda(load: BackendLoad): Promise<Harness> {
+  const backend = new CudaBackend();
+  await backend.load(load);
+  return new Harness(backend, load.program);
+}
+
+function load(
   program: Program,
   weights: BackendLoad['weights'],
   options: CudaOptions,
 ): Promise<Harness> {
-  const backend = new CudaBackend();
-  await backend.load({ ...defaultLoad, debugSync: false, ...options.load, program, weights });
-  return new Harness(backend, program);
+  return loadCuda({ ...defaultLoad, debugSync: false, ...options.load, program, weights });
 }
 
 export async function loadDemo(options: CudaOptions = {}): Promise<Harness> {
