@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "kernels/cuda/host/gemm_table.inc"
 F32, BF16 = 0, 2
 NONE, RESIDUAL = 0, 2
-CLASSES = [32 << i for i in range(10)]
+CLASSES = sorted([32 << i for i in range(10)] + [192])
 MOST_LOGITS = 1024
 
 # hidden, rows of qkv, heads * head_dim, intermediate, vocabulary

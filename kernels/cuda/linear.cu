@@ -30,6 +30,12 @@ bool by_wgmma(const VtCudaLinear& a) {
          vt::linear_wgmma_takes(a);
 }
 
+/** Whether the kernel for decode batches serves, which is ahead of cuBLASLt and the op there. */
+bool by_decode(const VtCudaLinear& a) {
+  return a.large == VT_CUDA_LARGE_CLUSTER_2 && vt::target() == vt::Target::sm_90a &&
+         vt::linear_decode_is_ahead(a);
+}
+
 /** Whether one launch can do what the prologue and epilogue ask; says why not. */
 int check_fusion(const VtCudaLinear& a) {
   if (a.norm_weight != nullptr) {
@@ -64,7 +70,10 @@ int check_fusion(const VtCudaLinear& a) {
 extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
   if (check(*args) != 0 || check_fusion(*args) != 0) return 0;
   if (args->m > 64 && args->epilogue != VT_CUDA_PLAIN) {
-    return args->epilogue == VT_CUDA_SILU_AND_MUL && args->m >= kFusedSiluRows ? 1 : 0;
+    return args->epilogue == VT_CUDA_SILU_AND_MUL &&
+                   (args->m >= kFusedSiluRows || by_decode(*args))
+               ? 1
+               : 0;
   }
   return args->norm_weight == nullptr || args->m <= vt::fast_norm_rows(args->k) ? 1 : 0;
 }
@@ -83,6 +92,7 @@ extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
   VT_REQUIRE(a.epilogue != VT_CUDA_ROPE_AND_CACHE ||
                  (vt::aligned16(a.cos_sin, 0) && vt::aligned16(a.kv_cache, 0)),
              "linear: cos_sin and kv_cache must be 16-byte aligned");
+  if (by_decode(a)) return vt::linear_decode(a, stream);
   if (by_wgmma(a)) return vt::linear_wgmma(a, stream);
   if (a.m > 64) return vt::linear_large(a, stream);
   return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream)

@@ -37,6 +37,10 @@ int linear_skinny_f16(const VtCudaLinear& args, void* stream);
 int linear_skinny_bf16(const VtCudaLinear& args, void* stream);
 /** Any m; of use above 64. */
 int linear_large(const VtCudaLinear& args, void* stream);
+/** siluAndMul, any m; whether it is built, and whether it is ahead of cuBLASLt and the op. */
+int linear_decode(const VtCudaLinear& args, void* stream);
+bool linear_decode_takes(const VtCudaLinear& args);
+bool linear_decode_is_ahead(const VtCudaLinear& args);
 /** Any m, with epilogues; whether it is built for these sizes and addresses. */
 int linear_wgmma(const VtCudaLinear& args, void* stream);
 bool linear_wgmma_takes(const VtCudaLinear& args);

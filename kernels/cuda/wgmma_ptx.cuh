@@ -82,10 +82,11 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
 }
 
-// Register lists of 8, 16 and 32 tiles (n 64, 128, 256), and their operands.
+// Register lists of 8, 12, 16 and 32 tiles (n 64, 96, 128, 256), and their operands.
 #define VT_TILE(d, j) "+f"((d)[j][0]), "+f"((d)[j][1]), "+f"((d)[j][2]), "+f"((d)[j][3])
 #define VT_TILES_4(d, j) VT_TILE(d, j), VT_TILE(d, j + 1), VT_TILE(d, j + 2), VT_TILE(d, j + 3)
 #define VT_TILES_8(d, j) VT_TILES_4(d, j), VT_TILES_4(d, j + 4)
+#define VT_TILES_12(d, j) VT_TILES_8(d, j), VT_TILES_4(d, j + 8)
 #define VT_TILES_16(d, j) VT_TILES_8(d, j), VT_TILES_8(d, j + 8)
 #define VT_TILES_32(d, j) VT_TILES_16(d, j), VT_TILES_16(d, j + 16)
 #define VT_NAMES_32                                              \
@@ -94,6 +95,8 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
 #define VT_NAMES_64                                              \
   VT_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
               "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define VT_NAMES_48 \
+  VT_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define VT_NAMES_128                                                                  \
   VT_NAMES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"      \
               "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"       \
@@ -125,8 +128,12 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
 template <typename T, int kTiles>
 __device__ __forceinline__ void wgmma(float (&d)[kTiles][4], uint64_t a, uint64_t b, bool add) {
   constexpr bool kHalf = std::is_same_v<T, __half>;
-  static_assert(kTiles == 8 || kTiles == 16 || kTiles == 32);
-  if constexpr (kTiles == 8 && kHalf) {
+  static_assert(kTiles == 8 || kTiles == 12 || kTiles == 16 || kTiles == 32);
+  if constexpr (kTiles == 12 && kHalf) {
+    VT_WGMMA_SHARED("96", "f16", VT_NAMES_48, VT_TILES_12(d, 0), "%48", "%49", "%50", d);
+  } else if constexpr (kTiles == 12) {
+    VT_WGMMA_SHARED("96", "bf16", VT_NAMES_48, VT_TILES_12(d, 0), "%48", "%49", "%50", d);
+  } else if constexpr (kTiles == 8 && kHalf) {
     VT_WGMMA_SHARED("64", "f16", VT_NAMES_32, VT_TILES_8(d, 0), "%32", "%33", "%34", d);
   } else if constexpr (kTiles == 8) {
     VT_WGMMA_SHARED("64", "bf16", VT_NAMES_32, VT_TILES_8(d, 0), "%32", "%33", "%34", d);

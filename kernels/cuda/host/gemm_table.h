@@ -17,15 +17,18 @@ inline Addend addend_of(const VtCudaLinear& args) {
   return static_cast<Addend>((args.bias != nullptr ? 1 : 0) + (args.residual != nullptr ? 2 : 0));
 }
 
-/// Classes of m: up to 16, 32, 64, ..., 16384, and above. One algorithm serves a class.
-constexpr int kNumGemmClasses = 12;
+/// Classes of m: up to 16, 32, 64, 128, 192, 256, 512, ..., 16384, and above. One algorithm serves a
+/// class.
+constexpr int kNumGemmClasses = 13;
+/// Largest m of a class; that of the last is the largest that was tuned.
+constexpr int gemm_class_end(int index) {
+  return index < 4 ? 16 << index : index == 4 ? 192 : 16 << (index - 1);
+}
 constexpr int gemm_class(int m) {
   int index = 0;
-  for (int most = 16; index < kNumGemmClasses - 1 && m > most; most *= 2) index++;
+  while (index < kNumGemmClasses - 1 && m > gemm_class_end(index)) index++;
   return index;
 }
-/// Largest m of a class; that of the last is the largest that was tuned.
-constexpr int gemm_class_end(int index) { return 16 << index; }
 
 struct GemmTableRow {
   const char* device;

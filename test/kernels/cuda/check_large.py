@@ -74,7 +74,32 @@ def fused(vt, dtype, shape, large):
     return same
 
 
+def decode(vt, dtype, n, k):
+    """Whether siluAndMul behind linear_decode gives all bytes that the ops give, wherever it would be
+    taken; and how often that was."""
+    g = torch.Generator(device="cuda").manual_seed(n * k)
+    w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
+    same, served = True, 0
+    for m in (65, 72, 96, 97, 128, 129, 144, 191, 192, 193):
+        x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
+        (wanted, by_ops), (got, out) = framed(m, n // 2, dtype), framed(m, n // 2, dtype)
+        if not vt.linear_fuses(out, x, w, silu=True, large=2):
+            continue
+        served += 1
+        made = torch.empty(m, n, device="cuda", dtype=dtype)
+        vt.linear(made, x, w)
+        vt.silu_and_mul(by_ops, made, 8)
+        vt.linear(out, x, w, silu=True, large=2)
+        same &= torch.equal(wanted, got)
+    return same, served
+
+
 def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
+    if 2 in kernels and vt.has_wgmma:
+        for dtype in (torch.bfloat16, torch.float16):
+            for n, k in ((6144, 1024), (3072, 576), (1040, 592), (16, 16)):
+                same, served = decode(vt, dtype, n, k)
+                report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 9)
     for large in kernels:
         for dtype in (torch.bfloat16, torch.float16):
             for n, k in ((4096, 4096), (3072, 2048), (1000, 576), (576, 1536), (8, 16), (264, 48),

@@ -84,15 +84,15 @@ t.test(
   'linear with wgmma, and for few rows on sm_80, has the bits of mma.sync, fused or not',
   { skip },
   async (t) => {
-    const kernels = ['linear_large', 'linear_wgmma', 'linear_skinny_bf16'];
+    const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
     const run = spawnSync(await build(t, 'linear_check', kernels, false), [], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-    t.equal(run.stdout.match(/^ok /gm)?.length, 13);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 15);
   },
 );
 
 t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
-  const kernels = ['linear_large', 'linear_wgmma', 'linear_skinny_bf16'];
+  const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
   const binary = await build(t, 'linear_check', kernels);
   const run = spawnSync(binary, ['few'], { encoding: 'utf8' });
   t.equal(run.status, 0, `${run.stdout}${run.stderr}`);

@@ -156,7 +156,13 @@ void run_cluster(int num_blocks, int block_size, const std::function<void()>& bo
     if (ran) continue;
     // A random pass may have missed the one thread that could run.
     bool any = false;
-    for (Thread& thread : threads) any |= !thread.done && (!thread.ready || thread.ready());
+    // Each asks as itself: a barrier is that of its own block.
+    const int last = current;
+    for (int i = 0; i < num_threads && !any; i++) {
+      const Thread& thread = threads[current = i];
+      any = !thread.done && (!thread.ready || thread.ready());
+    }
+    current = last;
     if (any || (do_late_work && do_late_work())) continue;
     for (int t = 0; t < num_threads; t += 32)
       std::fprintf(stderr, "warp %d: %s\n", t / 32, threads[t].done ? "ended" : "waits");

@@ -85,6 +85,16 @@ inline std::int32_t atomicAdd(std::int32_t* to, std::int32_t value) {
   *to += value;
   return before;
 }
+inline std::uint32_t __float_as_uint(float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float __uint_as_float(std::uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }

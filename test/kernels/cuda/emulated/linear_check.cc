@@ -69,6 +69,14 @@ class Case {
     return output;
   }
 
+  Output run_decode() {
+    Output output = fresh_output();
+    const VtCudaLinear args = fused_args(output);
+    if (!vt::linear_decode_takes(args)) emulated::give_up("not taken");
+    if (vt::linear_decode(args, nullptr) != 0) std::exit(1);
+    return output;
+  }
+
   Output run_skinny(int tuning) {
     Output output = fresh_output();
     VtCudaLinear args = fused_args(output);
@@ -226,6 +234,21 @@ void check(const char* name, const Shape& shape, const std::vector<emulated::Tim
   }
 }
 
+void check_decode(const char* name, const Shape& shape,
+                  const std::vector<emulated::Timing>& timings) {
+  Case linear(shape);
+  emulated::timing = {};
+  const Case::Output wanted = linear.wanted();
+  bool same = true;
+  for (const emulated::Timing& timing : timings) {
+    emulated::timing = timing;
+    same &= linear.run_decode() == wanted;
+  }
+  failed += !same;
+  std::printf("%s %s: %s\n", same ? "ok " : "BAD", name, same ? "the same bits" : "OTHER BITS");
+  std::fflush(stdout);
+}
+
 /** In stages of x and weight, or with x held where `tuning` lets it be. */
 void check_skinny(const char* name, const Shape& shape, int tuning) {
   Case linear(shape);
@@ -258,6 +281,12 @@ int main(int argc, char** argv) {
     check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
     check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
     check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
+  }
+  if (!few) {
+    check_decode("decode, silu 66 x 144, k 464",
+                 {66, 144, 464, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, some);
+    check_decode("decode, silu 100 x 272, k 400",
+                 {100, 272, 400, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
   }
   constexpr int kInStages = static_cast<int>(1u << 31);
   check_skinny("plain 5 x 100, k 400", {5, 100, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
