@@ -1,5 +1,5 @@
 // Writes programs of true model shapes as JSON, for check_load.py on a machine without Node, and of
-// small and tiny ones for sanitize.py: `node dist/test/kernels/cuda/dump-program.js FOLDER` makes one file a
+// small ones for sanitize.py: `node dist/test/kernels/cuda/dump-program.js FOLDER` makes one file a
 // shape.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -54,29 +54,13 @@ const shapes: Readonly<Record<string, ModelConfig>> = {
   },
 };
 
-interface Limits {
-  readonly maxNumSeqs: number;
-  readonly maxNumTokens: number;
-}
-const serving: Limits = { maxNumSeqs: 256, maxNumTokens: 16_384 };
-/** Few graphs, one layer: a tool that makes kernels a thousand times slower comes to the end. */
-const race: Limits = { maxNumSeqs: 8, maxNumTokens: 1024 };
-const raceShapes = Object.fromEntries(
-  (['tiny-llama', 'tiny-qwen3'] as const).map((name) => [
-    name.replace('tiny', 'race'),
-    { ...shapes[name]!, numLayers: 1, vocabSize: 1032 },
-  ]),
-);
+const maxNumSeqs = 256;
+const maxNumTokens = 16_384;
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error('usage: dump-program FOLDER');
 mkdirSync(folder, { recursive: true });
-const programs = [
-  ...Object.entries(shapes).map(([name, model]) => ({ name, model, limits: serving })),
-  ...Object.entries(raceShapes).map(([name, model]) => ({ name, model, limits: race })),
-];
-for (const { name, model, limits } of programs) {
-  const { maxNumSeqs, maxNumTokens } = limits;
+for (const [name, model] of Object.entries(shapes)) {
   const format = computeFormat({
     device: 'cuda',
     dtype: 'bf16',
