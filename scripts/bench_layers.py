@@ -59,14 +59,16 @@ class Chain:
     def linear(self, out, x, weight, norm=None, silu=False, rope=None, residual=None, fused=True,
                tuning=0):
         """One launch where that is built and wanted, else op by op; "epilogue": the norm apart."""
-        args = dict(norm_weight=norm, norm_eps=1e-5, silu=silu, rope=rope, residual=residual)
+        args = dict(norm_weight=norm, norm_eps=1e-5, silu=silu, rope=rope, residual=residual,
+                    apart=True)
         if norm is not None and not (fused is True and self.vt.linear_fuses(out, x, weight, **args)):
             self.vt.rms_norm(self.normed, x, norm, 1e-5)
             x, args["norm_weight"] = self.normed, None
         if fused and self.vt.linear_fuses(out, x, weight, **args):
             self.vt.linear(out, x, weight, tuning=tuning, **args)
             return
-        self.vt.linear(self.gate_up if silu else out, x, weight, residual=residual, tuning=tuning)
+        self.vt.linear(self.gate_up if silu else out, x, weight, residual=residual, tuning=tuning,
+                       apart=True)
         if silu:
             self.vt.silu_and_mul(out, self.gate_up, 8)
         if rope is not None:

@@ -17,7 +17,8 @@
 // Where some multiprocessors have no block, as behind a kernel of one block (a norm, a collective),
 // two of the next kernel come to lie on each of those, and none on others; that kernel then takes
 // up to twice its time, and leaves the same behind. So the grid has a block for every
-// multiprocessor, and most shapes ask for so much shared memory that two do not fit (kApart).
+// multiprocessor, and in a step most shapes ask for so much shared memory that two do not fit
+// (VT_CUDA_APART). In a chain of such linears alone that would only keep the next one waiting.
 //
 // x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
 // a second producer.

@@ -122,7 +122,8 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
                       : kHoldsX                   ? max(plan.warps, 4)
                                                   : plan.warps;
   int shared_bytes = kHeaderBytes + params.num_stages * stage_bytes + held_bytes;
-  if (args.epilogue == VT_CUDA_PLAIN || args.k >= kApartColumns) {
+  if ((args.flags & VT_CUDA_APART) != 0 &&
+      (args.epilogue == VT_CUDA_PLAIN || args.k >= kApartColumns)) {
     shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
   }
   return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX>, dim3(grid),

@@ -28,6 +28,11 @@ enum {
    * this step's vt_cuda_embedding, so they may be fetched before the kernel in front has finished.
    */
   VT_CUDA_EARLY_READS = 2,
+  /**
+   * vt_cuda_linear of few rows: kernels of one block, as norms and collectives, stand near it, so no
+   * two of its blocks may lie on one multiprocessor (linear_skinny.cuh).
+   */
+  VT_CUDA_APART = 4,
 };
 
 VT_CUDA_API int vt_cuda_abi(void);

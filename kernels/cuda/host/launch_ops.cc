@@ -70,7 +70,7 @@ VtCudaLinear Launches::linear_args(const OpRecord& op, const Call& call) const {
   args.dtype = dtype(op, 1);
   args.out_dtype = dtype(op, 0);
   args.large = large_;
-  args.flags = call.flags;
+  args.flags = call.flags | VT_CUDA_APART;
   return args;
 }
 

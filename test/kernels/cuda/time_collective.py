@@ -144,30 +144,30 @@ def chain_part(r: Rank, report):
         norm.fill_(0.5), residual.fill_(0.5)
 
         def up(x, layer, **fused):
-            if not r.vt.linear_fuses(mid, x, ups[layer], silu=True, **fused):
+            if not r.vt.linear_fuses(mid, x, ups[layer], silu=True, apart=True, **fused):
                 if fused:
                     r.vt.rms_norm(norm, x, weight, 1e-5)
                     return up(norm, layer)
-                r.vt.linear(gate_up, x, ups[layer])
+                r.vt.linear(gate_up, x, ups[layer], apart=True)
                 return r.vt.silu_and_mul(mid, gate_up)
-            r.vt.linear(mid, x, ups[layer], silu=True, **fused)
+            r.vt.linear(mid, x, ups[layer], silu=True, apart=True, **fused)
 
         def with_ranks():
             r.ordinal = MEETINGS
             for layer in range(layers):
                 up(norm, layer)
-                r.vt.linear(x, mid, downs[layer])
+                r.vt.linear(x, mid, downs[layer], apart=True)
                 r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight)
 
         def without():
             for layer in range(layers):
                 up(residual, layer, norm_weight=weight, norm_eps=1e-5)
-                r.vt.linear(other, mid, downs[layer], residual=residual)
+                r.vt.linear(other, mid, downs[layer], residual=residual, apart=True)
 
         def bare():
             for layer in range(layers):
                 up(norm, layer)
-                r.vt.linear(x, mid, downs[layer])
+                r.vt.linear(x, mid, downs[layer], apart=True)
 
         base, plain = us_of(captured(without), layers, None), us_of(captured(bare), layers, None)
         graph = captured(with_ranks)

@@ -11,6 +11,7 @@ HEADERS = [Path(__file__).parents[3] / "kernels/cuda" / name
            for name in ("vt_cuda.h", "vt_cuda_collective.h", "vt_cuda_parts.h")]
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 DEPENDENT = 1
+APART = 4
 EARLY_READS = 2
 
 
@@ -103,8 +104,8 @@ class VtCuda:
                   dtype=DTYPES[out.dtype])
 
     def linear_fields(self, out, x, weight, bias=None, residual=None, tuning=0, norm_weight=None,
-                      norm_eps=0.0, silu=False, rope=None, large=0):
-        """rope: (cos_sin, slots, cache, layer, num_heads)"""
+                      norm_eps=0.0, silu=False, rope=None, large=0, apart=False):
+        """rope: (cos_sin, slots, cache, layer, num_heads); apart: as in a step"""
         (m, k), n = x.shape, weight.shape[0]
         fields = dict(out=out, x=x, weight=weight, bias=bias, residual=residual, m=m, n=n, k=k,
                       out_stride=out.stride(0), x_stride=x.stride(0),
@@ -112,7 +113,7 @@ class VtCuda:
                       residual_stride=0 if residual is None else residual.stride(0),
                       dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning,
                       norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0,
-                      large=large)
+                      large=large, flags=self.flags | (APART if apart else 0))
         if rope is not None:
             cos_sin, slots, cache, layer, num_heads = rope
             _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
