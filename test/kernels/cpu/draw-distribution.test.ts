@@ -1,7 +1,7 @@
 // What is drawn under every kind of parameter follows the distribution that docs/sampling.md gives
 // it, computed here in float64 from the page alone: chi-square over seeds and positions, with ids on
 // both sides of every border that the draw knows (words of a Philox block, tiles of 1,024 ids).
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { SamplingParams } from '../../../common/sampling-params.ts';
 import type { CpuVariant } from '../../../kernels/cpu-backend.ts';
 import { sampleRow } from '../../../kernels/reference/sampler.ts';
@@ -123,7 +123,7 @@ function deviation(counts: Map<number, number>, probabilities: readonly number[]
   return ((chiSquare / freedom) ** (1 / 3) - (1 - part)) / Math.sqrt(part);
 }
 
-function check(name: string, counts: Map<number, number>, n: number): void {
+function check(t: Test, name: string, counts: Map<number, number>, n: number): void {
   const probabilities = distribution(cases[name]!);
   t.equal(counts.get(-1) ?? 0, 0, `${name}: nothing unlikely`);
   const impossible = likely.filter((id, i) => probabilities[i] === 0 && counts.has(id));
@@ -144,7 +144,7 @@ const rowsAtOnce = 40;
 const numDraws = 4000;
 
 for (const variant of ['', 'portable'] as const)
-  t.test(`draws on cpu (${variant || 'best'})`, { timeout: 600_000 }, async () => {
+  t.test(`draws on cpu (${variant || 'best'})`, { timeout: 600_000 }, async (t) => {
     const model = await loadSampler(variant);
     for (const name of variant === '' ? Object.keys(cases) : ['all at once']) {
       const ids: number[] = [];
@@ -159,7 +159,7 @@ for (const variant of ['', 'portable'] as const)
         );
         ids.push(...columns.tokenId);
       }
-      check(name, count(ids), ids.length);
+      check(t, name, count(ids), ids.length);
     }
     await model.close();
   });
@@ -169,7 +169,7 @@ t.test('draws on the reference', { timeout: 600_000 }, (t) => {
     const ids = Array.from({ length: 1500 }, (_, i) =>
       sampleRow(logits, referenceRow(requestOf(i, cases[name]!))),
     );
-    check(name, count(ids), ids.length);
+    check(t, name, count(ids), ids.length);
   }
   t.end();
 });
