@@ -8,7 +8,7 @@ export interface JsonBounds {
 }
 
 /** Of the files of a model folder: a million tensors, or as many merges four times over. */
-export const modelFileBounds: JsonBounds = { depth: 64, containers: 4 * 2 ** 20 };
+const modelFileBounds: JsonBounds = { depth: 64, containers: 4 * 2 ** 20 };
 
 const quote = 0x22;
 const backslash = 0x5c;

@@ -29,7 +29,10 @@ export const processEnv = {
   parent: 'VLLM_TS_PARENT',
 } as const;
 
-/** A turn of the event loop and of the sockets' threads, the shortest that Linux gives. */
+/**
+ * A turn of the event loop and of all threads made after it: the sockets', a backend's and a text
+ * pool's too, but not V8's. The shortest that Linux gives.
+ */
 const sliceNs = 100_000;
 
 /** A pipe that every child inherits; its end tells that the supervisor is gone. */

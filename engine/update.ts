@@ -69,7 +69,7 @@ export class Updater {
       // Whoever would hit these blocks would get the same NaN.
       this.scheduler.kv.unregister(request);
       const { allowedTokenIds, badWords } = request.sampling;
-      const mayBeTheirs = allowedTokenIds !== null && badWords.length > 0;
+      const mayBeTheirs = allowedTokenIds !== null && badWords.some((word) => word.length > 1);
       if (!mayBeTheirs) this.numInvalidLogits++;
       this.end(request, mayBeTheirs ? noTokenLeft : invalidLogits);
       return;

@@ -80,12 +80,14 @@ function rankGroup(slice: WorkerSlice): Pick<BackendLoad, 'group'> {
 /** A GPU makes random weights itself: they need not cross the bus. */
 function chooseWeights(
   program: Program,
-  { loadFormat, device, seed, model }: WorkerSlice,
+  { loadFormat, device, seed, model, numLocalRanks }: WorkerSlice,
 ): Pick<BackendLoad, 'weights' | 'dummySeed'> {
   if (device === 'cuda' && loadFormat === 'dummy') return { weights: [], dummySeed: seed };
   // Before the fit is judged: a tensor of the wrong shape is the better news.
   const loaded = loadFormat === 'dummy' ? null : loadWeights(program, Checkpoint.open(model.path));
-  if (device !== 'cuda') checkWeightsFit(program, model.path, memoryBytes());
+  // Ranks on one host share its memory; the program's weights are this rank's part.
+  const memory = Math.floor(memoryBytes() / numLocalRanks);
+  if (device !== 'cuda') checkWeightsFit(program, model.path, memory);
   return { weights: loaded ?? dummyWeights(program, seed), dummySeed: null };
 }
 

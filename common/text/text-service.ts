@@ -1,6 +1,7 @@
 // Text services with an asynchronous face: encode, applyChatTemplate, decode. Short input is done
 // at once on the caller's thread, long input and too many short ones in worker threads, so that
-// nobody's prompts hold up another's stream. Used by frontends and by the detokenizer process (for foreign frontends).
+// nobody's prompts hold up another's stream. Used by frontends and by the detokenizer process (for
+// foreign frontends).
 import { RequestError } from '../errors.ts';
 import type { ChatMessage, ChatTemplateOptions, RenderedChat } from './chat-template.ts';
 import {
@@ -20,7 +21,7 @@ export type { DecodeOptions, EncodeOptions } from './tokenizer.ts';
 /** Input up to this size (characters or ids) is not worth a thread. */
 const defaultMaxInlineSize = 4096;
 /** But many short ones together are: of one request with a thousand prompts, or of many requests. */
-const maxTurnSize = 4 * defaultMaxInlineSize;
+const inlineSizesPerTurn = 4;
 
 /** Every method rejects with RequestError where the input is at fault. */
 export interface TextService {
@@ -118,7 +119,7 @@ class ThreadedTextService implements TextService {
   private fitsTurn(size: number): boolean {
     if (this.turnSize === null) setImmediate(() => (this.turnSize = null));
     const turnSize = (this.turnSize ?? 0) + size;
-    if (turnSize > maxTurnSize) return false;
+    if (turnSize > inlineSizesPerTurn * this.maxInlineSize) return false;
     this.turnSize = turnSize;
     return true;
   }

@@ -7,9 +7,9 @@
 // Launch: one block a multiprocessor, each with an equal share of the weight's units of 8 rows (n8
 // operand of the matrix instruction) or, kWide, 16 (its m16 operand; x is the other), `warps` units
 // at a time. A producer warp keeps the copy engine busy with stages of kColumns columns, a box a
-// unit; every multiplying warp owns its unit for the whole of k, so no output is split. A block
-// takes at most half of shared memory: the next kernel's block fits beside it and fills its stages
-// with weights while this one works. Only x, residual, cos_sin, slots and what is written wait for
+// unit; every multiplying warp owns its unit for the whole of k, so no output is split. Up to 32
+// rows, and where it is not kept apart (below), a block takes at most half of shared memory: the
+// next kernel's block fits beside it and fills its stages with weights while this one works. Only x, residual, cos_sin, slots and what is written wait for
 // the kernel before. Until x is there only a few stages are under way at a time: the kernel before
 // waits for small reads, and so does this one for x, and they would queue behind all these weights
 // for microseconds.

@@ -1,7 +1,7 @@
 // What ranks tell each other of a row of logits of which each has a run of ids. A rank's slot of an
 // inbox begins with 16 bytes for each row, and 16 more for the step's tokens; behind them each row
 // has room for the rank's logits, or for the candidates among them. A rank writes to its own inbox
-// as to others', so that all is taken alike.
+// as to others', so that all is taken alike, but for its logits, which it reads where they are.
 #ifndef VT_CUDA_SAMPLE_EXCHANGE_CUH_
 #define VT_CUDA_SAMPLE_EXCHANGE_CUH_
 

@@ -29,8 +29,8 @@ enum {
    */
   VT_CUDA_EARLY_READS = 2,
   /**
-   * vt_cuda_linear of few rows: kernels of one block, as norms and collectives, stand near it, so no
-   * two of its blocks may lie on one multiprocessor (linear_skinny.cuh).
+   * vt_cuda_linear of few rows: kernels of one block, as norms and collectives, stand near it, so
+   * most shapes keep two of its blocks off one multiprocessor (linear_skinny.cuh).
    */
   VT_CUDA_APART = 4,
 };

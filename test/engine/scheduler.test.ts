@@ -242,6 +242,15 @@ t.test('a row of NaN ends its own request only, and its blocks leave the cache',
   server.run(1000);
   const theirs = { code: 'bad_request', param: 'allowed_token_ids' };
   t.match(server.outcome(3), { finishReason: 'error', error: theirs }, 'perhaps not of the model');
+  nan = 0;
+  const single = { maxTokens: 5, allowedTokenIds: [1, 2], badWords: [[1]] };
+  server.add({ requestId: 4, prompt: prompt(16, 60), sampling: single });
+  server.run(1000);
+  t.match(
+    server.outcome(4),
+    { error: { code: 'invalid_logits' } },
+    'one bad token leaves the other',
+  );
   server.add({ requestId: 2, prompt: prompt(16), sampling: { maxTokens: 1 } });
   server.run(1000);
   t.equal(server.outcome(2)!.numCachedTokens, 0);

@@ -1,5 +1,5 @@
 // Writes safetensors files for tests, good or bad.
-import type { HeaderSource } from '../../worker/weights/safetensors.ts';
+import type { TensorFile } from '../../worker/weights/tensor-file.ts';
 
 /** Header, and `dataBytes` zeros after it. */
 export function safetensors(header: unknown, dataBytes: number): Uint8Array<ArrayBuffer> {
@@ -22,7 +22,7 @@ export function f32File(tensors: Readonly<Record<string, readonly number[]>>): U
   return safetensors(header, end);
 }
 
-export function inMemory(path: string, bytes: Uint8Array): HeaderSource {
+export function inMemory(path: string, bytes: Uint8Array): TensorFile {
   return {
     path,
     numBytes: bytes.length,

@@ -6,7 +6,7 @@ import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program, type WeightSource } from '../../kernels/program.ts';
 import type { Checkpoint } from './checkpoint.ts';
 
-/** Throws StartError where they cannot fit, before anything is allocated for them. */
+/** Throws StartError where they cannot fit, before the backend allocates anything for them. */
 export function checkWeightsFit(program: Program, folder: string, memoryBytes: number): void {
   let bytes = 0;
   for (const { dtype, shape } of program.weights)

@@ -39,10 +39,8 @@ export interface TensorEntry {
 export const maxHeaderBytes = 100 * 1000 * 1000;
 const maxDimensions = 8;
 
-export type HeaderSource = Pick<TensorFile, 'path' | 'numBytes' | 'slice'>;
-
 /** Entries by name. Throws StartError (exit 65). */
-export function readSafetensorsHeader(source: HeaderSource): Map<string, TensorEntry> {
+export function readSafetensorsHeader(source: TensorFile): Map<string, TensorEntry> {
   const { path: file, numBytes } = source;
   const fail = (message: string) => badModel(`${file}: ${message}`);
   if (numBytes < 8) throw fail(`${numBytes} bytes are no safetensors file`);

@@ -7,7 +7,6 @@ import { loadAddon } from '../../kernels/addon.ts';
 export interface TensorFile {
   readonly path: string;
   readonly numBytes: number;
-  readonly isMapped: boolean;
   /** Bytes [begin, end), no more than buffer.constants.MAX_LENGTH. Throws StartError (exit 65). */
   slice(begin: number, end: number): Uint8Array;
 }
@@ -22,7 +21,7 @@ export function openTensorFile(path: string): TensorFile {
       named(path, () =>
         mapped ? new Uint8Array(mapped.slice(begin, end)) : readSlice(path, begin, end),
       );
-    return { path, numBytes, isMapped: mapped !== undefined, slice };
+    return { path, numBytes, slice };
   });
 }
 
