@@ -2,7 +2,8 @@
 // names file and field. Knows nothing of what the fields mean.
 import { join } from 'node:path';
 import { badModel, type StartError } from './errors.ts';
-import { isObject, readModelJson, type Json } from './model-file.ts';
+import { isObject, type Json } from './json-object.ts';
+import { readModelJson } from './model-file.ts';
 
 export interface Range {
   readonly min: number;

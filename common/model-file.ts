@@ -3,10 +3,9 @@
 import { readFileSync, statSync } from 'node:fs';
 import { badModel } from './errors.ts';
 import { parseModelJson } from './json-bounds.ts';
+import { isObject, type Json } from './json-object.ts';
 
 const maxJsonBytes = 16 * 1024 * 1024;
-
-export type Json = Readonly<Record<string, unknown>>;
 
 /** null if there is no such file. Throws StartError (exit 65). */
 export function readModelFile(path: string, maxBytes: number): Buffer | null {
@@ -33,8 +32,4 @@ export function readModelJson(path: string, maxBytes = maxJsonBytes): Json | nul
   }
   if (!isObject(value)) throw badModel(`${path}: it is not a JSON object`);
   return value;
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

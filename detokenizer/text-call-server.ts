@@ -1,6 +1,7 @@
 // Answers tokenize, applyChatTemplate and detokenize for frontends without a tokenizer. What a
 // stranger sends is checked field by field; each call has exactly one textReply.
 import { RequestError, WireError, type ErrorInfo } from '../common/errors.ts';
+import { isMap } from '../common/json-object.ts';
 import type { ChatMessage, TextService } from '../common/text/text-service.ts';
 import { checkColumns } from '../common/wire/columns.ts';
 import { detokenizeColumns, type TextReply } from '../common/wire/messages.ts';
@@ -117,8 +118,8 @@ function checkMessages(value: unknown, maxMessages: number): ChatMessage[] {
   if (!Array.isArray(value)) throw wrong('messages', 'an array');
   if (value.length > maxMessages) throw wrong('messages', `at most ${maxMessages} messages`);
   return value.map((entry: unknown, i) => {
-    if (typeof entry !== 'object' || entry === null) throw wrong(`messages[${i}]`, 'a map');
-    const { role, content, name } = entry as Record<string, unknown>;
+    if (!isMap(entry)) throw wrong(`messages[${i}]`, 'a map');
+    const { role, content, name } = entry;
     if (typeof role !== 'string') throw wrong(`messages[${i}].role`, 'a string');
     if (typeof content !== 'string') throw wrong(`messages[${i}].content`, 'a string');
     if (name === undefined || name === null) return { role, content };
@@ -154,10 +155,6 @@ function wrong(name: string, what: string): RequestError {
 
 const isString = (value: unknown): value is string => typeof value === 'string';
 const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
-
-function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 function isU32(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffffffff;

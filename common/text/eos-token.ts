@@ -2,7 +2,8 @@
 // the model's own do: tuned models at times name it there alone. Reads no more than it must, for
 // tokenizer.json may be large.
 import { join } from 'node:path';
-import { isObject, readModelJson, type Json } from '../model-file.ts';
+import { isObject, type Json } from '../json-object.ts';
+import { readModelJson } from '../model-file.ts';
 import { maxTokenizerBytes, tokenContent } from './tokenizer-files.ts';
 
 /** null where the tokenizer names none, or one that it does not have. Throws StartError. */

@@ -2,6 +2,7 @@
 // request hands to the chat template. They are data of bounded size (how deep they are nested, whoever
 // parsed them has bounded), and cannot take the place of what the template gets from us.
 import { RequestError } from '../errors.ts';
+import { isMap } from '../json-object.ts';
 import type { TextLimits } from '../limits.ts';
 
 export type TemplateArgs = Readonly<Record<string, unknown>>;
@@ -42,7 +43,7 @@ export function checkTemplateArgs(
         throw fault(`has over ${limits.templateArgCharacters} characters`);
     } else if (Array.isArray(value)) {
       for (const member of value) visit(member);
-    } else if (isPlainMap(value)) {
+    } else if (isMap(value)) {
       for (const [key, member] of Object.entries(value)) {
         visit(key);
         visit(member);
@@ -62,12 +63,8 @@ export function checkTemplateArgs(
 export function mapTexts(value: unknown, change: (text: string) => string): unknown {
   if (typeof value === 'string') return change(value);
   if (Array.isArray(value)) return value.map((member) => mapTexts(member, change));
-  if (!isPlainMap(value)) return value;
+  if (!isMap(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, member]) => [change(key), mapTexts(member, change)]),
   );
-}
-
-function isPlainMap(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
 }

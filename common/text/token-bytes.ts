@@ -2,7 +2,7 @@
 // tokenizer needed any more. Byte-level BPE maps its 256 stand-in characters back; SentencePiece
 // has ▁ for a space and <0xXX> for a byte; an added token is its own text, always.
 import { GrowableColumn } from '../growable-column.ts';
-import type { Json } from '../model-file.ts';
+import type { Json } from '../json-object.ts';
 import { bad, type AddedToken } from './tokenizer-files.ts';
 import type { ByteSink } from './utf8-decoder.ts';
 

@@ -2,7 +2,8 @@
 // template. Every fault names its file; nothing here knows how text becomes tokens.
 import { join } from 'node:path';
 import { badModel, type StartError } from '../errors.ts';
-import { isObject, readModelFile, readModelJson, type Json } from '../model-file.ts';
+import { isObject, type Json } from '../json-object.ts';
+import { readModelFile, readModelJson } from '../model-file.ts';
 
 export const maxTokenizerBytes = 256 * 1024 * 1024;
 

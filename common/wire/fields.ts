@@ -1,6 +1,7 @@
 // Checks of header fields: each takes a decoded value and throws a WireError that names the field.
 // A message has more senders than this build: every field is looked at before it is believed.
 import { WireError } from '../errors.ts';
+import { isMap } from '../json-object.ts';
 
 export type Check = (value: unknown, name: string) => void;
 
@@ -85,13 +86,4 @@ export function checkFields(
   prefix = '',
 ): void {
   for (const name in checks) checks[name]!(fields[name], prefix + name);
-}
-
-function isMap(value: unknown): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    !(value instanceof Uint8Array)
-  );
 }

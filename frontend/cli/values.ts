@@ -1,6 +1,7 @@
 // How the text of a flag becomes a value. A bad value throws, and the message says what is right;
 // the flag's name is added by whoever parses the command line.
 import { InvalidArgumentError } from 'commander';
+import { isObject, type Json } from '../../common/json-object.ts';
 
 const suffixes: Readonly<Record<string, number>> = {
   k: 1e3,
@@ -59,11 +60,11 @@ export function parseChoice<T extends string>(text: string, choices: readonly T[
   throw new InvalidArgumentError(`'${text}' is not one of ${choices.join(', ')}.${hint}`);
 }
 
-export function parseJsonObject(text: string): Readonly<Record<string, unknown>> {
+export function parseJsonObject(text: string): Json {
   const value = parseJson(text);
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
+  if (!isObject(value))
     throw new InvalidArgumentError('a JSON object is expected, such as \'{"temperature": 0.7}\'.');
-  return value as Readonly<Record<string, unknown>>;
+  return value;
 }
 
 /** A JSON list of texts, as vLLM has it. */

@@ -4,10 +4,10 @@
 import type { IncomingMessage } from 'node:http';
 import { RequestError } from '../../common/errors.ts';
 import { boundsFault } from '../../common/json-bounds.ts';
+import { isObject } from '../../common/json-object.ts';
 import type { HttpLimits } from '../../common/limits.ts';
 import { exactInteger } from './exact-integer.ts';
 import { ClientGone } from './http-errors.ts';
-import { isObject } from './schema/fields.ts';
 
 /** On average, in a body of the full size; a client that sends smaller ones is not one. */
 const minChunkBytes = 64;
@@ -73,7 +73,7 @@ export function parseJson(body: Uint8Array, maxDepth: number): unknown {
 
 /** The one field that may need more than the 53 bits of a number: then it is a bigint. */
 function withExactSeed(body: unknown, text: string): unknown {
-  if (!isObject(body) || typeof body.seed !== 'number' || Number.isSafeInteger(body.seed))
+  if (!isObject(body) || typeof body['seed'] !== 'number' || Number.isSafeInteger(body['seed']))
     return body;
   const seed = exactInteger(text, 'seed');
   return seed === null ? body : { ...body, seed };

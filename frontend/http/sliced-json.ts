@@ -1,6 +1,7 @@
 // JSON of answers that may be very long (logprobs of a long prompt): its lists are made and written
 // a piece at a time, and whatever else the process has to do is done between the pieces.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isObject } from '../../common/json-object.ts';
 
 /** About the bytes that are made in one turn; an element is never split. */
 const pieceBytes = 64 * 1024;
@@ -46,7 +47,7 @@ function* parts(value: unknown): Generator<string> {
       yield* parts(element);
     }
     yield ']';
-  } else if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+  } else if (isObject(value)) {
     let before = '{';
     for (const [key, member] of Object.entries(value)) {
       if (member === undefined) continue;

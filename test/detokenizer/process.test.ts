@@ -113,6 +113,9 @@ t.test('the detokenizer process', async (t) => {
     const reserved = { ...flags, templateArgs: { messages: [] } };
     peer.send({ kind: 'applyChatTemplate', callId: 8, messages, ...reserved });
     t.match((await reply()).error, { code: 'bad_request', param: 'chat_template_kwargs' });
+    const bytes = { ...flags, templateArgs: new Uint8Array(3) };
+    peer.send({ kind: 'applyChatTemplate', callId: 12, messages, ...bytes });
+    t.equal((await reply()).error?.param, 'templateArgs', 'bytes are no map');
     peer.send({ kind: 'tokenize', callId: 6, text: 'x'.repeat(1e6), addSpecialTokens: true });
     t.equal((await reply()).error?.code, 'context_length_exceeded');
     peer.send({

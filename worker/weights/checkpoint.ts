@@ -6,7 +6,7 @@ import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
 import { badModel } from '../../common/errors.ts';
 import { JsonFields } from '../../common/json-fields.ts';
-import { isObject } from '../../common/model-file.ts';
+import { isObject } from '../../common/json-object.ts';
 import { readSafetensorsHeader, type TensorEntry } from './safetensors.ts';
 import { openTensorFile, type TensorFile } from './tensor-file.ts';
 

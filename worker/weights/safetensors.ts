@@ -3,7 +3,7 @@
 // tensor and never a wrong read.
 import { badModel } from '../../common/errors.ts';
 import { parseModelJson } from '../../common/json-bounds.ts';
-import { isObject } from '../../common/model-file.ts';
+import { isObject } from '../../common/json-object.ts';
 import type { TensorFile } from './tensor-file.ts';
 
 /** Bytes per element; checkpoints may hold tensors that no model reads. */

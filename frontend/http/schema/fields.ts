@@ -1,6 +1,7 @@
 // Building blocks of the request schemas. Each field has one message that states its whole rule, so
 // that an error reads "<field> <rule>" whatever was wrong with the value.
 import * as z from 'zod';
+import { isObject, type Json } from '../../../common/json-object.ts';
 import { requestIdPattern } from '../request-id.ts';
 
 export const boolean = () => z.boolean({ error: 'must be true or false' });
@@ -98,9 +99,5 @@ export function logitBias(maxEntries: number) {
 
 /** A JSON object; what may be in it is checked by whoever reads it. */
 export function object() {
-  return z.custom<Readonly<Record<string, unknown>>>(isObject, { error: 'must be an object' });
-}
-
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return z.custom<Json>(isObject, { error: 'must be an object' });
 }

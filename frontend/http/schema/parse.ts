@@ -2,7 +2,7 @@
 // are refused by name, unknown ones are collected (ignored-fields.ts tells the client).
 import * as z from 'zod';
 import { RequestError } from '../../../common/errors.ts';
-import { isObject } from './fields.ts';
+import { isObject } from '../../../common/json-object.ts';
 import { reasons, type Neutral } from './sampling-fields.ts';
 
 export interface RequestSchema<Shape extends z.ZodRawShape> {

@@ -1,6 +1,7 @@
 // The fields that completions and chat have in common, with their ranges; what the model's
 // vocabulary and the context allow is checked later, in sampling.ts.
 import * as z from 'zod';
+import { isObject } from '../../../common/json-object.ts';
 import type { HttpLimits } from '../../../common/limits.ts';
 import { maxPatternTokens, repetitionPenaltyRange } from '../../../common/sampling-params.ts';
 import { maxLogprobIds } from '../../../common/wire/step.ts';
@@ -69,11 +70,11 @@ const only =
   (...values: readonly unknown[]): Neutral =>
   (value) =>
     values.includes(value);
-const empty: Neutral = (value) => field.isObject(value) && Object.keys(value).length === 0;
+const empty: Neutral = (value) => isObject(value) && Object.keys(value).length === 0;
 
 /** Known fields that are not built yet: refused by name unless their value asks for nothing. */
 export const unsupportedFields: Readonly<Record<string, Neutral>> = {
-  response_format: (value) => field.isObject(value) && value.type === 'text',
+  response_format: (value) => isObject(value) && value['type'] === 'text',
   structured_outputs: never,
   guided_json: never,
   guided_regex: never,
