@@ -56,6 +56,14 @@ export interface RepetitionDetection {
   readonly minCount: number;
 }
 
+/** Lowest temperature that is sampled with: logits divided by less lose their order. */
+export const minTemperature = 0.01;
+
+/** Temperature 0, or so near it that nothing but the best token would come. */
+export function isGreedy({ temperature }: Pick<SamplingParams, 'temperature'>): boolean {
+  return temperature < 1e-5;
+}
+
 export const maxPatternTokens = 1024;
 
 export const defaultSamplingParams: SamplingParams = {

@@ -6,7 +6,8 @@ import type { AddRequest } from '../common/wire/messages.ts';
 import { maxLogprobIds } from '../common/wire/step.ts';
 import type { SchedulerConfig } from '../common/config.ts';
 import { maxRowLogprobs, type RequestLimits } from '../common/limits.ts';
-import { maxPatternTokens, repetitionPenaltyRange } from '../common/sampling-params.ts';
+import { isGreedy, maxPatternTokens, repetitionPenaltyRange } from '../common/sampling-params.ts';
+import { stopIdsOf } from './stop-ids.ts';
 
 export interface AdmissionOptions {
   readonly scheduler: SchedulerConfig;
@@ -117,7 +118,7 @@ export class Admission {
     const request: AddRequest = { ...parsed.data, kind: 'addRequest', columns: { promptTokenIds } };
     const { sampling, text } = request;
     if (request.requestId + request.n > 2 ** 32) throw bad('n', 'n: request ids overflow');
-    if (sampling.temperature < 1e-5 && request.n > 1)
+    if (isGreedy(sampling) && request.n > 1)
       throw bad('n', 'n must be 1 when using greedy sampling');
     if (sampling.maxTokens !== null && sampling.minTokens > sampling.maxTokens)
       throw bad('min_tokens', `min_tokens must be at most max_tokens = ${sampling.maxTokens}`);
@@ -133,12 +134,11 @@ export class Admission {
 
   /** Where they leave nothing, the first token would end the request as if the model were at fault. */
   private checkAllowed(sampling: AddRequest['sampling']): void {
-    const { allowedTokenIds, badWords, minTokens, stopTokenIds, ignoreEos } = sampling;
+    const { allowedTokenIds, badWords, minTokens } = sampling;
     if (allowedTokenIds === null) return;
     const barred = new Set(badWords.filter((word) => word.length === 1).flat());
     if (minTokens > 0)
-      for (const id of [...stopTokenIds, ...(ignoreEos ? [] : this.options.eosTokenIds)])
-        barred.add(id);
+      for (const id of stopIdsOf(sampling, this.options.eosTokenIds)) barred.add(id);
     if (allowedTokenIds.every((id) => barred.has(id)))
       throw bad(
         'allowed_token_ids',

@@ -53,12 +53,11 @@ export class EngineCore {
     this.scheduler = new Scheduler({
       config: slice.scheduler,
       numBlocks: ready.numBlocks,
-      eosTokenIds: slice.model.eosTokenIds,
       generation: slice.generation,
     });
     this.outbox = new DetokenizerOutbox(slice.generation, ports);
     const { scheduler, requests, outbox, latencies, timeline } = this;
-    const updater = new Updater(scheduler, outbox.rows, slice.model);
+    const updater = new Updater(scheduler, outbox.rows, slice.model.vocabSize);
     const status = new StatusReporter(scheduler, updater, latencies);
     this.status = status;
     const ended = (request: Request) => void this.mark('ended', request);

@@ -8,6 +8,7 @@ import { Request } from './request.ts';
 import type { RequestTable } from './request-table.ts';
 import type { Scheduler } from './scheduler.ts';
 import { SeedSource } from './seed-source.ts';
+import { stopIdsOf } from './stop-ids.ts';
 
 const minRetryAfterMs = 1000;
 const maxRetryAfterMs = 60_000;
@@ -53,6 +54,7 @@ export class Intake {
     this.checkFits(scheduler, maxNumTokens);
     this.checkQueue(scheduler, n, numPromptTokens);
     const seed = sampling.seed === null ? this.seeds.draw() : BigInt(sampling.seed);
+    const stopIds = stopIdsOf(sampling, this.slice.model.eosTokenIds);
     const requests: Request[] = [];
     for (let i = 0; i < n; i++) {
       const child = new Request({
@@ -64,6 +66,7 @@ export class Intake {
         text: request.text,
         priority: request.priority,
         cacheSalt: request.cacheSalt,
+        stopIds,
         seed: BigInt.asUintN(64, seed + BigInt(i)),
         maxNumTokens,
         leader: requests[0] ?? null,

@@ -19,6 +19,8 @@ export interface RequestOptions {
   readonly priority: number;
   readonly cacheSalt: string | null;
   readonly seed: bigint;
+  /** What ends it, not before minTokens (stop-ids.ts). */
+  readonly stopIds: readonly number[];
   /** Tokens, prompt included, with which it is at its end by length. */
   readonly maxNumTokens: number;
   /** First child of the same AddRequest, null for the first child itself. */
@@ -34,6 +36,7 @@ export class Request {
   readonly priority: number;
   readonly extraKeys: ExtraKeys | null;
   readonly seed: bigint;
+  readonly stopIds: readonly number[];
   readonly numPromptTokens: number;
   readonly maxNumTokens: number;
   readonly leader: Request | null;
@@ -92,6 +95,7 @@ export class Request {
     this.priority = options.priority;
     this.extraKeys = cacheSalt === null ? null : [cacheSalt];
     this.seed = options.seed;
+    this.stopIds = options.stopIds;
     this.numPromptTokens = promptTokenIds.length;
     this.maxNumTokens = options.maxNumTokens;
     this.leader = options.leader;

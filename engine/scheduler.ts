@@ -24,7 +24,6 @@ import { StepsInFlight, type StepRecord } from './steps-in-flight.ts';
 export interface SchedulerOptions {
   readonly config: SchedulerConfig;
   readonly numBlocks: number;
-  readonly eosTokenIds: readonly number[];
   /** The engine's, for StepInput. */
   readonly generation: number;
 }
@@ -41,7 +40,7 @@ export class Scheduler {
   onFirstRun: ((request: Request) => void) | null = null;
   readonly rows: IdLists;
   private readonly generation: number;
-  private readonly writer: StepInputWriter;
+  private readonly writer = new StepInputWriter();
   /** Last step that was sent, and last one that has retired. */
   private lastStep = 0;
   private retired = 0;
@@ -54,7 +53,6 @@ export class Scheduler {
       throw new Error('maxNumBatchedTokens must be at least maxNumSeqs');
     this.config = config;
     this.generation = options.generation;
-    this.writer = new StepInputWriter(options.eosTokenIds);
     this.steps = new StepsInFlight(config.asyncDepth, config.maxNumSeqs);
     this.rows = new IdLists(config.maxNumSeqs, config.asyncDepth, () => true);
     this.kv = new KvCacheManager({

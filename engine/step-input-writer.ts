@@ -1,23 +1,15 @@
 // Fills the columns of StepInput: rows that are new in the step in full, block table entries that
 // are new, and the scheduled rows. Reused step after step.
+import { isGreedy, minTemperature } from '../common/sampling-params.ts';
 import type { StepInput } from '../common/wire/messages.ts';
 import { stepInputColumns } from '../common/wire/step.ts';
 import { clearColumns, makeGrowing, viewColumns } from '../common/wire/growing-columns.ts';
 import type { Request } from './request.ts';
 
-/** Below this a temperature means greedy; between this and minTemperature it is raised. */
-const greedyTemperature = 1e-5;
-const minTemperature = 0.01;
-
 export class StepInputWriter {
   numTokens = 0;
   numRows = 0;
   private readonly columns = makeGrowing(stepInputColumns);
-  private readonly eosTokenIds: readonly number[];
-
-  constructor(eosTokenIds: readonly number[]) {
-    this.eosTokenIds = eosTokenIds;
-  }
 
   begin(): void {
     clearColumns(this.columns);
@@ -29,7 +21,7 @@ export class StepInputWriter {
   newRow(request: Request): void {
     const { sampling, numTokens } = request;
     const c = this.columns;
-    const greedy = sampling.temperature < greedyTemperature;
+    const greedy = isGreedy(sampling);
     c.newRow.push(request.row);
     c.newNumTokens.push(numTokens);
     c.newNumPromptTokens.push(request.numPromptTokens);
@@ -50,10 +42,8 @@ export class StepInputWriter {
     c.newNumPromptLogprobs.push(request.wantsPromptLogprobs ? sampling.promptLogprobs! : -1);
     c.newNumLogprobIds.push(named.length);
     c.logprobIds.append(named);
-    const eos = sampling.ignoreEos ? [] : this.eosTokenIds;
-    c.newNumStopIds.push(eos.length + sampling.stopTokenIds.length);
-    c.stopIds.append(eos);
-    c.stopIds.append(sampling.stopTokenIds);
+    c.newNumStopIds.push(request.stopIds.length);
+    c.stopIds.append(request.stopIds);
     c.newNumLogitBias.push(sampling.logitBias?.ids.length ?? 0);
     if (sampling.logitBias) {
       c.logitBiasIds.append(sampling.logitBias.ids);

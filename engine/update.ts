@@ -33,7 +33,6 @@ export class Updater {
   numInvalidLogits = 0;
   private readonly scheduler: Scheduler;
   private readonly outputs: TokenOutputsBuilder;
-  private readonly eosTokenIds: readonly number[];
   private readonly vocabSize: number;
   /** Next entry of the step's logprob columns, which follow batch order, and of its alternatives. */
   private logprobAt = 0;
@@ -41,15 +40,10 @@ export class Updater {
   private promptLogprobAt = 0;
   private promptTopAt = 0;
 
-  constructor(
-    scheduler: Scheduler,
-    outputs: TokenOutputsBuilder,
-    model: { readonly eosTokenIds: readonly number[]; readonly vocabSize: number },
-  ) {
+  constructor(scheduler: Scheduler, outputs: TokenOutputsBuilder, vocabSize: number) {
     this.scheduler = scheduler;
     this.outputs = outputs;
-    this.eosTokenIds = model.eosTokenIds;
-    this.vocabSize = model.vocabSize;
+    this.vocabSize = vocabSize;
   }
 
   /** `output` is the result of `record`, the oldest step in flight, which retires here. */
@@ -112,16 +106,9 @@ export class Updater {
     const { sampling, numPromptTokens, numTokens } = request;
     const mayStop = request.numOutputTokens >= sampling.minTokens;
     const repeats = request.repetition?.add(request.tokenIds, numPromptTokens, numTokens) ?? false;
-    if (mayStop && this.isStopToken(request, id)) return 'stop';
+    if (mayStop && request.stopIds.includes(id)) return 'stop';
     if (numTokens >= request.maxNumTokens) return 'length';
     return mayStop && repeats ? 'repetition' : 'none';
-  }
-
-  /** EOS and stop_token_ids. */
-  private isStopToken({ sampling }: Request, id: number): boolean {
-    return (
-      (!sampling.ignoreEos && this.eosTokenIds.includes(id)) || sampling.stopTokenIds.includes(id)
-    );
   }
 
   private addLogprobs(request: Request, index: number, id: number, c: StepOutputColumns): void {

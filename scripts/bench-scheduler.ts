@@ -25,9 +25,9 @@ const numWarmup = 1000;
 
 const config = { ...defaultScheduler, maxNumSeqs: numRequests, asyncDepth, maxModelLen: 4096 };
 const numBlocks = (numRequests * (numPromptTokens + maxTokens)) / config.blockSize + 1000;
-const scheduler = new Scheduler({ config, numBlocks, eosTokenIds: [2], generation: 0 });
+const scheduler = new Scheduler({ config, numBlocks, generation: 0 });
 const outputs = new TokenOutputsBuilder();
-const updater = new Updater(scheduler, outputs, { eosTokenIds: [2], vocabSize: 50_000 });
+const updater = new Updater(scheduler, outputs, 50_000);
 
 let arrival = 0;
 function addRequest(): void {
@@ -46,6 +46,7 @@ function addRequest(): void {
       text: defaultTextParams,
       priority: 0,
       cacheSalt: null,
+      stopIds: [],
       seed: 1n,
       leader: null,
     }),

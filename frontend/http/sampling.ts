@@ -5,6 +5,8 @@ import { RequestError } from '../../common/errors.ts';
 import {
   defaultSamplingParams,
   defaultTextParams,
+  isGreedy,
+  minTemperature,
   type RepetitionDetection,
   type SamplingParams,
   type TextParams,
@@ -14,16 +16,12 @@ import type { HttpBackend, TextServiceLike } from './backend.ts';
 import { maxModelLen, warnOnce, type HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
 
-/** Below this a temperature means greedy. */
-const greedyBelow = 1e-5;
 /**
  * What requests may have unread between them: half of what the detokenizer sends ahead of a frontend
  * (EngineClient's credit), so that however many readers stand still, the others get theirs.
  */
 const unreadBytes = 32 * 1024 * 1024;
 const minCreditBytes = 16 * 1024;
-/** Lowest temperature that is sampled with: logits divided by less lose their order. */
-const minTemperature = 0.01;
 
 /** What differs between the two generate routes. */
 export interface RouteSampling {
@@ -52,7 +50,7 @@ export async function samplingParams(
   const { vocabSize } = client.info;
   const defaults = { ...defaultSamplingParams, ...config.defaultSampling };
   let temperature = fields.temperature ?? defaults.temperature;
-  const greedy = temperature < greedyBelow;
+  const greedy = isGreedy({ temperature });
   if (greedy) temperature = 0;
   else if (temperature < minTemperature) {
     temperature = minTemperature;

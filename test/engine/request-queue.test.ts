@@ -14,6 +14,7 @@ const makeRequest = (arrival: number, priority = 0) =>
     text: defaultTextParams,
     priority,
     cacheSalt: null,
+    stopIds: [],
     seed: 0n,
     maxNumTokens: 10,
     leader: null,
