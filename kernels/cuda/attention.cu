@@ -77,6 +77,18 @@ __device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group)
   return seq_len > 0 && num_queries > 0 && num_queries * group <= 16;
 }
 
+/**
+ * Rows of up to so many keys stay in one work each: no parts, and no merge through memory, which costs
+ * more than a multiprocessor that has somewhat more to do than others. `all_keys`: of all rows;
+ * `blocks`: of the decode kernel, two a multiprocessor.
+ */
+__device__ __forceinline__ int most_whole_keys(const VtCudaPlanAttention& args, int all_keys,
+                                               int blocks) {
+  const int64_t each = static_cast<int64_t>(all_keys) * args.num_kv_heads * 2 / blocks;
+  const int64_t most = max(each * 3 / 4, min(each * 5 / 4, int64_t{2 * chunk_end(0)}));
+  return static_cast<int>(min(most, int64_t{1} << 30));
+}
+
 /** `blocks`: of the decode kernel, at most. */
 __global__ void __launch_bounds__(kThreads)
     plan_attention(const VtCudaPlanAttention args, int blocks) {
@@ -89,7 +101,6 @@ __global__ void __launch_bounds__(kThreads)
   AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
   start_next();
   wait_for_previous();
-  // A row that is at most half of a block's share stays in one work: no parts, no merge.
   int row_keys = 0;
   for (int row = threadIdx.x; row < args.num_seqs; row += kThreads) {
     const int num_queries = args.query_start[row + 1] - args.query_start[row];
@@ -99,8 +110,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   int all_keys;
   exclusive_sum(row_keys, shared, all_keys);
-  const int most_whole = static_cast<int>(
-      min(static_cast<int64_t>(all_keys) * args.num_kv_heads / (2 * blocks), int64_t{1} << 30));
+  const int most_whole = most_whole_keys(args, all_keys, blocks);
   int decode_base = 0;
   int prefill_base = 0;
   for (int row0 = 0; row0 < args.num_seqs; row0 += kThreads) {
