@@ -20,15 +20,19 @@ namespace {
 constexpr int kFolders = 128;
 constexpr int kThreads = kFolders + 32;
 constexpr int kWeightRows = 64;  // of a block
+constexpr int kRows = 96;        // of x, of a block
 constexpr int kColumns = kPanelColumns;
 constexpr int kWeightBytes = kWeightRows * kPanelRowBytes;
+constexpr int kStageBytes = kWeightBytes + kRows * kPanelRowBytes;
 /** So that the next kernel's block lies beside this one. */
 constexpr int kRoom = 112 * 1024;
 constexpr int kRing = 1024;
 constexpr int kEmptyBarriers = 128;  // behind `full`
-constexpr int kMostStages = kEmptyBarriers / 8;
+constexpr int kStages = (kRoom - kRing) / kStageBytes;
+constexpr int kBytes = kRing + kStages * kStageBytes;
 /** The sums of a row of x, f32; rows lie 4 banks apart. */
 constexpr int kSumRowBytes = kWeightRows * 4 + 16;
+static_assert(kStages * 8 <= kEmptyBarriers && kStages * kStageBytes >= kRows * kSumRowBytes);
 
 // Where it is ahead of cuBLASLt and the op behind it (docs/kernels.md).
 constexpr int kMostRows = 192;
@@ -42,19 +46,14 @@ struct Params {
 
 template <int kAlongX_, int kAlongN_>
 struct Tile {
-  static constexpr int kRows = 96, kAlongX = kAlongX_, kAlongN = kAlongN_;
+  static constexpr int kAlongX = kAlongX_, kAlongN = kAlongN_;
   static constexpr int kCluster = kAlongX * kAlongN;
   /** Blocks that this one shares something with, itself among them. */
   static constexpr int kPeers = kAlongX + kAlongN - 1;
-  static constexpr int kStageBytes = kWeightBytes + kRows * kPanelRowBytes;
-  static constexpr int kFitting = (kRoom - kRing) / kStageBytes;
-  static constexpr int kStages = kFitting < kMostStages ? kFitting : kMostStages;
-  static constexpr int kBytes = kRing + kStages * kStageBytes;
   /** What a block fetches itself of what it shares. */
   static constexpr int kWeightPart = kWeightRows / kAlongX;
   static constexpr int kXPart = kRows / kAlongN;
   static_assert(kWeightPart % 8 == 0 && kXPart % 8 == 0);
-  static_assert(kStages * kStageBytes >= kRows * kSumRowBytes);
 
   const VtCudaLinear& args;
   uint32_t base;
@@ -113,9 +112,9 @@ __device__ __forceinline__ void fetch(const Params& params, const Tile& tile) {
     copy_box_to(x_ranks, tile.x_of(stage) + row * kPanelRowBytes, &params.x,
                 {chunk * kColumns, tile.m0 + row, 0, 0}, tile.full(stage), keep);
   };
-  const int ahead = min(tile.chunks, Tile::kStages);
+  const int ahead = min(tile.chunks, kStages);
   for (int i = 0; i < ahead; i++) {
-    barrier_expect(tile.full(i), Tile::kStageBytes);
+    barrier_expect(tile.full(i), kStageBytes);
     fetch_weight(i, i);
   }
   wait_for_previous();
@@ -125,10 +124,10 @@ __device__ __forceinline__ void fetch(const Params& params, const Tile& tile) {
   for (int chunk = ahead; chunk < tile.chunks; chunk++) {
     // Of all peers: what this block fetches goes to each of them.
     barrier_wait(tile.empty(stage), parity);
-    barrier_expect(tile.full(stage), Tile::kStageBytes);
+    barrier_expect(tile.full(stage), kStageBytes);
     fetch_weight(stage, chunk);
     fetch_x(stage, chunk);
-    if (++stage == Tile::kStages) stage = 0, parity ^= 1;
+    if (++stage == kStages) stage = 0, parity ^= 1;
   }
 }
 
@@ -148,7 +147,7 @@ __device__ __forceinline__ void load_sums(float (&sums)[8], uint32_t address) {
  * row 8 j + lane % 4 * 2 + e of x.
  */
 template <typename T, typename Tile>
-__device__ __forceinline__ void fold(const Tile& tile, float (&sum)[Tile::kRows / 8][4], int lane) {
+__device__ __forceinline__ void fold(const Tile& tile, float (&sum)[kRows / 8][4], int lane) {
   const auto release = [&](int stage) {
     __syncwarp();
     if (lane < Tile::kPeers) {
@@ -165,25 +164,24 @@ __device__ __forceinline__ void fold(const Tile& tile, float (&sum)[Tile::kRows 
 #pragma unroll
     for (int k = 0; k < kColumns / 16; k++) {
       wgmma<T>(sum, along_k(tile.weight_of(stage), kWeightRows, k),
-               along_k(tile.x_of(stage), Tile::kRows, k), k > 0 || chunk > 0);
+               along_k(tile.x_of(stage), kRows, k), k > 0 || chunk > 0);
     }
     wgmma_commit();
     wgmma_wait<1>();
     if (chunk > 0) release(last_stage);
     last_stage = stage;
-    if (++stage == Tile::kStages) stage = 0, parity ^= 1;
+    if (++stage == kStages) stage = 0, parity ^= 1;
   }
   wgmma_wait<0>();
   keep(sum);
 }
 
 /** Sums to where the ring was, which the block has read, by rows of x. */
-template <typename Tile>
-__device__ __forceinline__ void place_sums(uint32_t place, const float (&sum)[Tile::kRows / 8][4],
-                                           int warp, int lane) {
+__device__ __forceinline__ void place_sums(uint32_t place, const float (&sum)[kRows / 8][4], int warp,
+                                           int lane) {
   const int column = warp * 16 + lane / 4;
 #pragma unroll
-  for (int j = 0; j < Tile::kRows / 8; j++) {
+  for (int j = 0; j < kRows / 8; j++) {
 #pragma unroll
     for (int e = 0; e < 2; e++) {
       const uint32_t to = place + (j * 8 + lane % 4 * 2 + e) * kSumRowBytes + column * 4;
@@ -198,7 +196,7 @@ __device__ __forceinline__ void write_silu(const Tile& tile, uint32_t place) {
   const VtCudaLinear& args = tile.args;
   const int gate = threadIdx.x % 4 * 16;  // its column; that of up is 8 further on
 #pragma unroll
-  for (int row = threadIdx.x / 4; row < Tile::kRows; row += kFolders / 4) {
+  for (int row = threadIdx.x / 4; row < kRows; row += kFolders / 4) {
     const int m = tile.m0 + row;
     if (m >= args.m || tile.n0 + gate >= args.n) continue;
     float out[8];
@@ -220,11 +218,11 @@ __device__ __forceinline__ void write_silu(const Tile& tile, uint32_t place) {
 template <typename T, typename Tile>
 __device__ __forceinline__ void fold_and_write(const Tile& tile) {
   wait_for_previous();
-  float sum[Tile::kRows / 8][4];
+  float sum[kRows / 8][4];
   fold<T>(tile, sum, threadIdx.x % 32);
   sync_first<kFolders>();
   const uint32_t place = tile.base + kRing;
-  place_sums<Tile>(place, sum, threadIdx.x / 32, threadIdx.x % 32);
+  place_sums(place, sum, threadIdx.x / 32, threadIdx.x % 32);
   sync_first<kFolders>();
   write_silu<T>(tile, place);
 }
@@ -237,7 +235,7 @@ __global__ void __launch_bounds__(kThreads)
   const Tile tile(params.args, shared_address(shared));
   start_next();
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Tile::kStages; stage++) {
+    for (int stage = 0; stage < kStages; stage++) {
       barrier_init(tile.full(stage), 1);
       barrier_init(tile.empty(stage), Tile::kPeers * kFolders / 32);
     }
@@ -260,28 +258,23 @@ template <typename T, typename Tile>
 int launch_tiles(const VtCudaLinear& args, void* stream) {
   Params params = {};
   params.args = args;
-  const int64_t x_row = static_cast<int64_t>(args.x_stride) * 2;
-  const int64_t weight_row = static_cast<int64_t>(args.weight_stride) * 2;
-  if (make_tensor_map(&params.x, args.x, {args.k, args.m, 1, 1},
-                      {x_row, x_row * args.m, x_row * args.m},
-                      {kColumns, Tile::kXPart, 1, 1}) != 0 ||
-      make_tensor_map(&params.weight, args.weight, {args.k, args.n, 1, 1},
-                      {weight_row, weight_row * args.n, weight_row * args.n},
-                      {kColumns, Tile::kWeightPart, 1, 1}) != 0) {
+  if (make_panel_map(&params.x, args.x, args.m, args.k, args.x_stride, Tile::kXPart) != 0 ||
+      make_panel_map(&params.weight, args.weight, args.n, args.k, args.weight_stride,
+                     Tile::kWeightPart) != 0) {
     return -1;
   }
   const int of_n = kWeightRows * Tile::kAlongN;
-  const int of_m = Tile::kRows * Tile::kAlongX;
+  const int of_m = kRows * Tile::kAlongX;
   const int clusters = (args.n + of_n - 1) / of_n * ((args.m + of_m - 1) / of_m);
   return launch_clusters("linear", linear_decode_kernel<T, Tile>, Tile::kCluster,
-                         dim3(clusters * Tile::kCluster), dim3(kThreads), Tile::kBytes, args.flags,
-                         stream, params);
+                         dim3(clusters * Tile::kCluster), dim3(kThreads), kBytes, args.flags, stream,
+                         params);
 }
 
 template <typename T>
 int launch_by_rows(const VtCudaLinear& args, void* stream) {
-  return args.m <= Tile<1, 4>::kRows ? launch_tiles<T, Tile<1, 4>>(args, stream)
-                                     : launch_tiles<T, Tile<2, 4>>(args, stream);
+  return args.m <= kRows ? launch_tiles<T, Tile<1, 4>>(args, stream)
+                         : launch_tiles<T, Tile<2, 4>>(args, stream);
 }
 
 }  // namespace

@@ -197,14 +197,9 @@ template <typename T, int kCluster>
 int launch_tiles(const VtCudaLinear& args, void* stream) {
   Params params = {};
   params.args = args;
-  const int64_t x_row = static_cast<int64_t>(args.x_stride) * 2;
-  const int64_t weight_row = static_cast<int64_t>(args.weight_stride) * 2;
   const int part = kTileN / kCluster < 128 ? kTileN / kCluster : 128;
-  if (make_tensor_map(&params.x, args.x, {args.k, args.m, 1, 1},
-                      {x_row, x_row * args.m, x_row * args.m}, {kColumns, kTileM, 1, 1}) != 0 ||
-      make_tensor_map(&params.weight, args.weight, {args.k, args.n, 1, 1},
-                      {weight_row, weight_row * args.n, weight_row * args.n},
-                      {kColumns, part, 1, 1}) != 0) {
+  if (make_panel_map(&params.x, args.x, args.m, args.k, args.x_stride, kTileM) != 0 ||
+      make_panel_map(&params.weight, args.weight, args.n, args.k, args.weight_stride, part) != 0) {
     return -1;
   }
   const int64_t m_tiles = (args.m + kTileM * kCluster - 1) / (kTileM * kCluster);

@@ -50,6 +50,15 @@ __host__ __device__ constexpr uint64_t along_n(uint32_t address, int panel_rows,
          (k * 16 * kPanelRowBytes >> 4);
 }
 
+/** For the copy engine: rows of 2-byte elements, of which it brings `box_rows` of a panel at once. */
+inline int make_panel_map(CUtensorMap* map, const void* data, int rows, int columns, int stride,
+                          int box_rows) {
+  const int64_t row_bytes = static_cast<int64_t>(stride) * 2;
+  return make_tensor_map(map, data, {columns, rows, 1, 1},
+                         {row_bytes, row_bytes * rows, row_bytes * rows},
+                         {kPanelColumns, box_rows, 1, 1});
+}
+
 }  // namespace vt
 
 #endif  // VT_CUDA_WGMMA_CUH_
