@@ -17,9 +17,5 @@ export type { EngineStatus, EngineWelcome, FinishReason } from '../common/wire/m
 export { EngineClient, type EngineClientEvents } from './engine-client.ts';
 export type { ConnectOptions } from './engine-client-options.ts';
 export type { OpenRequestHandle } from './engine-client-requests.ts';
-export type {
-  GenerateRequest,
-  RequestHandle,
-  RequestOutput,
-  TokenLogprobs,
-} from './engine-client-types.ts';
+export type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
+export type { LogprobColumns, LogprobList, TokenLogprobs } from './logprob-list.ts';

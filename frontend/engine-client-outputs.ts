@@ -1,8 +1,9 @@
-// From the columns of TextOutputs, checked on receipt, to RequestOutputs. Text and ids of a row are
-// cut out of the message; objects for logprobs are made only for rows that have some.
+// From the columns of TextOutputs, checked on receipt, to RequestOutputs. Text, ids and logprobs of a
+// row are cut out of the message.
 import { RequestError } from '../common/errors.ts';
 import { finishReasons, type TextOutputs } from '../common/wire/messages.ts';
-import type { GenerateRequest, RequestOutput, TokenLogprobs } from './engine-client-types.ts';
+import type { GenerateRequest, RequestOutput } from './engine-client-types.ts';
+import { LogprobList, type LogprobColumns } from './logprob-list.ts';
 
 type Columns = TextOutputs['columns'];
 
@@ -21,39 +22,60 @@ export function rowCosts(c: Columns): Uint32Array {
   return costs;
 }
 
-/** Where the row's logprob entries begin in the message; [n + 1]. Null if the message has none. */
-export function logprobEntryStarts(c: Columns): Uint32Array | null {
-  if (c.logprobIds.length === 0) return null;
-  const n = c.requestId.length;
-  const starts = new Uint32Array(n + 1);
-  let entry = 0;
-  for (let row = 0; row < n; row++) {
-    for (let k = c.tokenStart[row]!; k < c.tokenStart[row + 1]!; k++) entry += c.logprobCount[k]!;
-    starts[row + 1] = entry;
-  }
-  return starts;
+/** What each row has of the message's logprobs; worked out when a row that has some is read. */
+export interface MessageLogprobs {
+  readonly outputs: (row: number) => LogprobList;
+  readonly prompts: (row: number) => LogprobList | null;
 }
 
-/** Row -> position in the prompt -> logprobs. Null if the message has none. */
-export function promptLogprobsByRow(c: Columns) {
-  if (c.promptLogprobRow.length === 0) return null;
-  const rows = new Map<number, Map<number, TokenLogprobs>>();
-  let entry = 0;
-  for (let i = 0; i < c.promptLogprobRow.length; i++) {
-    const row = c.promptLogprobRow[i]!;
-    const end = entry + c.promptLogprobCount[i]!;
-    const positions = rows.get(row) ?? new Map<number, TokenLogprobs>();
-    rows.set(row, positions);
-    const text = [c.promptLogprobText, c.promptLogprobTextStart] as const;
-    const numbers = {
-      ids: c.promptLogprobIds.subarray(entry, end),
-      logprobs: c.promptLogprobs.subarray(entry, end),
-      ranks: c.promptLogprobRanks.subarray(entry, end),
-    };
-    positions.set(c.promptLogprobPosition[i]!, withBytes(numbers, ...text, entry, end));
-    entry = end;
+export function messageLogprobs(c: Columns): MessageLogprobs {
+  const outputs: LogprobColumns = {
+    ids: c.logprobIds,
+    logprobs: c.logprobs,
+    ranks: c.logprobRanks,
+    textStart: c.logprobTextStart,
+    text: c.logprobText,
+  };
+  let starts: Uint32Array | null = null;
+  let prompts: ReadonlyMap<number, LogprobList> | null = null;
+  return {
+    outputs: (row) => {
+      starts ??= prefixSums(c.logprobCount);
+      const own = starts.subarray(c.tokenStart[row], c.tokenStart[row + 1]! + 1);
+      return new LogprobList(outputs, own);
+    },
+    prompts: (row) => {
+      prompts ??= promptLogprobs(c);
+      return prompts.get(row) ?? null;
+    },
+  };
+}
+
+/** By row; a row's positions follow one another. */
+function promptLogprobs(c: Columns): ReadonlyMap<number, LogprobList> {
+  const { promptLogprobRow: rows, promptLogprobPosition: positions } = c;
+  const columns: LogprobColumns = {
+    ids: c.promptLogprobIds,
+    logprobs: c.promptLogprobs,
+    ranks: c.promptLogprobRanks,
+    textStart: c.promptLogprobTextStart,
+    text: c.promptLogprobText,
+  };
+  const starts = prefixSums(c.promptLogprobCount);
+  const lists = new Map<number, LogprobList>();
+  for (let begin = 0, end = 0; begin < rows.length; begin = end) {
+    while (rows[end] === rows[begin]) end++;
+    const list = new LogprobList(columns, starts.subarray(begin, end + 1), positions[begin]);
+    lists.set(rows[begin]!, list);
   }
-  return rows;
+  return lists;
+}
+
+/** [n + 1] */
+function prefixSums(counts: Uint32Array): Uint32Array {
+  const sums = new Uint32Array(counts.length + 1);
+  for (let i = 0; i < counts.length; i++) sums[i + 1] = sums[i]! + counts[i]!;
+  return sums;
 }
 
 /** Everything of one row; `index` is the choice that it belongs to. */
@@ -63,20 +85,20 @@ export function rowOutput(
   row: number,
   index: number,
   request: GenerateRequest,
-  logprobStarts: Uint32Array | null,
-  promptLogprobs: ReturnType<typeof promptLogprobsByRow>,
+  logprobs: MessageLogprobs,
   creditBytes: number,
 ): RequestOutput {
   const tokenIds = c.tokenIds.subarray(c.tokenStart[row], c.tokenStart[row + 1]);
   const finishReason = finishReasons[c.finishReason[row]!]!;
   const wantsLogprobs = request.sampling.logprobs !== null;
+  const wantsPrompt = request.sampling.promptLogprobs !== null;
   const wantsIds = wantsLogprobs || request.text.returnTokenIds;
   return {
     index,
     text: rowText(c, row),
     tokenIds: wantsIds ? tokenIds : noTokens,
-    logprobs: wantsLogprobs ? rowLogprobs(c, row, logprobStarts) : null,
-    promptLogprobs: promptLogprobs?.get(row) ?? null,
+    logprobs: wantsLogprobs ? logprobs.outputs(row) : null,
+    promptLogprobs: wantsPrompt ? logprobs.prompts(row) : null,
     finishReason,
     stopReason: finishReason === 'repetition' ? 'repetition_detected' : stopReason(c, row, request),
     error: finishReason === 'error' ? rowError(message, row) : null,
@@ -114,43 +136,6 @@ function rowText({ text, textStart }: Columns, row: number): string {
   const numBytes = textStart[row + 1]! - textStart[row]!;
   if (numBytes === 0) return '';
   return Buffer.from(text.buffer, text.byteOffset + textStart[row]!, numBytes).toString('utf8');
-}
-
-function rowLogprobs(c: Columns, row: number, starts: Uint32Array | null): TokenLogprobs[] {
-  const out: TokenLogprobs[] = [];
-  if (!starts) return out;
-  let entry = starts[row]!;
-  for (let k = c.tokenStart[row]!; k < c.tokenStart[row + 1]!; k++) {
-    const end = entry + c.logprobCount[k]!;
-    const numbers = {
-      ids: c.logprobIds.subarray(entry, end),
-      logprobs: c.logprobs.subarray(entry, end),
-      ranks: c.logprobRanks.subarray(entry, end),
-    };
-    out.push(withBytes(numbers, c.logprobText, c.logprobTextStart, entry, end));
-    entry = end;
-  }
-  return out;
-}
-
-/** The entries' texts are cut when somebody looks at them: a long prompt has millions. */
-function withBytes(
-  numbers: Omit<TokenLogprobs, 'bytes'>,
-  text: Uint8Array,
-  starts: Uint32Array,
-  from: number,
-  to: number,
-): TokenLogprobs {
-  let bytes: readonly Uint8Array[] | null = null;
-  return {
-    ...numbers,
-    get bytes() {
-      bytes ??= Array.from({ length: to - from }, (_, i) =>
-        text.subarray(starts[from + i], starts[from + i + 1]),
-      );
-      return bytes;
-    },
-  };
 }
 
 /** As in vLLM: a stop string, or an id of stop_token_ids; the model's own EOS is null. */

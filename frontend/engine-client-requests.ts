@@ -10,13 +10,7 @@ import type {
   TextOutputs,
 } from '../common/wire/messages.ts';
 import { CreditBook, openAccount, type CreditAccount } from './engine-client-credit.ts';
-import {
-  logprobEntryStarts,
-  lostOutput,
-  promptLogprobsByRow,
-  rowOutput,
-  rowCosts,
-} from './engine-client-outputs.ts';
+import { messageLogprobs, lostOutput, rowOutput, rowCosts } from './engine-client-outputs.ts';
 import { TokenLog } from './engine-client-token-log.ts';
 import type { GenerateRequest, RequestHandle, RequestOutput } from './engine-client-types.ts';
 
@@ -135,8 +129,7 @@ export class OpenRequests {
 
   textOutputs(message: TextOutputs): void {
     const { columns } = message;
-    const logprobStarts = logprobEntryStarts(columns);
-    const promptLogprobs = promptLogprobsByRow(columns);
+    const logprobs = messageLogprobs(columns);
     const costs = rowCosts(columns);
     for (let row = 0; row < columns.requestId.length; row++) {
       const requestId = columns.requestId[row]!;
@@ -148,16 +141,7 @@ export class OpenRequests {
       }
       const { group, index, account, tokenLog } = choice;
       tokenLog.append(columns.tokenIds, columns.tokenStart[row]!, columns.tokenStart[row + 1]!);
-      const output = rowOutput(
-        message,
-        columns,
-        row,
-        index,
-        group.request,
-        logprobStarts,
-        promptLogprobs,
-        costs[row]!,
-      );
+      const output = rowOutput(message, columns, row, index, group.request, logprobs, costs[row]!);
       choice.last = output;
       account.unread += costs[row]!;
       if (output.finishReason !== 'none') this.end(requestId, choice);

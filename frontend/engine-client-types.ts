@@ -3,6 +3,7 @@
 import type { RequestError } from '../common/errors.ts';
 import type { SamplingParams, TextParams } from '../common/sampling-params.ts';
 import type { FinishReason } from '../common/wire/messages.ts';
+import type { LogprobList } from './logprob-list.ts';
 
 export interface GenerateRequest {
   readonly promptTokenIds: Int32Array;
@@ -14,20 +15,6 @@ export interface GenerateRequest {
   readonly cacheSalt: string | null;
 }
 
-/**
- * Alternatives of one token: entry 0 is the token itself, the rest the best ones, best first, or
- * those that the request named, in its order.
- */
-export interface TokenLogprobs {
-  readonly ids: Int32Array;
-  /** Raw logprobs, natural logarithm. */
-  readonly logprobs: Float32Array;
-  /** 1 = most likely; 0 = not known, of ids that the request named. */
-  readonly ranks: Int32Array;
-  /** Bytes of each entry's token; part of a character at times. */
-  readonly bytes: readonly Uint8Array[];
-}
-
 /** What is new of one choice. Exactly one output per choice has a finishReason other than 'none'. */
 export interface RequestOutput {
   /** Which of the n choices. */
@@ -37,9 +24,9 @@ export interface RequestOutput {
   /** Ids since the last output; empty unless returnTokenIds or logprobs were asked for. */
   readonly tokenIds: Int32Array;
   /** One per id in tokenIds, or null. */
-  readonly logprobs: readonly TokenLogprobs[] | null;
-  /** Position in the prompt -> logprobs; only in the outputs that bring them. */
-  readonly promptLogprobs: ReadonlyMap<number, TokenLogprobs> | null;
+  readonly logprobs: LogprobList | null;
+  /** Of the prompt's next tokens, from its `position` on; only in the outputs that bring them. */
+  readonly promptLogprobs: LogprobList | null;
   readonly finishReason: FinishReason;
   /** Stop string or stop token id that ended it; 'repetition_detected' with 'repetition'. */
   readonly stopReason: string | number | null;

@@ -3,8 +3,9 @@
 import { isMainThread } from 'node:worker_threads';
 import type { FinishReason } from '../common/wire/messages.ts';
 import { EngineClient } from './engine-client.ts';
-import type { RequestOutput, TokenLogprobs } from './engine-client-types.ts';
+import type { RequestOutput } from './engine-client-types.ts';
 import { makeRequest, type LlmParams } from './llm-params.ts';
+import { LogprobList } from './logprob-list.ts';
 import { LlmServer, type FlagValue } from './llm-server.ts';
 
 /** Flags of `vllm-ts serve` in camelCase (maxModelLen for --max-model-len), and the model. */
@@ -25,15 +26,15 @@ export interface LlmChoice {
   readonly index: number;
   readonly text: string;
   readonly tokenIds: readonly number[];
-  readonly logprobs: readonly TokenLogprobs[] | null;
+  readonly logprobs: LogprobList | null;
   readonly finishReason: FinishReason;
   readonly stopReason: string | number | null;
 }
 
 export interface LlmOutput {
   readonly promptTokenIds: readonly number[];
-  /** Position in the prompt -> logprobs, if asked for. */
-  readonly promptLogprobs: ReadonlyMap<number, TokenLogprobs> | null;
+  /** Of the prompt's tokens from the second on, if asked for. */
+  readonly promptLogprobs: LogprobList | null;
   /** One per choice, in order. */
   readonly outputs: readonly LlmChoice[];
   readonly numCachedTokens: number;
@@ -137,7 +138,7 @@ export class LLM {
     const first = choices[0]!;
     return {
       promptTokenIds: [...promptTokenIds],
-      promptLogprobs: first.find((output) => output.promptLogprobs)?.promptLogprobs ?? null,
+      promptLogprobs: LogprobList.concat(first.flatMap((it) => it.promptLogprobs ?? [])),
       outputs: choices.map(joinOutputs),
       numCachedTokens: first.at(-1)?.numCachedTokens ?? 0,
     };
@@ -150,7 +151,7 @@ function joinOutputs(parts: readonly RequestOutput[], index: number): LlmChoice 
     index,
     text: parts.map(({ text }) => text).join(''),
     tokenIds: parts.flatMap(({ tokenIds }) => [...tokenIds]),
-    logprobs: last.logprobs && parts.flatMap(({ logprobs }) => logprobs ?? []),
+    logprobs: LogprobList.concat(parts.flatMap(({ logprobs }) => logprobs ?? [])),
     finishReason: last.finishReason,
     stopReason: last.stopReason,
   };

@@ -1,4 +1,5 @@
 // The columns of TokenOutputs and TextOutputs.
+import { WireError } from '../errors.ts';
 import { checkLength, checkRange, checkStarts, sumOf } from './check-columns.ts';
 import { checkColumns, fillColumns, type Columns, type ColumnsOf } from './columns.ts';
 import { finishReasons, textOutputsColumns, tokenOutputsColumns } from './messages.ts';
@@ -35,7 +36,7 @@ export function checkTextOutputs(columns: Columns): ColumnsOf<typeof textOutputs
 
 type LogprobColumns = Pick<
   ColumnsOf<typeof tokenOutputsColumns>,
-  'tokenIds' | 'logprobCount' | 'promptLogprobRow' | 'promptLogprobCount'
+  'tokenIds' | 'logprobCount' | 'promptLogprobRow' | 'promptLogprobPosition' | 'promptLogprobCount'
 >;
 
 function checkLogprobs(c: LogprobColumns & Columns, n: number): void {
@@ -45,6 +46,12 @@ function checkLogprobs(c: LogprobColumns & Columns, n: number): void {
   const p = c.promptLogprobRow.length;
   checkLength(c, p, 'promptLogprobPosition', 'promptLogprobCount');
   checkRange('promptLogprobRow', c.promptLogprobRow, 0, n);
+  for (let i = 1; i < p; i++) {
+    const step = c.promptLogprobRow[i]! - c.promptLogprobRow[i - 1]!;
+    if (step < 0) throw new WireError('column promptLogprobRow falls');
+    if (step === 0 && c.promptLogprobPosition[i] !== c.promptLogprobPosition[i - 1]! + 1)
+      throw new WireError('column promptLogprobPosition has a gap within a row');
+  }
   const promptEntries = sumOf('promptLogprobCount', c.promptLogprobCount);
   checkLength(c, promptEntries, 'promptLogprobIds', 'promptLogprobs', 'promptLogprobRanks');
 }

@@ -7,8 +7,8 @@ import { packageVersion } from '../../common/package-root.ts';
 import type { RequestOutput } from '../engine-client-types.ts';
 import type { HttpContext } from './context.ts';
 import type { SamplingFields } from './schema/sampling-fields.ts';
-import { inPieces } from './sliced-json.ts';
-import { event } from './sse.ts';
+import { inPieces, jsonParts } from './sliced-json.ts';
+import { event, eventEnd, eventStart } from './sse.ts';
 import { UsageCounter, type Usage } from './usage.ts';
 
 /** Answers with the same one come from the same build: same request, same seed, same tokens. */
@@ -107,13 +107,24 @@ export class ChunkFrame {
     if (output.finishReason !== 'none') this.numOpen--;
   }
 
-  /** One choice; `extra` is more of the chunk, as JSON after a comma. */
-  chunk(choice: number, body: object, extra = ''): string {
-    const { includeUsage, continuousUsage } = this.options;
-    const usage = continuousUsage ? usageField(this.counter.usageOf(choice)) : '';
-    const isLast = this.numOpen === 0 && !includeUsage;
-    const tail = `${isLast ? fingerprintField : ''}${usage}`;
-    return event(`${this.start},"choices":[${JSON.stringify(body)}]${extra}${tail}}`);
+  /** One choice; `extra` is more of the chunk. */
+  chunk(choice: number, body: object, extra: object = {}): string {
+    const more = JSON.stringify(extra).slice(1, -1);
+    const between = more === '' ? '' : `,${more}`;
+    const json = JSON.stringify(body);
+    return event(`${this.start},"choices":[${json}]${between}${this.tail(choice)}}`);
+  }
+
+  /** The same text in parts, for a choice whose logprobs may make it long. */
+  *chunkParts(choice: number, body: object, extra: object = {}): Generator<string> {
+    yield `${eventStart}${this.start},"choices":[`;
+    yield* jsonParts(body);
+    yield ']';
+    for (const [key, value] of Object.entries(extra)) {
+      yield `,${JSON.stringify(key)}:`;
+      yield* jsonParts(value);
+    }
+    yield `${this.tail(choice)}}${eventEnd}`;
   }
 
   /** After the last choice. */
@@ -121,6 +132,13 @@ export class ChunkFrame {
     if (!this.options.includeUsage) return '';
     const usage = usageField(this.counter.usage());
     return event(`${this.start},"choices":[]${fingerprintField}${usage}}`);
+  }
+
+  private tail(choice: number): string {
+    const { includeUsage, continuousUsage } = this.options;
+    const isLast = this.numOpen === 0 && !includeUsage;
+    const usage = continuousUsage ? usageField(this.counter.usageOf(choice)) : '';
+    return `${isLast ? fingerprintField : ''}${usage}`;
   }
 }
 

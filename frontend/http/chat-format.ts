@@ -1,5 +1,6 @@
 // Answers of /v1/chat/completions: whole, or as chunks of a stream.
-import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+import type { RequestOutput } from '../engine-client-types.ts';
+import { LogprobList } from '../logprob-list.ts';
 import { ChunkFrame, wholeAnswer, type AnswerOptions } from './answer.ts';
 import { chatLogprobs, promptLogprobs, type ChatLogprobs } from './logprobs.ts';
 import type { StreamFormat } from './stream-response.ts';
@@ -34,7 +35,14 @@ export function chatResponse(options: ChatOptions, outputs: readonly RequestOutp
   });
   return {
     ...wholeAnswer('chat.completion', options, choices, counter),
-    ...(options.promptLogprobs ? { prompt_logprobs: promptLogprobs(outputs[0]!) } : {}),
+    ...(options.promptLogprobs
+      ? {
+          prompt_logprobs: promptLogprobs(
+            outputs[0]!.promptLogprobs,
+            options.promptTokenIds.length,
+          ),
+        }
+      : {}),
     ...(options.returnTokenIds ? { prompt_token_ids: Array.from(options.promptTokenIds) } : {}),
     ...(options.promptText === null ? {} : { prompt_text: options.promptText }),
   };
@@ -44,29 +52,28 @@ export class ChatStream implements StreamFormat {
   private readonly options: ChatOptions;
   private readonly frame: ChunkFrame;
   /** The prompt's logprobs until they are said, with the first choice's first words; then null. */
-  private prompt: Map<number, TokenLogprobs> | null;
+  private prompt: LogprobList[] | null;
 
   constructor(options: ChatOptions) {
     this.options = options;
     const numPromptTokens = options.promptTokenIds.length;
     this.frame = new ChunkFrame('chat.completion.chunk', options, [numPromptTokens]);
-    this.prompt = options.promptLogprobs ? new Map() : null;
+    this.prompt = options.promptLogprobs ? [] : null;
   }
 
   /** Who speaks, for every choice, then what is echoed. */
   begin(): string {
     const { n, role, echo, returnTokenIds, promptTokenIds, promptText } = this.options;
-    const ids = returnTokenIds
-      ? `,"prompt_token_ids":${JSON.stringify(Array.from(promptTokenIds))}`
-      : '';
-    const text = promptText === null ? '' : `,"prompt_text":${JSON.stringify(promptText)}`;
-    const prompt = ids + text;
+    const prompt = {
+      ...(returnTokenIds ? { prompt_token_ids: Array.from(promptTokenIds) } : {}),
+      ...(promptText === null ? {} : { prompt_text: promptText }),
+    };
     const all = Array.from({ length: n }, (_, choice) => choice);
     const roles = all.map((choice) =>
       this.chunk(
         choice,
         { delta: { role, content: '' }, ...unfinished },
-        choice === 0 ? prompt : '',
+        choice === 0 ? prompt : {},
       ),
     );
     const echoes = all.map((choice) =>
@@ -75,36 +82,30 @@ export class ChatStream implements StreamFormat {
     return roles.join('') + (echo === '' ? '' : echoes.join(''));
   }
 
-  delta(choice: number, output: RequestOutput): string {
+  delta(choice: number, output: RequestOutput): string | Iterable<string> {
     this.frame.count(choice, output);
-    for (const [position, token] of output.promptLogprobs ?? []) this.prompt?.set(position, token);
+    if (output.promptLogprobs !== null) this.prompt?.push(output.promptLogprobs);
     const ended = output.finishReason !== 'none';
     if (!ended && output.text === '' && output.tokenIds.length === 0) return '';
-    return this.chunk(
-      choice,
-      {
-        delta: { content: output.text },
-        logprobs: chatLogprobs(output, this.options),
-        finish_reason: ended ? output.finishReason : null,
-        ...(ended ? { stop_reason: output.stopReason } : {}),
-        ...(this.options.returnTokenIds ? { token_ids: Array.from(output.tokenIds) } : {}),
-      },
-      choice === 0 ? this.takePromptLogprobs(output.numPromptTokens) : '',
-    );
+    const said: ChunkChoice = {
+      delta: { content: output.text },
+      logprobs: chatLogprobs(output, this.options),
+      finish_reason: ended ? output.finishReason : null,
+      ...(ended ? { stop_reason: output.stopReason } : {}),
+      ...(this.options.returnTokenIds ? { token_ids: Array.from(output.tokenIds) } : {}),
+    };
+    if (choice > 0 || this.prompt === null) return this.chunk(choice, said);
+    const list = LogprobList.concat(this.prompt);
+    this.prompt = null;
+    const prompt_logprobs = promptLogprobs(list, output.numPromptTokens);
+    return this.frame.chunkParts(choice, { index: choice, ...said }, { prompt_logprobs });
   }
 
   end(): string {
     return this.frame.end();
   }
 
-  private takePromptLogprobs(numPromptTokens: number): string {
-    if (this.prompt === null) return '';
-    const whole = { numPromptTokens, promptLogprobs: this.prompt };
-    this.prompt = null;
-    return `,"prompt_logprobs":${JSON.stringify(promptLogprobs(whole))}`;
-  }
-
-  private chunk(index: number, choice: ChunkChoice, extra = ''): string {
+  private chunk(index: number, choice: ChunkChoice, extra: object = {}): string {
     return this.frame.chunk(index, { index, ...choice }, extra);
   }
 }

@@ -1,5 +1,6 @@
 // Answers of /v1/completions: whole, or as chunks of a stream.
-import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+import type { RequestOutput } from '../engine-client-types.ts';
+import { LogprobList } from '../logprob-list.ts';
 import { ChunkFrame, wholeAnswer, type AnswerOptions } from './answer.ts';
 import { CompletionLogprobsWriter, promptLogprobs, type CompletionLogprobs } from './logprobs.ts';
 import type { StreamFormat } from './stream-response.ts';
@@ -79,24 +80,35 @@ export class CompletionStream implements StreamFormat {
     return '';
   }
 
-  delta(choice: number, output: RequestOutput): string {
-    if (this.held === null) return this.chunk(choice, output);
-    return this.held[Math.floor(choice / this.options.n)]!.take(choice, output)
-      .map((ready) => this.chunk(ready.choice, ready.output))
-      .join('');
-  }
-
-  private chunk(choice: number, output: RequestOutput): string {
-    const { echoOnly } = this.options;
-    this.frame.count(choice, output, echoOnly ? 0 : output.numOutputTokens);
-    const ended = output.finishReason !== 'none';
-    if (!ended && (echoOnly || (output.text === '' && output.tokenIds.length === 0))) return '';
-    const writer = (this.writers[choice] ??= new ChoiceWriter(this.options, choice));
-    return this.frame.chunk(choice, writer.write(output, ended));
+  delta(choice: number, output: RequestOutput): string | Iterable<string> {
+    if (this.held === null) {
+      const said = this.say(choice, output);
+      return said === null ? '' : this.frame.chunk(choice, said);
+    }
+    const ready = this.held[Math.floor(choice / this.options.n)]!.take(choice, output);
+    return ready.length === 0 ? '' : this.parts(ready);
   }
 
   end(): string {
     return this.frame.end();
+  }
+
+  /** What is ready may have the logprobs of a long prompt, each of it. */
+  private *parts(ready: readonly ChoiceOutput[]): Generator<string> {
+    for (const { choice, output } of ready) {
+      const said = this.say(choice, output);
+      if (said !== null) yield* this.frame.chunkParts(choice, said);
+    }
+  }
+
+  /** null where there is nothing to say. */
+  private say(choice: number, output: RequestOutput): CompletionChoice | null {
+    const { echoOnly } = this.options;
+    this.frame.count(choice, output, echoOnly ? 0 : output.numOutputTokens);
+    const ended = output.finishReason !== 'none';
+    if (!ended && (echoOnly || (output.text === '' && output.tokenIds.length === 0))) return null;
+    const writer = (this.writers[choice] ??= new ChoiceWriter(this.options, choice));
+    return writer.write(output, ended);
   }
 }
 
@@ -111,7 +123,10 @@ interface ChoiceOutput {
  */
 class HeldPrompt {
   private readonly numPositions: number;
-  private readonly known = new Map<number, TokenLogprobs>();
+  private readonly known: LogprobList[] = [];
+  private numKnown = 0;
+  /** What was known when the first words were let go. */
+  private all: LogprobList | null = null;
   /** Choices for whose end it would still wait. */
   private numWaiting: number;
   private outputs: ChoiceOutput[] = [];
@@ -123,11 +138,19 @@ class HeldPrompt {
 
   /** What may be said now; each with the prompt's logprobs, as far as they are known. */
   take(choice: number, output: RequestOutput): ChoiceOutput[] {
-    for (const [position, token] of output.promptLogprobs ?? []) this.known.set(position, token);
-    this.outputs.push({ choice, output: { ...output, promptLogprobs: this.known } });
+    if (output.promptLogprobs !== null) {
+      this.known.push(output.promptLogprobs);
+      this.numKnown += output.promptLogprobs.length;
+    }
+    this.outputs.push({ choice, output });
     if (output.finishReason !== 'none') this.numWaiting--;
-    if (this.known.size >= this.numPositions) this.numWaiting = 0;
-    return this.numWaiting > 0 ? [] : this.outputs.splice(0);
+    if (this.numKnown >= this.numPositions) this.numWaiting = 0;
+    if (this.numWaiting > 0) return [];
+    this.all ??= LogprobList.concat(this.known.splice(0));
+    const { all } = this;
+    return this.outputs
+      .splice(0)
+      .map((ready) => ({ ...ready, output: { ...ready.output, promptLogprobs: all } }));
   }
 }
 
@@ -152,17 +175,21 @@ class ChoiceWriter {
     const { options, prompt, first } = this;
     const echo = options.echo && first;
     this.first = false;
-    if (echo) this.echoLogprobs(output);
-    if (!options.echoOnly) for (const token of output.logprobs ?? []) this.logprobs?.add(token);
+    const { tokenIds, firstTokenText } = prompt;
+    const echoed = echo
+      ? { first: { id: tokenIds[0]!, text: firstTokenText }, rest: output.promptLogprobs }
+      : null;
     const text = options.echoOnly ? '' : output.text;
     const length = options.echoOnly && ended;
     return {
       index: this.choice,
       text: echo ? prompt.text + text : text,
-      logprobs: this.logprobs?.take() ?? null,
+      logprobs: this.logprobs?.write(echoed, options.echoOnly ? null : output.logprobs) ?? null,
       finish_reason: length ? 'length' : ended ? output.finishReason : null,
       stop_reason: length ? null : output.stopReason,
-      ...(options.promptLogprobs && first ? { prompt_logprobs: promptLogprobs(output) } : {}),
+      ...(options.promptLogprobs && first
+        ? { prompt_logprobs: promptLogprobs(output.promptLogprobs, tokenIds.length) }
+        : {}),
       ...(options.returnTokenIds
         ? {
             ...(first ? { prompt_token_ids: Array.from(prompt.tokenIds) } : {}),
@@ -170,15 +197,5 @@ class ChoiceWriter {
           }
         : {}),
     };
-  }
-
-  private echoLogprobs(output: RequestOutput): void {
-    const { logprobs, prompt } = this;
-    if (logprobs === null) return;
-    logprobs.addUnpredicted(prompt.tokenIds[0]!, prompt.firstTokenText);
-    for (let position = 1; position < prompt.tokenIds.length; position++) {
-      const token = output.promptLogprobs?.get(position);
-      if (token !== undefined) logprobs.addPrompt(token);
-    }
   }
 }

@@ -23,9 +23,6 @@ import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
 import { parseRequest } from './schema/parse.ts';
 import { streamResponse } from './stream-response.ts';
 
-/** A second's work or two, which is done at once. */
-const maxStreamedPromptLogprobs = 2 ** 20;
-
 export async function completions(
   context: HttpContext,
   request: FastifyRequest,
@@ -83,20 +80,19 @@ export async function completions(
   return sendWhole(reply, completionResponse(options, outputs), outputs);
 }
 
-/** They are in each of a prompt's choices; of a stream's choice they are in one chunk. */
+/** They are in each of a prompt's choices. */
 function checkPromptLogprobs(
-  { n = 1, stream, prompt_logprobs }: CompletionRequest,
+  { n = 1, prompt_logprobs }: CompletionRequest,
   numAlternatives: number | null,
   prompts: readonly CompletionPrompt[],
 ): void {
   if (numAlternatives === null) return;
   const numTokens = prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
   const asked = n * numTokens * (numAlternatives + 1);
-  const most = stream ? maxStreamedPromptLogprobs : maxRowLogprobs;
-  if (asked <= most) return;
+  if (asked <= maxRowLogprobs) return;
   throw bad(
     prompt_logprobs === undefined ? 'logprobs' : 'prompt_logprobs',
-    `asks for ${asked} logprobs of prompts, over all choices, and the answer may hold ${most}`,
+    `asks for ${asked} logprobs of prompts, over all choices, and the answer may hold ${maxRowLogprobs}`,
   );
 }
 

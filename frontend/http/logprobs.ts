@@ -1,6 +1,7 @@
-// Logprobs in the shapes of the two APIs. A TokenLogprobs has the token itself first and then the
-// best ones, among which it may be again.
-import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+// Logprobs in the shapes of the two APIs. A token's entries have the token itself first and then the
+// best ones, among which it may be again. What is made of a token is made when it is written.
+import type { RequestOutput } from '../engine-client-types.ts';
+import type { LogprobList } from '../logprob-list.ts';
 import { Sliced } from './sliced-json.ts';
 
 /** JSON has no infinity: what is less likely is shown as this (vLLM's floor). */
@@ -25,92 +26,100 @@ export interface ChatLogprobs {
   readonly content: Sliced<ChatLogprob & { readonly top_logprobs: ChatLogprob[] }>;
 }
 
-export function chatLogprobs(output: RequestOutput, style: TokenStyle): ChatLogprobs | null {
-  const { logprobs } = output;
-  if (logprobs === null) return null;
-  const entry = (token: TokenLogprobs, i: number): ChatLogprob => ({
-    token: tokenText(token, i, style),
-    logprob: clamp(token.logprobs[i]!),
-    bytes: [...token.bytes[i]!],
+export function chatLogprobs(
+  { logprobs: list }: RequestOutput,
+  style: TokenStyle,
+): ChatLogprobs | null {
+  if (list === null) return null;
+  const show = (entry: number): ChatLogprob => ({
+    token: textOf(list, entry, style),
+    logprob: logprobOf(list, entry),
+    bytes: [...list.bytesOf(entry)],
   });
   return {
-    content: new Sliced(logprobs.length, (index) => {
-      const token = logprobs[index]!;
-      const top_logprobs = alternatives(token, style).map((i) => entry(token, i));
-      return { ...entry(token, 0), top_logprobs };
-    }),
+    content: new Sliced(list.length, (token) => ({
+      ...show(list.firstEntry(token)),
+      top_logprobs: alternatives(list, token, style).map(show),
+    })),
   };
 }
 
 type Alternatives = Readonly<Record<string, number>> | null;
 
 export interface CompletionLogprobs {
-  readonly text_offset: number[];
-  readonly token_logprobs: (number | null)[];
-  readonly tokens: string[];
+  readonly text_offset: Sliced<number>;
+  readonly token_logprobs: Sliced<number | null>;
+  readonly tokens: Sliced<string>;
   readonly top_logprobs: Sliced<Alternatives>;
 }
 
-/** Appends tokens to the four columns; offsets count characters from the start of the choice. */
+/** The first token of a prompt, which nothing predicts. */
+export interface FirstToken {
+  readonly id: number;
+  readonly text: string;
+}
+
+/** Writes a choice in parts; offsets count characters from its start. */
 export class CompletionLogprobsWriter {
-  private offset: number;
   private readonly style: TokenStyle;
-  private readonly columns = {
-    text_offset: [] as number[],
-    token_logprobs: [] as (number | null)[],
-    tokens: [] as string[],
-    top_logprobs: [] as (() => Alternatives)[],
-  };
+  /** Where what was written last ends. */
+  private end: () => number = () => 0;
 
-  constructor(style: TokenStyle, offset = 0) {
+  constructor(style: TokenStyle) {
     this.style = style;
-    this.offset = offset;
   }
 
-  add(token: TokenLogprobs): void {
-    this.addWith(token, () => alternatives(token, this.style));
-  }
-
-  /** Of a prompt's tokens the alternatives are always the best ones. */
-  addPrompt(token: TokenLogprobs): void {
-    this.addWith(token, () => best(token, this.style.numTop));
-  }
-
-  private addWith(token: TokenLogprobs, others: () => readonly number[]): void {
-    this.push(tokenText(token, 0, this.style), clamp(token.logprobs[0]!), () => {
-      const top = Object.create(null) as Record<string, number>;
-      // The token itself is always among its alternatives, beyond their number where it must be.
-      for (const i of [0, ...others()]) {
-        top[tokenText(token, i, this.style)] ??= clamp(token.logprobs[i]!);
-      }
-      return top;
-    });
-  }
-
-  /** The first token of a prompt, which nothing predicts. */
-  addUnpredicted(id: number, text: string): void {
-    this.push(this.style.asTokenIds ? `token_id:${id}` : text, null, () => null);
-  }
-
-  /** What was added since the last take. */
-  take(): CompletionLogprobs {
-    const { text_offset, token_logprobs, tokens } = this.columns;
-    const tops = this.columns.top_logprobs.splice(0);
+  /** An echoed prompt's tokens, if there is one, then those of the output. */
+  write(
+    echo: { readonly first: FirstToken; readonly rest: LogprobList | null } | null,
+    output: LogprobList | null,
+  ): CompletionLogprobs {
+    const { style } = this;
+    const numFirst = echo === null ? 0 : 1;
+    const numEchoed = numFirst + (echo?.rest?.length ?? 0);
+    const length = numEchoed + (output?.length ?? 0);
+    const tokenAt = <T>(i: number, show: (list: LogprobList, token: number) => T) =>
+      i < numEchoed ? show(echo!.rest!, i - numFirst) : show(output!, i - numEchoed);
+    const text = (i: number) =>
+      i < numFirst
+        ? showToken(echo!.first.id, echo!.first.text, style)
+        : tokenAt(i, (list, token) => textOf(list, list.firstEntry(token), style));
+    const offsets = lazyOffsets(this.end(), length, text);
+    this.end = () => offsets(length);
     return {
-      text_offset: text_offset.splice(0),
-      token_logprobs: token_logprobs.splice(0),
-      tokens: tokens.splice(0),
-      top_logprobs: new Sliced(tops.length, (index) => tops[index]!()),
+      text_offset: new Sliced(length, offsets),
+      token_logprobs: new Sliced(length, (i) =>
+        i < numFirst ? null : tokenAt(i, (list, token) => logprobOf(list, list.firstEntry(token))),
+      ),
+      tokens: new Sliced(length, text),
+      top_logprobs: new Sliced(length, (i) => {
+        if (i < numFirst) return null;
+        return tokenAt(i, (list, token) => {
+          // Of a prompt's tokens the alternatives are always the best ones.
+          const others =
+            i < numEchoed ? best(list, token, style.numTop) : alternatives(list, token, style);
+          const top = Object.create(null) as Record<string, number>;
+          // The token itself is always among its alternatives, beyond their number where it must be.
+          for (const entry of [list.firstEntry(token), ...others])
+            top[textOf(list, entry, style)] ??= logprobOf(list, entry);
+          return top;
+        });
+      }),
     };
   }
+}
 
-  private push(text: string, logprob: number | null, top: () => Alternatives): void {
-    this.columns.text_offset.push(this.offset);
-    this.columns.tokens.push(text);
-    this.columns.token_logprobs.push(logprob);
-    this.columns.top_logprobs.push(top);
-    this.offset += numCharacters(text);
-  }
+/** Of tokens 0 to length, the last one's end included; counted when the first is asked for. */
+function lazyOffsets(begin: number, length: number, text: (index: number) => string) {
+  let offsets: Float64Array | null = null;
+  return (index: number): number => {
+    if (offsets === null) {
+      offsets = new Float64Array(length + 1);
+      offsets[0] = begin;
+      for (let i = 0; i < length; i++) offsets[i + 1] = offsets[i]! + numCharacters(text(i));
+    }
+    return offsets[index]!;
+  };
 }
 
 export interface PromptLogprob {
@@ -121,50 +130,60 @@ export interface PromptLogprob {
 
 /** vLLM's `prompt_logprobs`: a map from token id per position, null for the first. */
 export function promptLogprobs(
-  output: Pick<RequestOutput, 'numPromptTokens' | 'promptLogprobs'>,
+  list: LogprobList | null,
+  numPromptTokens: number,
 ): Sliced<Record<string, PromptLogprob> | null> {
-  const style = { asTokenIds: false, numTop: 0, areNamed: false };
-  return new Sliced(output.numPromptTokens, (position) => {
-    const token = output.promptLogprobs?.get(position);
-    if (token === undefined) return null;
-    const entries = Array.from(token.ids, (id, i) => [
-      String(id),
-      {
-        logprob: clamp(token.logprobs[i]!),
-        rank: token.ranks[i]!,
-        decoded_token: tokenText(token, i, style),
-      },
-    ]);
-    return Object.fromEntries(entries) as Record<string, PromptLogprob>;
+  return new Sliced(numPromptTokens, (position) => {
+    const token = list === null ? -1 : position - list.position;
+    if (list === null || token < 0 || token >= list.length) return null;
+    const { ids, ranks } = list.columns;
+    const entries: Record<string, PromptLogprob> = {};
+    for (const entry of entriesOf(list, token))
+      entries[ids[entry]!] = {
+        logprob: logprobOf(list, entry),
+        rank: ranks[entry]!,
+        decoded_token: list.textOf(entry),
+      };
+    return entries;
   });
 }
 
 function numCharacters(text: string): number {
-  return Array.from(text).length;
+  let count = 0;
+  for (let i = 0; i < text.length; i += text.codePointAt(i)! > 0xffff ? 2 : 1) count++;
+  return count;
 }
 
-/** Indexes of the entries to show: as vLLM does, named ones with the token itself before them. */
-function alternatives(token: TokenLogprobs, { numTop, areNamed }: TokenStyle): number[] {
-  return areNamed ? eachOnce(token, Array.from(token.ids.keys())) : best(token, numTop);
+function entriesOf(list: LogprobList, token: number): number[] {
+  const begin = list.firstEntry(token);
+  return Array.from({ length: list.firstEntry(token + 1) - begin }, (_, i) => begin + i);
 }
 
-/** Indexes of the n most likely entries, each id once, best first. */
-function best(token: TokenLogprobs, n: number): number[] {
-  const byRank = Array.from(token.ids.keys()).sort((a, b) => token.ranks[a]! - token.ranks[b]!);
-  return eachOnce(token, byRank).slice(0, n);
+/** The entries to show: as vLLM does, named ones with the token itself before them. */
+function alternatives(list: LogprobList, token: number, { numTop, areNamed }: TokenStyle) {
+  return areNamed ? eachOnce(list, entriesOf(list, token)) : best(list, token, numTop);
 }
 
-function eachOnce({ ids }: TokenLogprobs, indexes: readonly number[]): number[] {
+/** The n most likely entries, each id once, best first. */
+function best(list: LogprobList, token: number, n: number): number[] {
+  const { ranks } = list.columns;
+  const byRank = entriesOf(list, token).sort((a, b) => ranks[a]! - ranks[b]!);
+  return eachOnce(list, byRank).slice(0, n);
+}
+
+function eachOnce({ columns: { ids } }: LogprobList, entries: readonly number[]): number[] {
   const seen = new Set<number>();
-  return indexes.filter((i) => !seen.has(ids[i]!) && seen.add(ids[i]!));
+  return entries.filter((entry) => !seen.has(ids[entry]!) && seen.add(ids[entry]!));
 }
 
-function tokenText(token: TokenLogprobs, i: number, style: TokenStyle): string {
-  return style.asTokenIds
-    ? `token_id:${token.ids[i]!}`
-    : Buffer.from(token.bytes[i]!).toString('utf8');
+function textOf(list: LogprobList, entry: number, style: TokenStyle): string {
+  return style.asTokenIds ? showToken(list.columns.ids[entry]!, '', style) : list.textOf(entry);
 }
 
-function clamp(logprob: number): number {
-  return Math.max(logprob, floor);
+function showToken(id: number, text: string, { asTokenIds }: TokenStyle): string {
+  return asTokenIds ? `token_id:${id}` : text;
+}
+
+function logprobOf({ columns }: LogprobList, entry: number): number {
+  return Math.max(columns.logprobs[entry]!, floor);
 }

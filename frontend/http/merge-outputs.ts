@@ -1,5 +1,6 @@
 // Successive outputs of one choice as one, as if they had come together.
-import type { RequestOutput, TokenLogprobs } from '../engine-client-types.ts';
+import type { RequestOutput } from '../engine-client-types.ts';
+import { LogprobList } from '../logprob-list.ts';
 
 /** At least one output, in order. */
 export function mergeOutputs(outputs: readonly RequestOutput[]): RequestOutput {
@@ -16,20 +17,15 @@ export function mergeOutputs(outputs: readonly RequestOutput[]): RequestOutput {
     ...last,
     text: outputs.map((output) => output.text).join(''),
     tokenIds,
-    logprobs: mergeLogprobs(outputs),
-    promptLogprobs: mergePromptLogprobs(outputs),
+    logprobs: joinLogprobs(outputs, 'logprobs'),
+    promptLogprobs: joinLogprobs(outputs, 'promptLogprobs'),
     creditBytes: outputs.reduce((sum, output) => sum + output.creditBytes, 0),
   };
 }
 
-function mergeLogprobs(outputs: readonly RequestOutput[]): readonly TokenLogprobs[] | null {
-  const lists = outputs.flatMap((output) => (output.logprobs === null ? [] : [output.logprobs]));
-  return lists.length === 0 ? null : lists.flat();
-}
-
-function mergePromptLogprobs(
+function joinLogprobs(
   outputs: readonly RequestOutput[],
-): ReadonlyMap<number, TokenLogprobs> | null {
-  const maps = outputs.flatMap((output) => output.promptLogprobs ?? []);
-  return maps.length === 0 ? null : new Map(maps.flatMap((map) => [...map]));
+  field: 'logprobs' | 'promptLogprobs',
+): LogprobList | null {
+  return LogprobList.concat(outputs.flatMap((output) => output[field] ?? []));
 }

@@ -1,10 +1,10 @@
-// JSON of answers that may be very long (logprobs of a long prompt): its lists are made and written
-// a piece at a time, and whatever else the process has to do is done between the pieces.
+// JSON that may be very long (logprobs of a long prompt): its lists are made and written a piece at
+// a time, and whatever else the process has to do is done between the pieces.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isObject } from '../../common/json-object.ts';
 
-/** About the bytes that are made in one turn; an element is never split. */
-const pieceBytes = 64 * 1024;
+/** About the characters that are made in one turn; an element is never split. */
+export const pieceLength = 64 * 1024;
 
 /** A list whose elements are made when they are written. */
 export class Sliced<T> {
@@ -21,20 +21,28 @@ export class Sliced<T> {
   }
 }
 
-/** The bytes of JSON.stringify(value). */
+/** The bytes of JSON.stringify(value), a piece a turn. */
 export async function* inPieces(value: object): AsyncGenerator<string, void, undefined> {
+  for (const piece of joinParts(jsonParts(value))) {
+    yield piece;
+    if (piece.length >= pieceLength) await nextTurn();
+  }
+}
+
+/** The same text in pieces of at least pieceLength, but for the last. */
+export function* joinParts(parts: Iterable<string>): Generator<string, void, undefined> {
   let piece = '';
-  for (const part of parts(value)) {
+  for (const part of parts) {
     piece += part;
-    if (piece.length < pieceBytes) continue;
+    if (piece.length < pieceLength) continue;
     yield piece;
     piece = '';
-    await nextTurn();
   }
   yield piece;
 }
 
-function* parts(value: unknown): Generator<string> {
+/** The text of JSON.stringify(value), with each element of a Sliced in a part of its own. */
+export function* jsonParts(value: unknown): Generator<string, void, undefined> {
   if (value instanceof Sliced) {
     yield '[';
     for (let i = 0; i < value.length; i++)
@@ -44,7 +52,7 @@ function* parts(value: unknown): Generator<string> {
     yield '[';
     for (const [i, element] of value.entries()) {
       if (i > 0) yield ',';
-      yield* parts(element);
+      yield* jsonParts(element);
     }
     yield ']';
   } else if (isObject(value)) {
@@ -52,7 +60,7 @@ function* parts(value: unknown): Generator<string> {
     for (const [key, member] of Object.entries(value)) {
       if (member === undefined) continue;
       yield `${before}${JSON.stringify(key)}:`;
-      yield* parts(member);
+      yield* jsonParts(member);
       before = ',';
     }
     yield before === '{' ? '{}' : '}';

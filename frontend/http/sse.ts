@@ -5,8 +5,11 @@ import type { FastifyReply } from 'fastify';
 
 export const done = 'data: [DONE]\n\n';
 
+export const eventStart = 'data: ';
+export const eventEnd = '\n\n';
+
 export function event(json: string): string {
-  return `data: ${json}\n\n`;
+  return `${eventStart}${json}${eventEnd}`;
 }
 
 export class SseStream {

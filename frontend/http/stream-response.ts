@@ -1,6 +1,7 @@
-// Streams the choices of a Generation as events. While the socket is full nothing is written: what
-// comes meanwhile is merged and goes out as one chunk a choice, and only what the socket has
-// taken is credited back, so that a slow reader holds back its own request and nothing else.
+// Streams the choices of a Generation as events. While the socket is full, or a long chunk is on its
+// way piece by piece, nothing else is written: what comes meanwhile is merged and goes out as one
+// chunk a choice, and only what the socket has taken is credited back, so that a slow reader holds
+// back its own request and nothing else.
 import type { FastifyReply } from 'fastify';
 import type { GenerateRequest, RequestOutput } from '../engine-client-types.ts';
 import type { EngineClientLike } from './backend.ts';
@@ -9,13 +10,14 @@ import { Generation, type GenerationObserver, type GenerationSink } from './gene
 import { ClientGone, errorBody, toRequestError } from './http-errors.ts';
 import { mergeOutputs } from './merge-outputs.ts';
 import type { OpenRequest } from './open-request.ts';
+import { joinParts, pieceLength } from './sliced-json.ts';
 import { done, SseStream } from './sse.ts';
 
-/** Turns outputs into events; `''` where there is nothing to say. */
+/** Turns outputs into events; `''` where there is nothing to say, parts of text where it may be long. */
 export interface StreamFormat {
   /** Before the first output of any choice. */
   begin(): string;
-  delta(choice: number, output: RequestOutput): string;
+  delta(choice: number, output: RequestOutput): string | Iterable<string>;
   /** After the last choice has ended. */
   end(): string;
 }
@@ -43,10 +45,18 @@ interface Settle {
   readonly reject: (error: Error) => void;
 }
 
+/** A chunk of which not everything is written. */
+interface OpenChunk {
+  readonly choice: number;
+  readonly output: RequestOutput;
+  readonly pieces: Iterator<string, void>;
+}
+
 class StreamSink implements GenerationSink {
   generation: Generation | null = null;
   private stream: SseStream | null = null;
   private blocked = false;
+  private openChunk: OpenChunk | null = null;
   private numFinished = 0;
   /** Outputs that wait for the socket, by choice. */
   private pending = new Map<number, RequestOutput[]>();
@@ -66,7 +76,7 @@ class StreamSink implements GenerationSink {
 
   output(choice: number, output: RequestOutput): void {
     if (this.stream === null) this.begin();
-    if (this.blocked) {
+    if (this.isBusy()) {
       const waiting = this.pending.get(choice);
       if (waiting === undefined) this.pending.set(choice, [output]);
       else waiting.push(output);
@@ -78,10 +88,14 @@ class StreamSink implements GenerationSink {
       this.settle.reject(error);
       return;
     }
-    // A socket that is full would only keep the last words.
-    if (error instanceof ClientGone || this.blocked) this.stream.destroy();
+    // A socket that is full would only keep the last words, and half a chunk take them for its own.
+    if (error instanceof ClientGone || this.isBusy()) this.stream.destroy();
     else this.stream.fail(JSON.stringify(errorBody(toRequestError(error))));
     this.settle.resolve();
+  }
+
+  private isBusy(): boolean {
+    return this.blocked || this.openChunk !== null;
   }
 
   private begin(): void {
@@ -97,7 +111,29 @@ class StreamSink implements GenerationSink {
   }
 
   private write(choice: number, output: RequestOutput): void {
-    this.send(this.format.delta(choice, output));
+    const said = this.format.delta(choice, output);
+    if (typeof said === 'string') {
+      this.send(said);
+      this.written(choice, output);
+    } else {
+      this.openChunk = { choice, output, pieces: joinParts(said) };
+      this.writePieces(this.openChunk);
+    }
+  }
+
+  /** A piece a turn, and none while the socket is full. */
+  private writePieces({ choice, output, pieces }: OpenChunk): void {
+    for (let next = pieces.next(); !next.done; next = pieces.next()) {
+      this.send(next.value);
+      if (next.value.length < pieceLength) continue;
+      if (!this.blocked) setImmediate(() => this.goOn());
+      return;
+    }
+    this.openChunk = null;
+    this.written(choice, output);
+  }
+
+  private written(choice: number, output: RequestOutput): void {
     const bytes = output.creditBytes;
     if (this.blocked) this.owed.set(choice, (this.owed.get(choice) ?? 0) + bytes);
     else this.generation?.consumed(choice, bytes);
@@ -117,9 +153,18 @@ class StreamSink implements GenerationSink {
     this.blocked = false;
     for (const [choice, bytes] of this.owed) this.generation?.consumed(choice, bytes);
     this.owed.clear();
+    // A socket that takes all at once drains in the same turn.
+    if (this.openChunk === null) this.goOn();
+    else setImmediate(() => this.goOn());
+  }
+
+  private goOn(): void {
+    if (this.openChunk !== null) this.writePieces(this.openChunk);
+    if (this.isBusy()) return;
     const waiting = this.pending;
     this.pending = new Map();
-    // A chunk that fills the socket again does not stop the rest: it is one chunk a choice.
-    for (const [choice, outputs] of waiting) this.write(choice, mergeOutputs(outputs));
+    for (const [choice, outputs] of waiting)
+      if (this.isBusy()) this.pending.set(choice, outputs);
+      else this.write(choice, mergeOutputs(outputs));
   }
 }

@@ -87,7 +87,7 @@ async function fullRows(llm: LLM, prompt: number[], params: LlmParams): Promise<
 
 function rowOf({ outputs }: LlmOutput): Row {
   const { tokenIds, logprobs } = outputs[0]!;
-  const tokens = logprobs ?? [];
+  const tokens = [...(logprobs ?? [])];
   return {
     ids: tokenIds,
     logprobs: tokens.map((token) => token.logprobs[0]!),

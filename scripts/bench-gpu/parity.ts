@@ -50,7 +50,7 @@ async function start(model: string, numRanks: number): Promise<LLM> {
 
 function generatedOf({ outputs }: LlmOutput): Generated {
   const { tokenIds, logprobs } = outputs[0]!;
-  const tokens = logprobs ?? [];
+  const tokens = [...(logprobs ?? [])];
   return {
     ids: tokenIds,
     gaps: tokens.map((token) => token.logprobs[1]! - token.logprobs[2]!),

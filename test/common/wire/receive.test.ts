@@ -68,6 +68,7 @@ t.test('every broken rule between the columns of TextOutputs is found', (t) => {
   const rows = [
     { requestId: 1, text: 'ab', tokenIds: [5, 6], logprobs: [[entry], [entry, entry]] },
     { requestId: 2, text: 'c', tokenIds: [7], logprobs: [[]], promptLogprobs: { 1: [entry] } },
+    { requestId: 3, promptLogprobs: { 4: [], 5: [entry] } },
   ];
   const message = (change: Record<string, Column>) => ({
     kind: 'textOutputs',
@@ -82,18 +83,25 @@ t.test('every broken rule between the columns of TextOutputs is found', (t) => {
     tokenStart: Uint32Array.of(1, 2, 3),
     text: new Uint8Array(2),
     tokenIds: new Int32Array(4),
-    finishReason: Uint8Array.of(0, 9),
+    finishReason: Uint8Array.of(0, 9, 0),
     stopTokenId: new Int32Array(1),
-    stopStringIndex: new Int32Array(3),
+    stopStringIndex: new Int32Array(4),
     numOutputTokens: new Int32Array(0),
     logprobCount: Uint8Array.of(1, 1, 0),
     logprobIds: new Int32Array(2),
     logprobRanks: new Int32Array(4),
     logprobTextStart: Uint32Array.of(0, 2, 4, 5),
-    promptLogprobRow: Uint32Array.of(2),
+    promptLogprobRow: Uint32Array.of(1, 2, 3),
     promptLogprobPosition: new Int32Array(2),
     promptLogprobTextStart: Uint32Array.of(0),
   };
+  const disorder: Record<string, Column>[] = [
+    { promptLogprobRow: Uint32Array.of(2, 1, 1) },
+    { promptLogprobPosition: Int32Array.of(1, 4, 6) },
+    { promptLogprobPosition: Int32Array.of(1, 5, 4) },
+  ];
+  for (const change of disorder)
+    t.throws(() => receive('detokenizerToFrontend', message(change)), /column promptLogprob/);
   for (const [name, column] of Object.entries(changes))
     t.throws(
       () => receive('detokenizerToFrontend', message({ [name]: column })),

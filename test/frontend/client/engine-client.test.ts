@@ -226,15 +226,16 @@ t.test(
     const [first, second, third] = seen.outputs;
     t.equal(first!.stopReason, 'END');
     t.same([...first!.tokenIds], [5, 6]);
-    t.same([...first!.logprobs![0]!.ids], [5, 8]);
-    t.same([...first!.logprobs![0]!.logprobs], [-2.5, -4]);
-    t.equal(Buffer.from(first!.logprobs![0]!.bytes[1]!).toString(), 'é');
-    t.same([...first!.logprobs![1]!.ranks], [6]);
+    t.same([...first!.logprobs!.at(0)!.ids], [5, 8]);
+    t.same([...first!.logprobs!.at(0)!.logprobs], [-2.5, -4]);
+    t.equal(Buffer.from(first!.logprobs!.at(0)!.bytes[1]!).toString(), 'é');
+    t.same([...first!.logprobs!.at(1)!.ranks], [6]);
     t.equal(first!.promptLogprobs, null);
     t.equal(second!.stopReason, 9);
-    t.same([...second!.logprobs![0]!.ids], [9]);
-    t.same([...second!.promptLogprobs!.keys()], [1, 2]);
-    t.equal(Buffer.from(second!.promptLogprobs!.get(2)!.bytes[0]!).toString(), 'r');
+    t.same([...second!.logprobs!.at(0)!.ids], [9]);
+    t.equal(second!.promptLogprobs!.position, 1);
+    t.equal(second!.promptLogprobs!.length, 2);
+    t.equal(Buffer.from(second!.promptLogprobs!.at(1)!.bytes[0]!).toString(), 'r');
     t.match(third!, { finishReason: 'error', error: { code: 'invalid_logits' }, stopReason: null });
   },
 );

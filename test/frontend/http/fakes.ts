@@ -13,8 +13,8 @@ import type {
   GenerateRequest,
   RequestHandle,
   RequestOutput,
-  TokenLogprobs,
 } from '../../../frontend/engine-client-types.ts';
+import { LogprobList, type TokenLogprobs } from '../../../frontend/logprob-list.ts';
 import type {
   EngineClientLike,
   HttpBackend,
@@ -116,7 +116,7 @@ export class Submission {
       index,
       text,
       tokenIds: request.text.returnTokenIds || logprobs !== null ? tokenIds : new Int32Array(0),
-      logprobs: logprobs === null ? null : Array.from(tokenIds, entries),
+      logprobs: logprobs === null ? null : listOf(Array.from(tokenIds, entries)),
       promptLogprobs: null,
       finishReason: 'none',
       stopReason: null,
@@ -134,15 +134,39 @@ export class Submission {
   }
 
   /** Logprobs of every prompt token but the first, as the engine brings them. */
-  promptLogprobs(): ReadonlyMap<number, TokenLogprobs> {
+  promptLogprobs(from = 1, to = Infinity): LogprobList {
     const { promptTokenIds, sampling } = this.request;
-    return new Map(
-      Array.from(promptTokenIds.subarray(1), (id, i) => [
-        i + 1,
-        fakeLogprobs(id, sampling.promptLogprobs ?? 0),
-      ]),
+    const numTop = sampling.promptLogprobs ?? 0;
+    const ids = promptTokenIds.subarray(from, Math.min(to, promptTokenIds.length));
+    return listOf(
+      Array.from(ids, (id) => fakeLogprobs(id, numTop)),
+      from,
     );
   }
+}
+
+/** As they come, behind some that are another request's. */
+export function listOf(tokens: readonly TokenLogprobs[], position = 0): LogprobList {
+  const all = [fakeLogprobs(33, 1), ...tokens];
+  const bytes = all.flatMap((token) => [...token.bytes]);
+  const counts = all.map(({ ids }) => ids.length);
+  return new LogprobList(
+    {
+      ids: Int32Array.from(all.flatMap(({ ids }) => [...ids])),
+      logprobs: Float32Array.from(all.flatMap(({ logprobs }) => [...logprobs])),
+      ranks: Int32Array.from(all.flatMap(({ ranks }) => [...ranks])),
+      textStart: prefixSums(bytes.map(({ length }) => length)),
+      text: Buffer.concat(bytes),
+    },
+    prefixSums(counts).subarray(1),
+    position,
+  );
+}
+
+function prefixSums(counts: readonly number[]): Uint32Array {
+  const sums = new Uint32Array(counts.length + 1);
+  for (const [i, count] of counts.entries()) sums[i + 1] = sums[i]! + count;
+  return sums;
 }
 
 /** The token itself is second best at -1, after "!" at -0.5. */

@@ -65,9 +65,8 @@ for (const [path, body] of routes) {
   t.test(`${path}: prompt_logprobs 0 with stream, however they come`, async (t) => {
     const { client, post } = await startServer(t);
     client.script = (submission) => {
-      const all = [...submission.promptLogprobs()];
-      submission.say('', { promptLogprobs: new Map(all.slice(0, 1)) });
-      submission.say('a', { promptLogprobs: new Map(all.slice(1)) });
+      submission.say('', { promptLogprobs: submission.promptLogprobs(1, 2) });
+      submission.say('a', { promptLogprobs: submission.promptLogprobs(2) });
       submission.say('b', { finishReason: 'stop' });
     };
     const asked = { ...body, prompt_logprobs: 0 };
