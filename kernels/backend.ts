@@ -12,7 +12,7 @@ export type BackendName = 'reference' | 'cpu' | 'cuda';
 export interface WeightPart {
   readonly dtype: Dtype;
   readonly numRows: number;
-  /** 1 for a one-dimensional tensor. */
+  /** 1 for a one-dimensional tensor. Columns that the weight has beyond them are zeros. */
   readonly numColumns: number;
   /** From the begin of a row to that of the next, where rows are not back to back. */
   readonly rowBytes?: number;

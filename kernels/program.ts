@@ -45,7 +45,7 @@ export interface WeightSpec {
 
 /**
  * Rows [rowStart, rowStart + numRows) of columns [columnStart, columnStart + numColumns) of a
- * checkpoint tensor; a vector is one column. Rows beyond the tensor's last are zeros.
+ * checkpoint tensor; a vector is one column. Rows and columns beyond the tensor's last are zeros.
  */
 export interface WeightSource {
   readonly tensor: string;

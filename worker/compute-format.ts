@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import type { ModelConfig, WorkerSlice } from '../common/config.ts';
 import { badModel, exitCodes, StartError } from '../common/errors.ts';
+import { kvHeadsOfRank } from '../common/tensor-parallel.ts';
 
 export interface ComputeFormat {
   readonly actDtype: ModelConfig['dtype'];
@@ -16,7 +17,10 @@ export interface ComputeFormat {
   readonly notes: readonly string[];
 }
 
-type FormatSlice = Pick<WorkerSlice, 'device' | 'dtype' | 'kvCacheDtype' | 'model' | 'blockSize'>;
+type FormatSlice = Pick<
+  WorkerSlice,
+  'device' | 'dtype' | 'kvCacheDtype' | 'model' | 'blockSize' | 'numRanks'
+>;
 
 const flagNames = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
 const cudaHeadDims: readonly number[] = [64, 80, 96, 128, 256];
@@ -43,7 +47,8 @@ function hostFormat({ device, dtype, kvCacheDtype, model }: FormatSlice): Comput
 }
 
 /** cuda: one 16-bit dtype for all. */
-function cudaFormat({ dtype, kvCacheDtype, model, blockSize }: FormatSlice): ComputeFormat {
+function cudaFormat(slice: FormatSlice): ComputeFormat {
+  const { dtype, kvCacheDtype, model, blockSize } = slice;
   const supported = 'supported: bfloat16, float16';
   if (dtype === 'f32') throw badFlag(`--dtype float32 is not built on cuda; ${supported}`);
   const notes: string[] = [];
@@ -56,28 +61,30 @@ function cudaFormat({ dtype, kvCacheDtype, model, blockSize }: FormatSlice): Com
     );
   if (blockSize < 16 || (blockSize & (blockSize - 1)) !== 0)
     throw badFlag(`--block-size: ${blockSize} is not built on cuda; it takes 16, 32, 64, ...`);
-  checkCudaModel(model);
+  checkCudaModel(slice);
   const dtypes = { actDtype: act, weightDtype: act, kvDtype: act };
   // In place cuBLASLt rounds a sum twice, and our own kernel for many rows is slow.
   return { ...dtypes, interleave: 8, residualInPlace: false, notes };
 }
 
-function checkCudaModel(model: ModelConfig): void {
-  const { headDim, numHeads, numKvHeads, hiddenSize, intermediateSize } = model;
+function checkCudaModel({ model, numRanks }: FormatSlice): void {
+  const { headDim, numHeads, hiddenSize, intermediateSize } = model;
+  const numKvHeads = kvHeadsOfRank(model, { rank: 0, numRanks }).length;
   const refuse = (field: string, what: string) =>
     badModel(
       `${join(model.path, 'config.json')}: ${field} ${what} on cuda yet; --device cpu runs it`,
     );
   if (!cudaHeadDims.includes(headDim))
     throw refuse('head_dim', `${headDim} is not built (${cudaHeadDims.join(', ')} are)`);
-  if (numHeads / numKvHeads > cudaMaxHeadsPerKvHead)
+  if (numHeads / numRanks / numKvHeads > cudaMaxHeadsPerKvHead)
     throw refuse(
       'num_attention_heads',
       `more than ${cudaMaxHeadsPerKvHead} for each KV head is not built`,
     );
   for (const [field, value] of [
     ['hidden_size', hiddenSize],
-    ['intermediate_size', intermediateSize],
+    // Ranks fill up their shares with zeros.
+    ['intermediate_size', numRanks === 1 ? intermediateSize : 0],
   ] as const)
     if (value % 16 !== 0) throw refuse(field, `${value}, no multiple of 16, is not built`);
   if (hiddenSize > cudaMaxColumns)

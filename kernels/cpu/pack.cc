@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "../check.h"
@@ -9,23 +10,29 @@ namespace vt {
 
 namespace {
 
+/// Columns from num_columns on are zeros, which the panels are before.
+struct PackRow {
+  const char* data;
+  std::int64_t num_columns;
+  Dtype dtype;
+};
+
 struct PackJob {
   PackedMatrix* matrix;
-  /// [n] where row i begins, and its dtype.
-  std::vector<const char*> rows;
-  std::vector<Dtype> dtypes;
+  std::vector<PackRow> rows;  // [n]
   int num_threads;
 };
 
-/// One panel, `count` rows of which exist.
+/// Columns [begin, end) of one panel, `count` rows of which exist; `out` is its column `begin`.
 template <typename Element>
-void pack_same(const char* const* rows, int count, int lanes, bool pairs, std::int64_t k,
-               Element* out) {
+void pack_same(const PackRow* rows, int count, int lanes, bool pairs, std::int64_t begin,
+               std::int64_t end, Element* out) {
   const int size = 2 * lanes;
   for (int j = 0; j < count; j++) {
-    const Element* row = reinterpret_cast<const Element*>(rows[j]);
+    const Element* row = reinterpret_cast<const Element*>(rows[j].data) + begin;
     Element* to = out + (pairs ? 2 * (j % lanes) + j / lanes : j);
-    for (std::int64_t i = 0; i < k; i++) {
+    const std::int64_t length = std::min(end, rows[j].num_columns) - begin;
+    for (std::int64_t i = 0; i < length; i++) {
       Element value;
       std::memcpy(&value, row + i, sizeof value);
       to[i * size] = value;
@@ -43,25 +50,24 @@ void pack_panel(const PackJob& job, int panel) {
   const int count = m.n - first < size ? m.n - first : size;
   char* out = m.data.data() + panel * m.panel_bytes();
   const int bytes = dtype_bytes(m.dtype);
+  const PackRow* rows = job.rows.data() + first;
   bool same = true;
-  for (int j = 0; j < count; j++) same = same && job.dtypes[first + j] == m.dtype;
+  for (int j = 0; j < count; j++) same = same && rows[j].dtype == m.dtype;
   for (std::int64_t begin = 0; begin < m.k; begin += kStretch) {
-    const std::int64_t length = m.k - begin < kStretch ? m.k - begin : kStretch;
+    const std::int64_t end = std::min<std::int64_t>(m.k, begin + kStretch);
     if (same) {
-      const char* rows[64];
-      for (int j = 0; j < count; j++) rows[j] = job.rows[first + j] + begin * bytes;
       char* to = out + begin * size * bytes;
       if (bytes == 2)
-        pack_same(rows, count, m.lanes, m.dtype == Dtype::bf16, length,
+        pack_same(rows, count, m.lanes, m.dtype == Dtype::bf16, begin, end,
                   reinterpret_cast<std::uint16_t*>(to));
       else
-        pack_same(rows, count, m.lanes, false, length, reinterpret_cast<float*>(to));
+        pack_same(rows, count, m.lanes, false, begin, end, reinterpret_cast<float*>(to));
       continue;
     }
     for (int j = 0; j < count; j++)
-      for (std::int64_t i = begin; i < begin + length; i++)
+      for (std::int64_t i = begin; i < std::min(end, rows[j].num_columns); i++)
         store_float(m.data.data() + m.offset_of(first + j, i), m.dtype, 0,
-                    load_float(job.rows[first + j], job.dtypes[first + j], i));
+                    load_float(rows[j].data, rows[j].dtype, i));
   }
 }
 
@@ -86,12 +92,10 @@ PackedMatrix pack_matrix(Dtype dtype, std::int64_t n, std::int64_t k, int lanes,
   // Kernels prefetch a little beyond the end.
   matrix.data =
       Pages(static_cast<std::size_t>(matrix.num_panels() * matrix.panel_bytes()) + 64, "weights");
-  PackJob job{&matrix, {}, {}, pool.num_threads()};
+  PackJob job{&matrix, {}, pool.num_threads()};
   for (const WeightPart& part : parts)
-    for (std::int64_t row = 0; row < part.num_rows; row++) {
-      job.rows.push_back(part.data + row * part.row_bytes);
-      job.dtypes.push_back(part.dtype);
-    }
+    for (std::int64_t row = 0; row < part.num_rows; row++)
+      job.rows.push_back({part.data + row * part.row_bytes, part.num_columns, part.dtype});
   pool.run(
       [](void* argument, int thread) {
         const PackJob& job = *static_cast<PackJob*>(argument);

@@ -16,7 +16,7 @@
 
 namespace vt {
 
-/// Rows of one checkpoint tensor, or a range of their columns.
+/// Rows of one checkpoint tensor, or a range of their columns; a matrix's columns beyond are zeros.
 struct WeightPart {
   Dtype dtype;
   std::int64_t num_rows, num_columns;

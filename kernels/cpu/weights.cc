@@ -21,8 +21,8 @@ void check_parts(const WeightSpec& spec, const std::vector<WeightPart>& parts, s
   for (const WeightPart& part : parts) {
     VT_CHECK(part.dtype == Dtype::f32 || part.dtype == Dtype::f16 || part.dtype == Dtype::bf16,
              "weight %zu: parts in %s are not supported on cpu yet", index, dtype_name(part.dtype));
-    VT_CHECK(spec.columns == 0 || part.num_columns == spec.columns,
-             "weight %zu: a part has %lld columns, expected %lld", index,
+    VT_CHECK(spec.columns == 0 || part.num_columns <= spec.columns,
+             "weight %zu: a part has %lld columns, expected %lld at most", index,
              static_cast<long long>(part.num_columns), static_cast<long long>(spec.columns));
     rows += part.num_rows;
     elements += part.num_rows * part.num_columns;

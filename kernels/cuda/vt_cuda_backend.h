@@ -25,7 +25,7 @@ typedef struct {
 VT_CUDA_API int vt_cuda_device(VtCudaDevice* device);
 
 /** Rows of one checkpoint tensor, or a range of their columns, little-endian, usually a view of a
- * mapped file, any alignment. */
+ * mapped file, any alignment. Columns that the weight has beyond them are zeros. */
 typedef struct {
   int32_t dtype; /* index in `dtypes` of kernels/program.ts */
   int64_t num_rows, num_columns;

@@ -48,27 +48,33 @@ function interleaveOf(program: Program, { op, args }: Op): number {
   return ref && 'weight' in ref ? program.weights[ref.weight]!.interleave : 0;
 }
 
-/** A weight's parts as f32 in shared memory, stacked, its halves interleaved if it says so. */
+/**
+ * A weight's parts as f32 in shared memory, stacked, zeros behind rows that are too short, its
+ * halves interleaved if it says so.
+ */
 export function prepareWeight(spec: WeightSpec, parts: readonly WeightPart[]): Float32Array {
   const size = spec.shape.reduce((product, n) => product * n, 1);
   const result = new Float32Array(new SharedArrayBuffer(size * 4));
   if (spec.constant) result.set(spec.constant);
+  const [, columns = 1] = spec.shape;
   let position = 0;
   for (const part of parts) {
-    for (const values of rowsOf(part)) {
-      result.set(values, position);
-      position += values.length;
-    }
+    if (part.rowBytes === undefined && part.numColumns === columns)
+      result.set(widen(part.dtype, part.data), position);
+    else
+      rowsOf(part).forEach((values, row) => {
+        result.set(values, position + row * columns);
+      });
+    position += part.numRows * columns;
   }
   return spec.interleave > 0 ? interleave(result, spec) : result;
 }
 
-/** All rows at once where they are back to back. */
 function rowsOf({ dtype, numRows, numColumns, rowBytes, data }: WeightPart): Float32Array[] {
-  if (rowBytes === undefined) return [widen(dtype, data)];
   const bytes = numColumns * dtypeBytes[dtype];
+  const step = rowBytes ?? bytes;
   return Array.from({ length: numRows }, (_, row) =>
-    widen(dtype, data.subarray(row * rowBytes, row * rowBytes + bytes)),
+    widen(dtype, data.subarray(row * step, row * step + bytes)),
   );
 }
 

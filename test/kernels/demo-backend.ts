@@ -43,7 +43,7 @@ export function loadOf(
 ): BackendLoad {
   return {
     program,
-    weights: loadWeights(program, Checkpoint.open(folder)),
+    weights: options.weights ?? loadWeights(program, Checkpoint.open(folder)),
     blockSize: 16,
     numBlocks: 256,
     kvCacheMemoryBytes: null,

@@ -5,12 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rankTokens } from '../../common/rank-tokens.ts';
 import type { Backend, BackendInfo, BackendLoad, StepResult } from '../../kernels/backend.ts';
+import type { ModelConfig } from '../../common/config.ts';
 import { readModelConfig } from '../../common/model-config.ts';
 import { CpuBackend } from '../../kernels/cpu-backend.ts';
 import { groupMemory } from '../../kernels/reference/collectives.ts';
 import { ReferenceBackend } from '../../kernels/reference/reference-backend.ts';
 import type { Program } from '../../kernels/program.ts';
 import { buildProgram } from '../../worker/program/build.ts';
+import { dummyWeights } from '../../worker/weights/dummy-weights.ts';
 import { loadOf, type TestLoad } from './demo-backend.ts';
 
 export class RankGroupBackend implements Backend {
@@ -78,6 +80,8 @@ export interface RankOptions extends TestLoad {
   /** Ranks meet over TCP, not in shared memory. */
   readonly overTcp?: boolean;
   readonly timeoutMs?: number;
+  /** A model of this shape with random weights, in place of the folder's. */
+  readonly madeUp?: ModelConfig;
 }
 
 /** The parts of a model folder for `numRanks` ranks, loaded; programs by rank. */
@@ -86,8 +90,9 @@ export async function loadRanks(
   numRanks: number,
   options: RankOptions = {},
 ): Promise<{ backend: RankGroupBackend; programs: readonly Program[] }> {
-  const { device, overTcp, timeoutMs, maxNumTokens = 512, maxNumLogits = 32, ...rest } = options;
-  const config = readModelConfig(folder);
+  const { device, overTcp, timeoutMs, maxNumTokens = 512, maxNumLogits = 32, ...more } = options;
+  const { madeUp, ...rest } = more;
+  const config = madeUp ?? readModelConfig(folder);
   const programs = Array.from({ length: numRanks }, (_, rank) =>
     buildProgram(config, {
       actDtype: 'f32',
@@ -114,6 +119,7 @@ export async function loadRanks(
   const load = (program: Program, rank: number): BackendLoad =>
     loadOf(program, folder, {
       ...rest,
+      ...(madeUp && { weights: dummyWeights(program, 1) }),
       ...(numRanks > 1 && device !== 'reference' && group(rank)),
     });
   await Promise.all(ranks.map((backend, rank) => backend.load(load(programs[rank]!, rank))));

@@ -13,6 +13,7 @@ const auto: Slice = {
   kvCacheDtype: 'auto',
   model: demo,
   blockSize: 16,
+  numRanks: 1,
 };
 const format = (options: Partial<Slice> = {}, model: Partial<ModelConfig> = {}) =>
   computeFormat({ ...auto, ...options, model: { ...demo, ...model } });
@@ -53,6 +54,16 @@ for (const [options, model, exitCode, message] of refused)
     t.throws(() => format(options, model), { exitCode, message });
     t.end();
   });
+
+t.test('what one GPU cannot run by its shape, several may', (t) => {
+  t.match(format({ numRanks: 2 }, { intermediateSize: 1000 }), { interleave: 8 });
+  t.match(format({ numRanks: 4 }, { numHeads: 64, numKvHeads: 2 }), { interleave: 8 });
+  t.throws(
+    () => format({ numRanks: 2 }, { numHeads: 128, numKvHeads: 2 }),
+    /more than 16 for each/,
+  );
+  t.end();
+});
 
 t.test('a KV cache below one request names the length that fits', (t) => {
   const sizes = {

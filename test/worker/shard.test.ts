@@ -2,7 +2,7 @@
 // split is refused.
 import t from 'tap';
 import { readModelConfig } from '../../common/model-config.ts';
-import { whyNotSplit } from '../../common/tensor-parallel.ts';
+import { kvHeadsOfRank, whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { Op, Program, WeightSource } from '../../kernels/program.ts';
 import { widen } from '../../kernels/reference/float-formats.ts';
 import { prepareWeight } from '../../kernels/reference/bind.ts';
@@ -78,7 +78,7 @@ function randomConfig(seed: number): { config: Config; numRanks: number } {
     numHeads: numKvHeads * pick([1, 2, 3, 4]),
     numKvHeads,
     headDim: 16,
-    intermediateSize: 48,
+    intermediateSize: pick([48, 64, 72, 100]),
     vocabSize: pick([64, 100, 257]),
     tieWordEmbeddings: random.next() < 0.5,
     attentionBias: random.next() < 0.5,
@@ -96,7 +96,7 @@ function coverage(programs: readonly Program[]): Map<string, number[]> {
     const count = counts.get(tensor) ?? new Array<number>(rows * columns).fill(0);
     counts.set(tensor, count);
     for (let row = rowStart; row < Math.min(rowStart + numRows, rows); row++)
-      for (let column = columnStart; column < columnStart + numColumns; column++)
+      for (let column = columnStart; column < Math.min(columnStart + numColumns, columns); column++)
         count[row * columns + column]!++;
   };
   for (const { weights } of programs) for (const { sources } of weights) sources.forEach(cover);
@@ -107,21 +107,25 @@ t.test('together the ranks have every element, and only what they must twice', (
   let numSplit = 0;
   for (let seed = 0; seed < 60; seed++) {
     const { config, numRanks } = randomConfig(seed);
-    if (whyNotSplit(config, numRanks) !== null) {
-      t.throws(() => programsOf(config, numRanks), `seed ${seed}: the pass refuses it too`);
-      continue;
-    }
+    if (whyNotSplit(config, numRanks) !== null) continue;
     numSplit++;
     const whole = coverage([buildProgram(config, options)]);
     const parts = coverage(programsOf(config, numRanks));
     t.same([...parts.keys()].sort(), [...whole.keys()].sort());
-    const copies = Math.max(1, numRanks / config.numKvHeads);
+    const kvCopies = new Array<number>(config.numKvHeads).fill(0);
+    for (let rank = 0; rank < numRanks; rank++)
+      for (const head of kvHeadsOfRank(config, { rank, numRanks })) kvCopies[head]!++;
     for (const [tensor, counts] of parts) {
       const isOfAll = /norm|o_proj.bias|down_proj.bias/.test(tensor);
       const isKv = /[kv]_proj/.test(tensor);
-      const expected = isOfAll ? numRanks : isKv ? copies : 1;
-      const wrong = counts.find((count, i) => count !== expected * whole.get(tensor)![i]!);
-      t.equal(wrong, undefined, `seed ${seed}: ${tensor} ${wrong} times, not ${expected}`);
+      const expected = (i: number) =>
+        isOfAll
+          ? numRanks
+          : isKv
+            ? kvCopies[Math.floor((i / counts.length) * kvCopies.length)]!
+            : 1;
+      const wrong = counts.findIndex((count, i) => count !== expected(i) * whole.get(tensor)![i]!);
+      t.equal(wrong, -1, `seed ${seed}: ${tensor}[${wrong}] ${counts[wrong]} times`);
     }
   }
   t.ok(numSplit > 10, `${numSplit} of them can be split`);
@@ -197,8 +201,29 @@ t.test('rows beyond the vocabulary are zeros', (t) => {
     parts.map(({ numRows }) => numRows),
     [2, 2],
   );
-  t.ok(parts[1]!.data.every((byte) => byte === 0));
-  t.equal(parts[1]!.data.length, 2 * 256 * 2);
+  const values = prepareWeight({ ...weight, shape: [4, 256] }, parts);
+  t.ok(values.subarray(0, 512).every((value) => value !== 0));
+  t.ok(values.subarray(512).every((value) => value === 0));
+  t.end();
+});
+
+t.test('columns beyond the intermediate size are zeros, on the last ranks alone', (t) => {
+  // 88 columns each would be no whole groups of 16.
+  const config = { ...demo, numHeads: 8, numKvHeads: 4, headDim: 32 };
+  const checkpoint = Checkpoint.open('models/demo');
+  const down = checkpoint.get('model.layers.0.mlp.down_proj.weight');
+  const whole = widen('bf16', down.data);
+  programsOf(config, 8).forEach((program, rank) => {
+    const i = program.weights.findIndex(({ name }) => name.includes('down_proj'));
+    const spec = program.weights[i]!;
+    t.same(spec.shape, [256, 96]);
+    const values = prepareWeight(spec, loadWeights(program, checkpoint)[i]!);
+    const expected = values.map((_, at) => {
+      const column = rank * 96 + (at % 96);
+      return column < 704 ? whole[Math.floor(at / 96) * 704 + column]! : 0;
+    });
+    t.same(values, expected, `rank ${rank}`);
+  });
   t.end();
 });
 
@@ -225,14 +250,38 @@ t.test('dummy weights are one model, over however many ranks', (t) => {
   t.end();
 });
 
-t.test('numbers of ranks that a model does not divide by are named', (t) => {
-  const sizes = { numHeads: 12, numKvHeads: 4, intermediateSize: 40 };
-  t.equal(whyNotSplit(sizes, 1), null);
-  t.equal(whyNotSplit(sizes, 2), null);
-  t.match(whyNotSplit(sizes, 5), /12 attention heads do not divide by 5/);
-  t.match(whyNotSplit(sizes, 6), /4 KV heads neither divide by 6 nor divide it/);
-  t.match(whyNotSplit(sizes, 12), /intermediate size 40 does not divide by 12/);
-  t.equal(whyNotSplit({ ...sizes, intermediateSize: 48 }, 12), null);
+t.test('only numbers of ranks that do not divide the attention heads are refused', (t) => {
+  for (const numRanks of [1, 2, 3, 4, 6, 12])
+    t.equal(whyNotSplit({ numHeads: 12 }, numRanks), null);
+  t.match(whyNotSplit({ numHeads: 12 }, 5), /12 attention heads do not divide by 5/);
+  t.throws(() => programsOf(demo, 3), /4 attention heads do not divide by 3/);
+  t.end();
+});
+
+t.test('every query head of a rank has its own KV head of the model', (t) => {
+  for (const [numKvHeads, ofEach] of [
+    [4, 3],
+    [2, 2],
+    [3, 4],
+    [1, 12],
+    [12, 1],
+    [2, 15],
+  ] as const) {
+    const numHeads = numKvHeads * ofEach;
+    for (let numRanks = 1; numRanks <= numHeads; numRanks++) {
+      if (whyNotSplit({ numHeads }, numRanks) !== null) continue;
+      const heads = Array.from({ length: numRanks }, (_, rank) => {
+        const held = kvHeadsOfRank({ numHeads, numKvHeads }, { rank, numRanks });
+        const served = numHeads / numRanks / held.length;
+        return held.flatMap((head) => new Array<number>(served).fill(head));
+      });
+      const expected = Array.from({ length: numHeads }, (_, head) => Math.floor(head / ofEach));
+      t.same(heads.flat(), expected, `${numKvHeads} of ${ofEach} over ${numRanks}`);
+    }
+  }
+  t.same(kvHeadsOfRank({ numHeads: 12, numKvHeads: 4 }, { rank: 1, numRanks: 2 }), [2, 3]);
+  t.same(kvHeadsOfRank({ numHeads: 12, numKvHeads: 4 }, { rank: 0, numRanks: 3 }), [0, 0, 0, 1]);
+  t.same(kvHeadsOfRank({ numHeads: 4, numKvHeads: 2 }, { rank: 3, numRanks: 4 }), [1]);
   t.end();
 });
 

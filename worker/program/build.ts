@@ -1,5 +1,6 @@
 // From a model's configuration to the program that a backend runs: record, fuse, plan, check.
 import type { ModelConfig } from '../../common/config.ts';
+import type { Parallel } from '../../common/tensor-parallel.ts';
 import type { OpName } from '../../kernels/ops.ts';
 import { ops } from '../../kernels/ops.ts';
 import type { ArgRef, BufferSpec, Dtype, Op, Program, WeightSpec } from '../../kernels/program.ts';
@@ -12,7 +13,7 @@ import { fuseAttention } from './passes/fuse-attention.ts';
 import { fuseResidual } from './passes/fuse-residual.ts';
 import { fuseSiluAndMul } from './passes/fuse-silu-and-mul.ts';
 import { mergeLinears } from './passes/merge-linears.ts';
-import { shard, type Parallel } from './passes/shard.ts';
+import { shard } from './passes/shard.ts';
 import { Recorder } from './recorder.ts';
 
 export interface BuildOptions {

@@ -5,6 +5,7 @@
 import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program } from '../../kernels/program.ts';
 import { narrow } from '../../kernels/reference/float-formats.ts';
+import { partsOf } from './weight-parts.ts';
 
 /** Prime, so that arrays longer than it do not repeat in step with their rows. */
 const poolLength = 1_048_573;
@@ -28,20 +29,23 @@ export function dummyWeights(program: Program, seed: number): WeightPart[][] {
     }
     return bytes;
   };
+  // Of each tensor, by name: a weight may have several ranges of one.
+  const starts = new Map<string, number>();
+  const startOf = (tensor: string): number => {
+    let start = starts.get(tensor);
+    if (start === undefined) starts.set(tensor, (start = Math.floor(next() * poolLength)));
+    return start;
+  };
   return program.weights.map(({ dtype, sources }) =>
-    sources.map((source) => {
-      const { tensorShape, rowStart, numRows, columnStart, numColumns } = source;
-      const [, wholeColumns = 1] = tensorShape;
+    sources.flatMap((source) => {
+      const { tensor, tensorShape } = source;
       const bytes = dtypeBytes[dtype];
-      const tensorStart = Math.floor(next() * poolLength);
-      const start = (tensorStart + rowStart * wholeColumns + columnStart) % poolLength;
-      const size = (numRows - 1) * wholeColumns + numColumns;
-      const data = arrayOf(dtype, wholeColumns, tensorShape.length === 1).subarray(
-        start * bytes,
-        (start + size) * bytes,
-      );
-      const part = { dtype, numRows, numColumns, data };
-      return numColumns < wholeColumns ? { ...part, rowBytes: wholeColumns * bytes } : part;
+      const array = arrayOf(dtype, tensorShape[1] ?? 1, tensorShape.length === 1);
+      const first = startOf(tensor);
+      return partsOf(source, dtype, (begin, end) => {
+        const start = ((first + begin / bytes) % poolLength) * bytes;
+        return array.subarray(start, start + end - begin);
+      });
     }),
   );
 }

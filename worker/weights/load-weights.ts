@@ -5,6 +5,7 @@ import { badModel } from '../../common/errors.ts';
 import type { WeightPart } from '../../kernels/backend.ts';
 import { dtypeBytes, type Dtype, type Program, type WeightSource } from '../../kernels/program.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import { partsOf } from './weight-parts.ts';
 
 /** Throws StartError where they cannot fit, before the backend allocates anything for them. */
 export function checkWeightsFit(program: Program, folder: string, memoryBytes: number): void {
@@ -27,9 +28,8 @@ export function loadWeights(program: Program, checkpoint: Checkpoint): WeightPar
   );
 }
 
-/** The source's rows as they lie in the file; one more part for rows that the tensor lacks. */
 function loadParts(source: WeightSource, checkpoint: Checkpoint): WeightPart[] {
-  const { tensorShape: expected, rowStart, numRows, columnStart, numColumns } = source;
+  const { tensorShape: expected } = source;
   const tensor = checkpoint.get(source.tensor);
   const where = `${tensor.file}: tensor ${tensor.name}`;
   if (tensor.shape.length !== expected.length || expected.some((n, i) => tensor.shape[i] !== n))
@@ -41,19 +41,5 @@ function loadParts(source: WeightSource, checkpoint: Checkpoint): WeightPart[] {
     throw badModel(
       `${where} is ${tensor.dtype}; supported: ${Object.keys(floatDtypes).join(', ')}`,
     );
-  const columns = expected[1] ?? 1;
-  const elementBytes = dtypeBytes[dtype];
-  const numPresent = Math.max(0, Math.min(numRows, expected[0]! - rowStart));
-  const parts: WeightPart[] = [];
-  if (numPresent > 0) {
-    const begin = (rowStart * columns + columnStart) * elementBytes;
-    const numElements = (numPresent - 1) * columns + numColumns;
-    const data = tensor.data.subarray(begin, begin + numElements * elementBytes);
-    const part = { dtype, numRows: numPresent, numColumns, data };
-    parts.push(numColumns < columns ? { ...part, rowBytes: columns * elementBytes } : part);
-  }
-  const numMissing = numRows - numPresent;
-  const zeros = () => new Uint8Array(numMissing * numColumns * elementBytes);
-  if (numMissing > 0) parts.push({ dtype, numRows: numMissing, numColumns, data: zeros() });
-  return parts;
+  return partsOf(source, dtype, (begin, end) => tensor.data.subarray(begin, end));
 }

@@ -63,14 +63,14 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t tensor_row = part.first_row + row;
     const uint32_t row_key = mix(key + static_cast<uint32_t>(tensor_row));
     const uint32_t first = static_cast<uint32_t>(part.first_column + column);
-    const bool exists = tensor_row < part.tensor_rows;
+    const int64_t present = tensor_row < part.tensor_rows ? part.tensor_columns : 0;
     Pack<T, kWidth> out;
 #pragma unroll
     for (int i = 0; i < kWidth; i++) {
       const uint32_t bits = mix(row_key + (first + i) * 0x9e3779b9u);
       const float unit = __fadd_rn(__fmul_rn(static_cast<float>(bits >> 8), 0x1p-23f), -1.0f);
       const float value = is_vector ? 1.0f : __fmul_rn(unit, scale);
-      out.values[i] = from_f32<T>(exists ? value : 0.0f);
+      out.values[i] = from_f32<T>(first + i < present ? value : 0.0f);
     }
     T* to = static_cast<T*>(weight.data) + row_place(weight, first_row + row) * weight.stride;
     *reinterpret_cast<Pack<T, kWidth>*>(to + column) = out;

@@ -30,8 +30,8 @@ struct MadeUpPart {
 };
 
 /// Rows of the weight from `row` on, as that part of a tensor: uniform in +-sqrt(3 /
-/// tensor_columns) from seed, `tensor`, and row and column in the tensor; a vector is 1; rows beyond
-/// the tensor's last are 0.
+/// tensor_columns) from seed, `tensor`, and row and column in the tensor; a vector is 1; rows
+/// and columns beyond the tensor's last are 0.
 void make_up_rows(const WeightPlace& weight, std::int64_t row, const MadeUpPart& part,
                   std::int64_t seed, std::uint32_t tensor, void* stream);
 

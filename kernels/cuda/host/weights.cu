@@ -29,8 +29,8 @@ struct Piece {
   const char* source;
   Dtype dtype;
   std::int64_t first_row, num_rows;
-  /// Of the source.
-  std::int64_t row_bytes;
+  /// Of the source; the weight's columns beyond are zeros.
+  std::int64_t row_bytes, num_columns;
 
   std::size_t bytes(const WeightPlace& place) const {
     return static_cast<std::size_t>(num_rows * place.columns) * dtype_bytes(dtype);
@@ -150,8 +150,8 @@ struct Weights::Upload {
                "weight %d: a part of %lld x %lld has %llu bytes", index,
                static_cast<long long>(part.num_rows), static_cast<long long>(part.num_columns),
                static_cast<unsigned long long>(part.num_bytes));
-      VT_CHECK(is_vector || part.num_columns == place.columns,
-               "weight %d: a part has %lld columns, expected %lld", index,
+      VT_CHECK(is_vector || part.num_columns <= place.columns,
+               "weight %d: a part has %lld columns, expected %lld at most", index,
                static_cast<long long>(part.num_columns), static_cast<long long>(place.columns));
       VT_CHECK(!is_vector || part.num_rows <= 1 ||
                    part.row_bytes == part.num_columns * dtype_bytes(dtype),
@@ -164,7 +164,8 @@ struct Weights::Upload {
       const std::int64_t stride = is_vector ? row_bytes : part.row_bytes;
       for (std::int64_t r = 0; r < rows; r += at_once)
         pieces.push_back({index, static_cast<const char*>(part.data) + r * stride, dtype, row + r,
-                          std::min(at_once, rows - r), stride});
+                          std::min(at_once, rows - r), stride,
+                          is_vector ? place.columns : part.num_columns});
       row += rows;
     }
     check_rows(index, row);
@@ -203,11 +204,15 @@ struct Weights::Upload {
     char* pinned = lane.slots.as<char>() + slot * kSlotBytes;
     VT_CUDA(cudaEventSynchronize(lane.taken[slot]));
     const std::size_t row = static_cast<std::size_t>(place.columns) * dtype_bytes(piece.dtype);
-    if (piece.row_bytes == static_cast<std::int64_t>(row)) {
+    const std::size_t present =
+        static_cast<std::size_t>(piece.num_columns) * dtype_bytes(piece.dtype);
+    if (present == row && piece.row_bytes == static_cast<std::int64_t>(row)) {
       std::memcpy(pinned, piece.source, piece.bytes(place));
     } else {
-      for (std::int64_t r = 0; r < piece.num_rows; r++)
-        std::memcpy(pinned + r * row, piece.source + r * piece.row_bytes, row);
+      for (std::int64_t r = 0; r < piece.num_rows; r++) {
+        std::memcpy(pinned + r * row, piece.source + r * piece.row_bytes, present);
+        std::memset(pinned + r * row + present, 0, row - present);
+      }
     }
     try {
       const bool final = piece.dtype == place.dtype && place.interleave == 0 &&

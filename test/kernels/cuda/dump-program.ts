@@ -67,6 +67,7 @@ for (const [name, model] of Object.entries(shapes)) {
     kvCacheDtype: 'auto',
     model,
     blockSize: 16,
+    numRanks: 1,
   });
   const program = buildProgram(model, { ...format, maxNumTokens, maxNumLogits: maxNumSeqs });
   const { ops, attrs, buffers, weights: flatWeights, kvGroups } = flattenProgram(program);
