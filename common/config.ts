@@ -201,6 +201,9 @@ export interface HttpConfig {
   readonly timeouts: HttpTimeouts;
   readonly streamInterval: number;
   readonly priorityScheduling: boolean;
+  /** What may wait in the engine's queue; 0 = no bound. */
+  readonly maxQueuedRequests: number;
+  readonly maxQueuedTokens: number;
   /** usage.prompt_tokens_details.cached_tokens in answers. */
   readonly enablePromptTokensDetails: boolean;
   /** Every stream ends with usage, asked for or not. */

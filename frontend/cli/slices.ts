@@ -200,6 +200,8 @@ function frontendSlice(context: SliceContext) {
       timeouts: httpTimeouts(flags),
       streamInterval: flags.streamInterval,
       priorityScheduling: flags.schedulingPolicy === 'priority',
+      maxQueuedRequests: flags.maxQueuedRequests,
+      maxQueuedTokens: flags.maxQueuedTokens,
       enablePromptTokensDetails: flags.enablePromptTokensDetails,
       forceIncludeUsage: flags.enableForceIncludeUsage,
       enableLogRequests: flags.enableLogRequests,

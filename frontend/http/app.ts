@@ -7,7 +7,7 @@ import { capConnections, closeAfterLast } from './connections.ts';
 import { warnOnce, type HttpContext } from './context.ts';
 import { ClientGone, sendError, toRequestError } from './http-errors.ts';
 import { readJsonBody } from './json-body.ts';
-import { answerParserErrors } from './parser-errors.ts';
+import { answerParserErrors, answerPlainHttp } from './parser-errors.ts';
 import { requestIdOf } from './request-id.ts';
 import { addRoutes } from './routes.ts';
 
@@ -61,6 +61,7 @@ export function createApp(context: HttpContext): FastifyInstance {
     refused: (reason) => warnOnce(context, `connections are refused: ${reason}`),
   });
   answerParserErrors(app.server);
+  if (config.tls !== null) answerPlainHttp(app.server);
   closeAfterLast(app.server, limits.requestsPerConnection);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>

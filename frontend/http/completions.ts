@@ -1,5 +1,6 @@
 // POST /v1/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { HttpConfig } from '../../common/config.ts';
 import { maxRowLogprobs } from '../../common/limits.ts';
 import { toWellFormed } from '../../common/text/tokenizer.ts';
 import type { GenerateRequest } from '../engine-client-types.ts';
@@ -63,6 +64,7 @@ export async function completions(
     requests.push(generateRequest(encoded.tokenIds, body, sampling, route, context));
   }
   checkPromptLogprobs(body, sampling.promptLogprobs, prompts);
+  checkQueue(requests, client.info.maxNumSeqs, config);
   const options: CompletionOptions = {
     ...answerOptions('cmpl', request, body, context),
     prompts,
@@ -94,6 +96,32 @@ function checkPromptLogprobs(
     prompt_logprobs === undefined ? 'logprobs' : 'prompt_logprobs',
     `asks for ${asked} logprobs of prompts, over all choices, and the answer may hold ${maxRowLogprobs}`,
   );
+}
+
+/** A list that even an idle server could not queue whole: trying again would not help. */
+function checkQueue(
+  requests: readonly GenerateRequest[],
+  maxNumSeqs: number,
+  { maxQueuedRequests, maxQueuedTokens }: HttpConfig,
+): void {
+  // The engine takes one prompt alone, or says what is wrong with it.
+  if (requests.length === 1) return;
+  const { n } = requests[0]!;
+  const numChoices = n * requests.length;
+  if (maxQueuedRequests > 0 && numChoices > maxNumSeqs + maxQueuedRequests) {
+    throw bad(
+      'prompt',
+      `asks for ${numChoices} choices over all prompts; ${maxNumSeqs} run (--max-num-seqs) and ` +
+        `${maxQueuedRequests} wait (--max-queued-requests)`,
+    );
+  }
+  const numTokens = n * requests.reduce((sum, it) => sum + it.promptTokenIds.length, 0);
+  if (maxQueuedTokens > 0 && numTokens > maxQueuedTokens) {
+    throw bad(
+      'prompt',
+      `has ${numTokens} tokens over all choices, and ${maxQueuedTokens} may wait (--max-queued-tokens)`,
+    );
+  }
 }
 
 async function encodePrompt(

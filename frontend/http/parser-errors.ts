@@ -1,7 +1,7 @@
 // Answers that are written to a socket by hand: to bytes that are no HTTP request and never reach a
 // route, and to connections that are refused.
 import { STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorCodes, RequestError } from '../../common/errors.ts';
 import { errorBody } from './http-errors.ts';
@@ -33,6 +33,17 @@ export function answerParserErrors(server: Server): void {
   });
   // What a client expects beyond 100-continue does not matter to its answer.
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
+}
+
+/** Tells a client that has forgotten the s of https, where the handshake would fail without a word. */
+export function answerPlainHttp(server: Server): void {
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, secure: object) => {
+    if (error.code !== 'ERR_SSL_HTTP_REQUEST') return;
+    // Node has no public way from a TLS socket to the one below; without it nothing is said.
+    const { _parent: plain } = secure as { readonly _parent?: unknown };
+    if (!(plain instanceof Socket) || !plain.writable) return;
+    refuseSocket(plain, 400, new RequestError('bad_request', 'this port speaks HTTPS'));
+  });
 }
 
 /**

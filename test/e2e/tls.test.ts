@@ -45,11 +45,19 @@ t.test('a stream over TLS, from a client that checks the certificate', { skip },
   for await (const chunk of response.setEncoding('utf8')) text += chunk as string;
   t.match(text, /^data: \{.*\n\ndata: \[DONE\]\n\n$/s);
 
-  // Who does not speak TLS is not answered, and nobody else is harmed.
-  const plain = connect(Number(new URL(server.url).port), '127.0.0.1');
-  plain.on('error', () => undefined).resume();
-  plain.write('GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
-  await once(plain, 'close');
+  // Who does not speak TLS is told so where it is HTTP, and nobody else is harmed.
+  const port = Number(new URL(server.url).port);
+  const say = async (words: string) => {
+    const plain = connect(port, '127.0.0.1').on('error', () => undefined);
+    plain.write(words);
+    let heard = '';
+    plain.setEncoding('utf8').on('data', (chunk: string) => (heard += chunk));
+    await once(plain, 'close');
+    return heard;
+  };
+  const told = await say('GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
+  t.match(told, /^HTTP\/1\.1 400 .*"this port speaks HTTPS"/s);
+  t.notMatch(await say('nothing that anybody speaks\r\n\r\n'), /HTTP/);
   const health = request(`${server.url}/health`, { ca: readFileSync(cert) });
   health.end();
   const [answer] = (await once(health, 'response')) as [IncomingMessage];

@@ -117,6 +117,37 @@ t.test('several prompts with n choices each', async (t) => {
   t.match(events.at(-2), { usage: { prompt_tokens: 5, completion_tokens: 8, total_tokens: 13 } });
 });
 
+t.test('a list of prompts that no queue could hold is refused at once, and named', async (t) => {
+  const { client, post } = await startServer(t, { maxQueuedRequests: 4, maxQueuedTokens: 100 });
+  client.script = (submission) => {
+    for (let i = 0; i < submission.request.n; i++) submission.say('a', { finishReason: 'stop' }, i);
+  };
+  // Eight run; each prompt has one token more, <s>.
+  const prompts = (count: number, length: number) => Array<string>(count).fill('b'.repeat(length));
+  for (const [ask, words] of [
+    [{ prompt: prompts(13, 1) }, '13 choices'],
+    [{ prompt: prompts(7, 1), n: 2 }, '14 choices'],
+    [{ prompt: prompts(2, 50) }, '102 tokens'],
+    [{ prompt: prompts(2, 25), n: 2 }, '104 tokens'],
+  ] as const) {
+    const response = await post('/v1/completions', ask);
+    t.equal(response.status, 400);
+    const { error } = (await response.json()) as { error: { param: string; message: string } };
+    t.equal(error.param, 'prompt');
+    t.match(error.message, words);
+  }
+  t.equal(client.submissions.length, 0);
+  for (const prompt of [prompts(12, 1), prompts(2, 49), 'b'.repeat(40)])
+    t.equal((await post('/v1/completions', { prompt })).status, 200);
+  const { post: postAny } = await startServer(t, { maxQueuedRequests: 0, maxQueuedTokens: 0 });
+  const many = await postAny('/v1/completions', { prompt: prompts(1025, 1) });
+  t.match(
+    await many.json(),
+    { error: { message: /1024/ } },
+    'without bounds only the list has one',
+  );
+});
+
 t.test('echo', async (t) => {
   const { client, post } = await startServer(t);
   const whole = await (await post(path, { prompt: 'ab', echo: true })).json();

@@ -40,6 +40,8 @@ export const baseConfig: HttpConfig = {
   timeouts: defaultHttpTimeouts,
   streamInterval: 1,
   priorityScheduling: false,
+  maxQueuedRequests: 4096,
+  maxQueuedTokens: 4_000_000,
   enablePromptTokensDetails: false,
   forceIncludeUsage: false,
   enableLogRequests: false,
