@@ -188,21 +188,14 @@ __device__ __forceinline__ void copy_keys(const VtCudaAttention& args, uint32_t 
   }
 }
 
-/** `launch(element, integral constant of head_dim)` of what a call asks for, among kDims. */
-template <int... kDims, typename Launch>
-int by_shape(const VtCudaAttention& args, Launch launch) {
-  const auto by_dim = [&](auto element) {
-    int result = 0;
-    const auto is = [&](auto dim) {
-      if (args.head_dim != dim.value) return false;
-      result = launch(element, dim);
-      return true;
-    };
-    if ((is(std::integral_constant<int, kDims>()) || ...)) return result;
-    return fail("attention: head_dim %d is not built; 64, 80, 96, 128 and 256 are", args.head_dim);
-  };
-  return args.dtype == VT_CUDA_F16 ? by_dim(__half()) : by_dim(__nv_bfloat16());
-}
+/** The kernels of one head_dim and dtype, in a file of their own: attention_<head_dim>_<dtype>.cu. */
+template <typename T, int kDim>
+struct AttentionKernels {
+  static int decode(const VtCudaAttention& args, void* stream);
+  static int prefill(const VtCudaAttention& args, void* stream);
+  /** For head_dim 64 and 128. */
+  static int wgmma(const VtCudaAttention& args, void* stream);
+};
 
 }  // namespace vt
 

@@ -23,10 +23,10 @@ const skinnyFlags = (engine: boolean): string[] => [
   '-DVT_KERNEL_IN_HEADER',
 ];
 
-/** The program `check`.cc with these kernels, in a folder of the test's own. */
+/** The program of the first of `parts`, with these kernels, in a folder of the test's own. */
 async function build(
   t: Test,
-  check: string,
+  parts: readonly string[],
   kernels: readonly string[],
   engine = true,
 ): Promise<string> {
@@ -51,7 +51,7 @@ async function build(
     return object;
   };
   const objects = [
-    ...['block', 'memory', 'matrix', check].map((name) => compile(join(folder, `${name}.cc`))),
+    ...['block', 'memory', 'matrix', ...parts].map((name) => compile(join(folder, `${name}.cc`))),
     ...kernels.map((name) =>
       compile(
         join(packageRoot, `kernels/cuda/${name}.cu`),
@@ -60,7 +60,7 @@ async function build(
       ),
     ),
   ];
-  const binary = join(out, check);
+  const binary = join(out, parts[0]!);
   const link = spawnSync(program, [...args, ...objects, '-o', binary], { encoding: 'utf8' });
   if (link.status !== 0) throw new Error(link.stderr);
   return binary;
@@ -72,9 +72,9 @@ t.test(
   'attention by wgmma and decode have the bits of prefill by mma.sync',
   { skip },
   async (t) => {
-    const parts = ['decode', 'prefill', 'wgmma'];
-    const kernels = ['attention', ...parts.map((part) => `attention_${part}`)];
-    const run = spawnSync(await build(t, 'attention_check', kernels), [], { encoding: 'utf8' });
+    const parts = ['attention_check', 'attention_kernels'];
+    const binary = await build(t, parts, ['attention', 'attention_shapes']);
+    const run = spawnSync(binary, [], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
     t.equal(run.stdout.match(/^ok /gm)?.length, 15);
   },
@@ -85,7 +85,9 @@ t.test(
   { skip },
   async (t) => {
     const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
-    const run = spawnSync(await build(t, 'linear_check', kernels, false), [], { encoding: 'utf8' });
+    const run = spawnSync(await build(t, ['linear_check'], kernels, false), [], {
+      encoding: 'utf8',
+    });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
     t.equal(run.stdout.match(/^ok /gm)?.length, 15);
   },
@@ -93,7 +95,7 @@ t.test(
 
 t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
   const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
-  const binary = await build(t, 'linear_check', kernels);
+  const binary = await build(t, ['linear_check'], kernels);
   const run = spawnSync(binary, ['few'], { encoding: 'utf8' });
   t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
   t.equal(run.stdout.match(/^ok /gm)?.length, 11);

@@ -10,10 +10,12 @@
 // beside the last tile's product with the values, and its softmax runs while that is under way.
 // kTurns: the warpgroups issue by turns, so that one computes weights while another has the tensor
 // cores; only the order of issue changes, never that of the arithmetic.
+#ifndef VT_CUDA_ATTENTION_WGMMA_KERNEL_CUH_
+#define VT_CUDA_ATTENTION_WGMMA_KERNEL_CUH_
+
 #include "attention_wgmma.cuh"
 
 namespace vt {
-namespace {
 
 constexpr int kFirstTurn = 2;  // named barriers: 2 + warpgroup
 constexpr int kTurnThreads = 2 * kWarpgroup;  // whose turn it is, and who had the last
@@ -342,16 +344,6 @@ int launch_wgmma(const VtCudaAttention& args, void* stream) {
                 L::kBytes, args.flags, stream, args);
 }
 
-}  // namespace
-
-int attention_wgmma_rows(int head_dim) {
-  return head_dim == 64 ? WgmmaLayout<64>::kRows : WgmmaLayout<128>::kRows;
-}
-
-int attention_wgmma_by_shape(const VtCudaAttention& args, void* stream) {
-  return by_shape<64, 128>(args, [&](auto type, auto dim) {
-    return launch_wgmma<decltype(type), decltype(dim)::value>(args, stream);
-  });
-}
-
 }  // namespace vt
+
+#endif  // VT_CUDA_ATTENTION_WGMMA_KERNEL_CUH_

@@ -8,38 +8,40 @@
 // for its 16 rows alone, so warps meet only at the stages. A chunk's sums and the total stay in
 // registers. Above head_dim 128 they would not: two warps then have the same rows and scores, and
 // half of the values' columns each.
+#ifndef VT_CUDA_ATTENTION_PREFILL_CUH_
+#define VT_CUDA_ATTENTION_PREFILL_CUH_
+
 #include "attention.cuh"
 
 namespace vt {
-namespace {
 
-constexpr int kRows = 64;
+constexpr int kPrefillRows = 64;
 
 template <int kDim>
-struct Layout {
+struct PrefillLayout {
   /** Warps of the same rows, and blocks on a multiprocessor. */
   static constexpr int kParts = kDim <= 128 ? 1 : 2;
   static constexpr int kBlocks = 3 - kParts;
-  static constexpr int kThreads = kRows / 16 * kParts * 32;
+  static constexpr int kThreads = kPrefillRows / 16 * kParts * 32;
   static constexpr int kTileBytes = kTileKeys * kDim * 2;
   static constexpr int kQuery = 0;
-  static constexpr int kStages = kRows * kDim * 2;
+  static constexpr int kStages = kPrefillRows * kDim * 2;
   static constexpr int kBytes = kStages + 4 * kTileBytes;
 };
 
 template <typename T, int kDim>
-__global__ void __launch_bounds__(Layout<kDim>::kThreads, Layout<kDim>::kBlocks)
+__global__ void __launch_bounds__(PrefillLayout<kDim>::kThreads, PrefillLayout<kDim>::kBlocks)
     attention_prefill(const __grid_constant__ VtCudaAttention args) {
-  using L = Layout<kDim>;
+  using L = PrefillLayout<kDim>;
   constexpr int kDimTiles = kDim / 8 / L::kParts;
   constexpr int kPieces = kDim / 8;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
-  const int warp = threadIdx.x / 32 % (kRows / 16);
-  const int part = L::kParts == 1 ? 0 : threadIdx.x / (kRows * 2);
+  const int warp = threadIdx.x / 32 % (kPrefillRows / 16);
+  const int part = L::kParts == 1 ? 0 : threadIdx.x / (kPrefillRows * 2);
   const int lane = threadIdx.x % 32;
   const int group = args.num_heads / args.num_kv_heads;
-  const int tile_queries = kRows / group;
+  const int tile_queries = kPrefillRows / group;
   const float c = args.scale * kLog2E;
   const int offset_mask = args.block_size - 1;
   const int block_shift = 31 - __clz(args.block_size);
@@ -85,7 +87,7 @@ __global__ void __launch_bounds__(Layout<kDim>::kThreads, Layout<kDim>::kBlocks)
       }
     };
     __syncthreads();  // the item before has read its queries and tiles
-    for (int i = threadIdx.x; i < kRows * kPieces; i += L::kThreads) {
+    for (int i = threadIdx.x; i < kPrefillRows * kPieces; i += L::kThreads) {
       const int r = i / kPieces;
       const int q = r / group;
       const T* from = static_cast<const T*>(args.qkv);
@@ -188,19 +190,13 @@ __global__ void __launch_bounds__(Layout<kDim>::kThreads, Layout<kDim>::kBlocks)
 
 template <typename T, int kDim>
 int launch_prefill(const VtCudaAttention& args, void* stream) {
-  constexpr int kBytes = Layout<kDim>::kBytes;
+  constexpr int kBytes = PrefillLayout<kDim>::kBytes;
   const int items = args.max_prefill_work * args.num_kv_heads;
   return launch("attention", attention_prefill<T, kDim>,
-                dim3(min(items, num_multiprocessors() * Layout<kDim>::kBlocks)),
-                dim3(Layout<kDim>::kThreads), kBytes, args.flags, stream, args);
-}
-
-}  // namespace
-
-int attention_prefill_by_shape(const VtCudaAttention& args, void* stream) {
-  return by_shape<64, 80, 96, 128, 256>(args, [&](auto type, auto dim) {
-    return launch_prefill<decltype(type), decltype(dim)::value>(args, stream);
-  });
+                dim3(min(items, num_multiprocessors() * PrefillLayout<kDim>::kBlocks)),
+                dim3(PrefillLayout<kDim>::kThreads), kBytes, args.flags, stream, args);
 }
 
 }  // namespace vt
+
+#endif  // VT_CUDA_ATTENTION_PREFILL_CUH_

@@ -1,0 +1,4 @@
+// attention of heads of 256 in bf16.
+#include "attention_kernels.cuh"
+
+template struct vt::AttentionKernels<__nv_bfloat16, 256>;
