@@ -25,24 +25,30 @@ export interface KvSizeRequest extends RequestSize {
   readonly maxNumSeqs: number;
   /** --kv-cache-memory-bytes, null = decided here. */
   readonly kvCacheMemoryBytes: number | null;
-  /** Memory that this process could still take, within its cgroup. */
+  /** Memory that this process could still take, within its cgroup, for weights and KV cache. */
   readonly availableBytes: number;
+  readonly weightBytes: number;
 }
 
 /** Blocks of the pool, the null block included. Throws StartError if not one request fits. */
 export function numKvBlocks(request: KvSizeRequest): number {
   const { blockBytes, maxNumSeqs, maxModelLen, kvCacheMemoryBytes } = request;
+  const { availableBytes, weightBytes } = request;
   const blocksPerRequest = blocksOf(request);
-  const share = Math.floor(request.availableBytes * availableShare);
+  const share = Math.floor(Math.max(0, availableBytes - weightBytes) * availableShare);
   const bytes = kvCacheMemoryBytes ?? Math.min(maxDefaultBytes, share);
+  const origin =
+    kvCacheMemoryBytes === null
+      ? ` (40 % of what weights of ${weightBytes} leave of ${availableBytes})`
+      : '';
   const useful = maxNumSeqs * blocksPerRequest + 1;
   const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful, maxBlocks);
   const needed = (blocksPerRequest + 1) * blockBytes;
   if (numBlocks < leastBlocks(request))
     throw new StartError(
       exitCodes.badFlag,
-      `the KV cache has ${bytes} bytes, but one request of ${maxModelLen} tokens needs ${needed}: ` +
-        'raise --kv-cache-memory-bytes or lower --max-model-len',
+      `the KV cache has ${bytes} bytes${origin}, but one request of ` +
+        `${maxModelLen} tokens needs ${needed}: raise --kv-cache-memory-bytes or lower --max-model-len`,
     );
   return numBlocks;
 }

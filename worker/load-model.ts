@@ -1,15 +1,15 @@
 // Everything between a worker's slice and a loaded backend: dtypes, program, weights, KV size.
-import { totalmem } from 'node:os';
 import type { WorkerSlice } from '../common/config.ts';
 import type { Backend, BackendLoad } from '../kernels/backend.ts';
 import { blockBytes, type Dtype, type Program } from '../kernels/program.ts';
 import { computeFormat } from './compute-format.ts';
 import { defaultNumThreads } from './cpu-limits.ts';
 import { checkKvBlocks, numKvBlocks } from './kv-size.ts';
+import { hostMemory, type Memory } from './memory.ts';
 import { buildProgram } from './program/build.ts';
 import { Checkpoint } from './weights/checkpoint.ts';
 import { dummyWeights } from './weights/dummy-weights.ts';
-import { checkWeightsFit, loadWeights } from './weights/load-weights.ts';
+import { checkWeightsFit, loadWeights, weightBytes } from './weights/load-weights.ts';
 
 export interface LoadedModel {
   readonly device: string;
@@ -38,10 +38,16 @@ export async function loadModel(
     maxNumLogits: Math.min(maxNumSeqs, maxNumBatchedTokens),
   });
   const bytesPerBlock = blockBytes(program.kvGroups[0]!, blockSize);
-  const { device, memory, numBlocks, notes } = await backend.load({
+  const memory = localShare(slice);
+  const {
+    device,
+    memory: ledger,
+    numBlocks,
+    notes,
+  } = await backend.load({
     program,
-    ...chooseWeights(program, slice),
-    ...chooseKvSize(bytesPerBlock, slice),
+    ...chooseWeights(program, slice, memory),
+    ...chooseKvSize(bytesPerBlock, weightBytes(program), slice, memory),
     blockSize,
     maxNumSeqs,
     maxModelLen,
@@ -62,7 +68,16 @@ export async function loadModel(
     numBlocks,
     blockBytes: bytesPerBlock,
     vocabSize: model.vocabSize,
-    memory,
+    memory: ledger,
+  };
+}
+
+/** Ranks on one host share its memory. */
+function localShare({ numLocalRanks }: WorkerSlice): Memory {
+  const { totalBytes, availableBytes } = hostMemory();
+  return {
+    totalBytes: Math.floor(totalBytes / numLocalRanks),
+    availableBytes: Math.floor(availableBytes / numLocalRanks),
   };
 }
 
@@ -80,27 +95,22 @@ function rankGroup(slice: WorkerSlice): Pick<BackendLoad, 'group'> {
 /** A GPU makes random weights itself: they need not cross the bus. */
 function chooseWeights(
   program: Program,
-  { loadFormat, device, seed, model, numLocalRanks }: WorkerSlice,
+  { loadFormat, device, seed, model }: WorkerSlice,
+  { totalBytes }: Memory,
 ): Pick<BackendLoad, 'weights' | 'dummySeed'> {
   if (device === 'cuda' && loadFormat === 'dummy') return { weights: [], dummySeed: seed };
   // Before the fit is judged: a tensor of the wrong shape is the better news.
   const loaded = loadFormat === 'dummy' ? null : loadWeights(program, Checkpoint.open(model.path));
-  // Ranks on one host share its memory; the program's weights are this rank's part.
-  const memory = Math.floor(memoryBytes() / numLocalRanks);
-  if (device !== 'cuda') checkWeightsFit(program, model.path, memory);
+  if (device !== 'cuda') checkWeightsFit(program, model.path, totalBytes);
   return { weights: loaded ?? dummyWeights(program, seed), dummySeed: null };
-}
-
-/** Of this machine, or of the cgroup. */
-function memoryBytes(): number {
-  const limit = process.constrainedMemory();
-  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 /** A GPU's free memory is known only after everything else is on it: the backend decides. */
 function chooseKvSize(
   bytesPerBlock: number,
+  numWeightBytes: number,
   slice: WorkerSlice,
+  { availableBytes }: Memory,
 ): Pick<BackendLoad, 'numBlocks' | 'kvCacheMemoryBytes' | 'memoryUtilization'> {
   const { kvCacheMemoryBytes, gpuMemoryUtilization: memoryUtilization } = slice;
   if (slice.device === 'cuda') return { numBlocks: null, kvCacheMemoryBytes, memoryUtilization };
@@ -113,8 +123,8 @@ function chooseKvSize(
     slidingWindow: slice.model.slidingWindow,
     maxNumBatchedTokens: slice.maxNumBatchedTokens,
     kvCacheMemoryBytes,
-    // Ranks on one host share it.
-    availableBytes: Math.floor(process.availableMemory() / slice.numLocalRanks),
+    availableBytes,
+    weightBytes: numWeightBytes,
   });
   return { numBlocks, kvCacheMemoryBytes, memoryUtilization };
 }

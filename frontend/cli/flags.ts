@@ -115,7 +115,7 @@ export const flags = {
     '--kv-cache-memory-bytes',
     1,
     Number.MAX_SAFE_INTEGER,
-    'bytes for the KV cache (default on cuda: what --gpu-memory-utilization leaves; on cpu: the smallest of 4 GiB, 40 % of free memory and what max-num-seqs x max-model-len needs)',
+    'bytes for the KV cache (default on cuda: what --gpu-memory-utilization leaves; on cpu: the smallest of 4 GiB, 40 % of the memory that weights leave and what max-num-seqs x max-model-len needs)',
   ),
   gpuMemoryUtilization: {
     name: '--gpu-memory-utilization',

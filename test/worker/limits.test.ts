@@ -2,6 +2,7 @@
 import t from 'tap';
 import { defaultNumThreads } from '../../worker/cpu-limits.ts';
 import { numKvBlocks, type KvSizeRequest } from '../../worker/kv-size.ts';
+import { hostMemory } from '../../worker/memory.ts';
 
 const request: KvSizeRequest = {
   blockBytes: 1 << 20,
@@ -13,11 +14,17 @@ const request: KvSizeRequest = {
   maxNumBatchedTokens: 2048,
   kvCacheMemoryBytes: null,
   availableBytes: 64 * 2 ** 30,
+  weightBytes: 0,
 };
 
 t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can fill', (t) => {
   t.equal(numKvBlocks(request), 4096);
   t.equal(numKvBlocks({ ...request, availableBytes: 1000 * 2 ** 20 }), 400);
+  const small = { ...request, availableBytes: 5000 * 2 ** 20, weightBytes: 4000 * 2 ** 20 };
+  t.equal(numKvBlocks(small), 400, 'of what weights leave');
+  t.throws(() => numKvBlocks({ ...small, weightBytes: 6000 * 2 ** 20 }), {
+    message: /has 0 bytes \(40 % of what weights of 6291456000 leave of 5242880000\), but one/,
+  });
   t.equal(numKvBlocks({ ...request, maxNumSeqs: 20 }), 201, 'and the null block');
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 6 * 2 ** 30 }), 6144);
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 }), 11);
@@ -46,6 +53,33 @@ t.test('where the length fits itself to it, any request will do', (t) => {
     exitCode: 64,
     message: /has 1048576 bytes/,
   });
+  t.end();
+});
+
+t.test('memory is that of the cgroup where it grants less, and its page cache gives way', (t) => {
+  const gib = 2 ** 30;
+  const memory = (limit: number, free: number, files: Readonly<Record<string, string>>) => {
+    const read = (path: string) => files[path] ?? null;
+    const source = { totalBytes: 64 * gib, limitBytes: limit * gib, freeBytes: free * gib, read };
+    const { totalBytes, availableBytes } = hostMemory(source);
+    return [totalBytes / gib, availableBytes / gib];
+  };
+  const stat = (prefix: string) =>
+    `anon ${gib}\nfile ${9 * gib}\n${prefix}inactive_file ${4 * gib}\n${prefix}active_file ${gib}\n`;
+  const unified = {
+    '/proc/self/cgroup': '0::/a/b\n',
+    '/sys/fs/cgroup/a/b/memory.stat': stat(''),
+  };
+  t.same(memory(0, 20, unified), [64, 20]);
+  t.same(memory(2 ** 33, 20, unified), [64, 20], 'no limit as a large one');
+  t.same(memory(16, 9, unified), [16, 14]);
+  t.same(memory(16, 13, unified), [16, 16], 'never more than the limit');
+  t.same(memory(16, 9, {}), [16, 9]);
+  const legacy = {
+    '/proc/self/cgroup': '3:cpu:/x\n5:memory:/c\n',
+    '/sys/fs/cgroup/memory/c/memory.stat': `inactive_file 7\n${stat('total_')}`,
+  };
+  t.same(memory(16, 9, legacy), [16, 14]);
   t.end();
 });
 

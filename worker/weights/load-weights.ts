@@ -7,11 +7,17 @@ import { dtypeBytes, type Dtype, type Program, type WeightSource } from '../../k
 import type { Checkpoint } from './checkpoint.ts';
 import { partsOf } from './weight-parts.ts';
 
+/** As the backend keeps them: this rank's part. */
+export function weightBytes({ weights }: Program): number {
+  const bytes = weights.map(({ dtype, shape }) =>
+    shape.reduce((product, n) => product * n, dtypeBytes[dtype]),
+  );
+  return bytes.reduce((sum, n) => sum + n, 0);
+}
+
 /** Throws StartError where they cannot fit, before the backend allocates anything for them. */
 export function checkWeightsFit(program: Program, folder: string, memoryBytes: number): void {
-  let bytes = 0;
-  for (const { dtype, shape } of program.weights)
-    bytes += shape.reduce((product, n) => product * n, dtypeBytes[dtype]);
+  const bytes = weightBytes(program);
   if (bytes > memoryBytes)
     throw badModel(
       `${join(folder, 'config.json')}: weights of its shape take ${bytes} bytes, this machine has ` +
