@@ -1,9 +1,9 @@
 // Reads a Hugging Face folder's config.json and generation_config.json into a ModelConfig: every
 // field that matters is checked, and what is not built is refused by name. Weights are not opened.
-import { statSync } from 'node:fs';
 import type { ModelConfig, RopeScaling } from './config.ts';
 import { badModel } from './errors.ts';
 import { JsonFields } from './json-fields.ts';
+import { statModelPath } from './model-file.ts';
 
 /** Architectures that worker/models has a file for. */
 export const supportedArchitectures = [
@@ -25,7 +25,7 @@ const dtypes: Readonly<Record<string, ModelConfig['dtype']>> = {
 
 /** Throws StartError (exit 65) that names file and field. */
 export function readModelConfig(folder: string): ModelConfig {
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+  if (statModelPath(folder)?.isDirectory() !== true)
     throw badModel(
       `${folder} is not a folder: MODEL is a Hugging Face model folder with config.json and *.safetensors`,
     );

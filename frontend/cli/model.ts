@@ -1,9 +1,9 @@
 // What MODEL means: a folder in Hugging Face form, or the demo model that the package brings; its
 // tokenizer, chat template and the sampling defaults of its generation_config.json.
-import { statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { badModel, exitCodes, StartError } from '../../common/errors.ts';
-import { readModelJson } from '../../common/model-file.ts';
+import { readModelJson, statModelPath } from '../../common/model-file.ts';
 import { packageRoot } from '../../common/package-root.ts';
 import { repetitionPenaltyRange, type DefaultSampling } from '../../common/sampling-params.ts';
 import type { Flags } from './flags.ts';
@@ -21,8 +21,7 @@ export interface ModelChoice {
 
 export function chooseModel(model: string | null): ModelChoice {
   if (model === null) return { path: join(packageRoot, 'models/demo'), name: demoModelName };
-  const stat = statSync(model, { throwIfNoEntry: false });
-  if (stat?.isDirectory() !== true)
+  if (statModelPath(model)?.isDirectory() !== true)
     throw badModel(
       `${model} is not a folder. MODEL is a Hugging Face folder with config.json, *.safetensors ` +
         'and tokenizer.json; names on the hub and GGUF files are not supported so far',
@@ -38,8 +37,10 @@ export function checkTokenizer(path: string): void {
 /** A template's file as given, or the template's own text; null = the model's. */
 export function readChatTemplate(given: string | null): { path: string } | { text: string } | null {
   if (given === null) return null;
+  const isTemplate = /\{[{%]/.test(given);
+  // A template is no path, whatever it is long.
+  if (isTemplate && !existsSync(given)) return { text: given };
   if (isFile(given)) return { path: given };
-  if (/\{[{%]/.test(given)) return { text: given };
   throw new StartError(
     exitCodes.badFlag,
     `--chat-template: ${given} is neither a file nor a template`,
@@ -103,4 +104,4 @@ function pickSampling(
   return picked;
 }
 
-const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+const isFile = (path: string) => statModelPath(path)?.isFile() === true;

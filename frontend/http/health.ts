@@ -9,7 +9,7 @@ const stalledAfterMs = 5000;
 /** Throws RequestError (503) with the reason. */
 export function checkHealth(context: HttpContext): void {
   const { client } = requireOpenBackend(context);
-  if (client.lost) throw new RequestError('engine_lost', 'the engine is gone');
+  if (client.lost) throw new RequestError('engine_lost', 'the engine or the detokenizer is gone');
   if (client.stalledMs >= stalledAfterMs) {
     throw new RequestError('not_ready', 'work is pending but nothing advances');
   }

@@ -6,9 +6,12 @@ import type { Duplex } from 'node:stream';
 import { errorCodes, RequestError } from '../../common/errors.ts';
 import { errorBody } from './http-errors.ts';
 
-const statusOf: Readonly<Record<string, number>> = {
-  HPE_HEADER_OVERFLOW: 431,
-  ERR_HTTP_REQUEST_TIMEOUT: 408,
+const faults: Readonly<Record<string, readonly [status: number, message: string]>> = {
+  HPE_HEADER_OVERFLOW: [431, 'the headers are too large (--max-header-bytes)'],
+  ERR_HTTP_REQUEST_TIMEOUT: [
+    408,
+    'the request took too long to come (--headers-timeout, --request-timeout)',
+  ],
 };
 
 /** Makes the server answer what its parser refuses or would drop without a word. */
@@ -24,8 +27,8 @@ export function answerParserErrors(server: Server): void {
       socket.destroy();
       return;
     }
-    const status = statusOf[error.code ?? ''] ?? 400;
-    socket.end(rawAnswer(status, new RequestError('bad_request', 'the request is malformed')));
+    const [status, message] = faults[error.code ?? ''] ?? [400, 'the request is malformed'];
+    socket.end(rawAnswer(status, new RequestError('bad_request', message)));
   });
   server.on('connect', (_request, socket) => {
     const error = new RequestError('method_not_allowed', 'this server is no proxy');

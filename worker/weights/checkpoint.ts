@@ -2,11 +2,12 @@
 // shards that model.safetensors.index.json names. Names in the index are plain file names, and no
 // file is followed out of the folder (but for the hub cache, whose snapshots link to its blobs).
 import { constants } from 'node:buffer';
-import { realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
 import { badModel } from '../../common/errors.ts';
 import { JsonFields } from '../../common/json-fields.ts';
 import { isObject } from '../../common/json-object.ts';
+import { statModelPath } from '../../common/model-file.ts';
 import { readSafetensorsHeader, type TensorEntry } from './safetensors.ts';
 import { openTensorFile, type TensorFile } from './tensor-file.ts';
 
@@ -36,7 +37,7 @@ export class Checkpoint {
     const checkpoint = new Checkpoint(folder);
     const index = JsonFields.readOptional(folder, indexName);
     if (index) checkpoint.addShards(index);
-    else if (statSync(join(folder, singleName), { throwIfNoEntry: false }))
+    else if (statModelPath(join(folder, singleName)))
       for (const [name, tensor] of checkpoint.readFile(singleName))
         checkpoint.located.set(name, tensor);
     else throw badModel(`${folder} has neither ${singleName} nor ${indexName}: no weights to load`);
@@ -85,8 +86,8 @@ export class Checkpoint {
 
   private openInside(name: string): TensorFile {
     const path = join(this.folder, name);
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (!stat?.isFile()) throw badModel(`${path} does not exist or is not a file`);
+    if (statModelPath(path)?.isFile() !== true)
+      throw badModel(`${path} does not exist or is not a file`);
     const real = realpathSync(path);
     const folder = realpathSync(this.folder);
     const isSnapshot = basename(dirname(folder)) === 'snapshots';

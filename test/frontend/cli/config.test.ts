@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -116,6 +116,20 @@ t.test('makeConfig names what is wrong with a model', (t) => {
   t.equal(config([folder, '--tokenizer', demo]).tokenizerPath, demo);
   writeFileSync(join(folder, 'config.json'), '{');
   t.throws(() => config([folder]), { exitCode: 65, message: /config.json/ });
+  // What cannot be looked at (here a link to itself) is named, and what is below a file is not there.
+  rmSync(join(folder, 'config.json'));
+  symlinkSync('config.json', join(folder, 'config.json'));
+  t.throws(() => config([folder]), { exitCode: 65, message: /config.json: ELOOP/ });
+  t.throws(() => config([join(demo, 'config.json', 'x')]), {
+    exitCode: 65,
+    message: /x is not a folder/,
+  });
+  t.end();
+});
+
+t.test('--chat-template takes the text of a template, longer than any path', (t) => {
+  const text = '{% for message in messages %}{{ message.content }}{% endfor %}'.repeat(100);
+  t.same(config(['--chat-template', text]).chatTemplate, { text });
   t.end();
 });
 
