@@ -1,9 +1,9 @@
 // attention: checks a call, launches its two kernels, and builds their work lists on the device.
 //
 // Launch of the plan: one block; a thread a row, prefix sums in between, so that the lists have one
-// order whatever the timing: prefill's that of the rows; decode's from the row with the longest works
-// to that with the shortest (of 1,024 rows at a time), which is how its blocks share them out evenly.
-#include "attention.cuh"
+// order whatever the timing (attention_plan.cuh; decode's of 1,024 rows at a time), which is how its
+// blocks share them out evenly. A step's first kernel does it where rows are few.
+#include "attention_plan.cuh"
 
 namespace vt {
 
@@ -45,8 +45,7 @@ __device__ int exclusive_sum(int value, int* shared, int& total) {
 __device__ int sum_before_by_size(int works, int size, int num_threads, int4* keys, int* ranked,
                                   int* shared, int& total) {
   const int thread = threadIdx.x;
-  // No two are the same.
-  const int key = min(size, 1 << 20) * kThreads + kThreads - 1 - thread;
+  const int key = order_key(size, thread);
   reinterpret_cast<int*>(keys)[thread] = thread < num_threads ? key : -1;
   __syncthreads();
   int rank = thread;
@@ -65,48 +64,18 @@ __device__ int sum_before_by_size(int works, int size, int num_threads, int4* ke
   return ranked[rank];
 }
 
-/** Where the first key lies that a row's queries see, a multiple of kTileKeys. */
-__device__ __forceinline__ int first_key(const VtCudaPlanAttention& args, int seq_len,
-                                         int num_queries) {
-  if (args.window <= 0) return 0;
-  return max(0, seq_len - num_queries - args.window + 1) / kTileKeys * kTileKeys;
-}
-
-/** Whether a row goes through the decode kernel. */
-__device__ __forceinline__ bool decodes(int seq_len, int num_queries, int group) {
-  return seq_len > 0 && num_queries > 0 && num_queries * group <= 16;
-}
-
-/**
- * Rows of up to so many keys stay in one work each: no parts, and no merge through memory, which costs
- * more than a multiprocessor that has somewhat more to do than others. `all_keys`: of all rows;
- * `blocks`: of the decode kernel, two a multiprocessor.
- */
-__device__ __forceinline__ int most_whole_keys(const VtCudaPlanAttention& args, int all_keys,
-                                               int blocks) {
-  const int64_t each = static_cast<int64_t>(all_keys) * args.num_kv_heads * 2 / blocks;
-  const int64_t most = max(each * 3 / 4, min(each * 5 / 4, int64_t{2 * chunk_end(0)}));
-  return static_cast<int>(min(most, int64_t{1} << 30));
-}
-
 /** `blocks`: of the decode kernel, at most. */
 __global__ void __launch_bounds__(kThreads)
     plan_attention(const VtCudaPlanAttention args, int blocks) {
   __shared__ int shared[kThreads / 32];
   __shared__ int4 keys[kThreads / 4];
   __shared__ int ranked[kThreads];
-  const int group = args.num_heads / args.num_kv_heads;
-  const int tile_queries = args.prefill_rows / group;
-  AttentionWork* decode = reinterpret_cast<AttentionWork*>(args.decode_work);
-  AttentionWork* prefill = reinterpret_cast<AttentionWork*>(args.prefill_work);
   start_next();
   wait_for_previous();
   int row_keys = 0;
   for (int row = threadIdx.x; row < args.num_seqs; row += kThreads) {
     const int num_queries = args.query_start[row + 1] - args.query_start[row];
-    const int seq_len = args.seq_lens[row];
-    if (!decodes(seq_len, num_queries, group)) continue;
-    row_keys += seq_len - first_key(args, seq_len, num_queries);
+    row_keys += decode_keys(args, args.seq_lens[row], num_queries);
   }
   int all_keys;
   exclusive_sum(row_keys, shared, all_keys);
@@ -116,56 +85,26 @@ __global__ void __launch_bounds__(kThreads)
   for (int row0 = 0; row0 < args.num_seqs; row0 += kThreads) {
     const int row = row0 + threadIdx.x;
     AttentionWork work = {row, 0, 0, 0, 0, 0, 0, 0};
-    int decode_works = 0;
-    int prefill_works = 0;
-    int key_begin = 0;
-    int size = 0;  // of a decode work, in keys
+    RowPlan plan;
     if (row < args.num_seqs) {
       work.query_start = args.query_start[row];
       work.num_queries = args.query_start[row + 1] - work.query_start;
       work.seq_len = args.seq_lens[row];
       if (args.row_of != nullptr) work.row = args.row_of[row];
-      key_begin = first_key(args, work.seq_len, work.num_queries);
-      if (decodes(work.seq_len, work.num_queries, group)) {
-        if (work.seq_len - key_begin <= most_whole) {
-          decode_works = 1;
-          size = work.seq_len - key_begin;
-        } else {
-          size = min(work.seq_len - key_begin, chunk_end(0));
-          for (int key = key_begin; key < work.seq_len; key = chunk_end(key)) decode_works++;
-        }
-      } else if (work.seq_len > 0 && work.num_queries > 0) {
-        prefill_works = (work.num_queries + tile_queries - 1) / tile_queries;
-      }
+      plan = plan_row(args, work.seq_len, work.num_queries, most_whole);
     }
     int decode_total;
     int prefill_total;
     const int decode_at =
-        decode_base + sum_before_by_size(decode_works, size, min(kThreads, args.num_seqs - row0),
-                                         keys, ranked, shared, decode_total);
-    const int prefill_at = prefill_base + exclusive_sum(prefill_works, shared, prefill_total);
-    work.first = decode_at;
-    work.count = decode_works;
-    int key = key_begin;
-    for (int i = 0; i < decode_works && decode_at + i < args.max_work; i++) {
-      work.key_begin = key;
-      work.key_end = decode_works == 1 ? work.seq_len : min(chunk_end(key), work.seq_len);
-      key = work.key_end;
-      decode[decode_at + i] = work;
-    }
-    for (int i = 0; i < prefill_works && prefill_at + i < args.max_work; i++) {
-      // The last queries see the most keys: longest first.
-      work.first = (prefill_works - 1 - i) * tile_queries;
-      prefill[prefill_at + i] = work;
-    }
+        decode_base + sum_before_by_size(plan.decode_works, plan.size,
+                                         min(kThreads, args.num_seqs - row0), keys, ranked, shared,
+                                         decode_total);
+    const int prefill_at = prefill_base + exclusive_sum(plan.prefill_works, shared, prefill_total);
+    if (row < args.num_seqs) put_works(args, plan, work, decode_at, prefill_at);
     decode_base += decode_total;
     prefill_base += prefill_total;
   }
-  if (threadIdx.x == 0) {
-    args.work_counts[0] = min(decode_base, args.max_work);
-    args.work_counts[1] = min(prefill_base, args.max_work);
-    args.work_counts[2] = 0;
-  }
+  if (threadIdx.x == 0) put_counts(args, decode_base, prefill_base);
 }
 
 }  // namespace
@@ -192,7 +131,7 @@ extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* str
   VT_REQUIRE(a.prefill_rows >= a.num_heads / a.num_kv_heads, "planAttention: prefill_rows %d",
              a.prefill_rows);
   return vt::launch("planAttention", vt::plan_attention, dim3(1), dim3(vt::kThreads), 0, a.flags,
-                    stream, a, 2 * vt::num_multiprocessors());
+                    stream, a, vt::most_decode_blocks());
 }
 
 extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {

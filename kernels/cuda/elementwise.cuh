@@ -40,6 +40,25 @@ __device__ __forceinline__ void apply_norm(float (&values)[8], float scale,
   for (int e = 0; e < 8; e++) values[e] = __fmul_rn(__fmul_rn(values[e], scale), weight[e]);
 }
 
+inline int check_angles(const VtCudaRopeCosSin& args) {
+  VT_REQUIRE(args.num_tokens > 0 && args.head_dim > 0 && args.head_dim % 2 == 0,
+             "ropeCosSin: %d tokens, head_dim %d", args.num_tokens, args.head_dim);
+  return 0;
+}
+
+/** ropeCosSin of one token, by `threads` threads. */
+__device__ __forceinline__ void put_angles(const VtCudaRopeCosSin& args, int token, int thread,
+                                           int threads) {
+  const int half = args.head_dim / 2;
+  const float position = static_cast<float>(args.positions[token]);
+  float* out = args.out + static_cast<int64_t>(token) * args.head_dim;
+  for (int i = thread; i < half; i += threads) {
+    const float angle = __fmul_rn(position, args.inv_freq[i]);
+    out[i] = __fmul_rn(cosf(angle), args.factor);
+    out[half + i] = __fmul_rn(sinf(angle), args.factor);
+  }
+}
+
 /** (a, b) turned by the angle of (cos, sin). */
 __device__ __forceinline__ void rotate(float& a, float& b, float cos, float sin) {
   const float x = a;

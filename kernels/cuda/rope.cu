@@ -17,14 +17,7 @@ constexpr int kThreads = 128;
 __global__ void rope_cos_sin(const __grid_constant__ VtCudaRopeCosSin args) {
   start_next();
   wait_for_previous();
-  const int half = args.head_dim / 2;
-  const float position = static_cast<float>(args.positions[blockIdx.x]);
-  float* out = args.out + static_cast<int64_t>(blockIdx.x) * args.head_dim;
-  for (int i = threadIdx.x; i < half; i += blockDim.x) {
-    const float angle = __fmul_rn(position, args.inv_freq[i]);
-    out[i] = __fmul_rn(cosf(angle), args.factor);
-    out[half + i] = __fmul_rn(sinf(angle), args.factor);
-  }
+  put_angles(args, blockIdx.x, threadIdx.x, blockDim.x);
 }
 
 /** cos (or sin) of eight neighbouring pairs. */
@@ -164,8 +157,7 @@ int launch_norm_rope(const VtCudaRopeAndCache& args, void* stream) {
 extern "C" int vt_cuda_rope_cos_sin(const VtCudaRopeCosSin* args, void* stream) {
   using namespace vt;
   const VtCudaRopeCosSin& a = *args;
-  VT_REQUIRE(a.num_tokens > 0 && a.head_dim > 0 && a.head_dim % 2 == 0,
-             "ropeCosSin: %d tokens, head_dim %d", a.num_tokens, a.head_dim);
+  if (check_angles(a) != 0) return -1;
   return launch("ropeCosSin", rope_cos_sin, dim3(a.num_tokens), dim3(64), 0, a.flags, stream, a);
 }
 

@@ -42,16 +42,22 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_row(const __grid_constant__ VtCudaSample args, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
   start_next();
-  wait_for_previous();
+  // With early reads, only logits are waited for.
+  const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
+  if (!early) wait_for_previous();
   Row row;
   row.num_blocks = cluster_size();
   row.rank = cluster_rank();
   const int index = blockIdx.x / row.num_blocks;
   const int table_row = args.row_of[index];
+  if (table_row >= 0) {
+    prepare_copy(shared);
+    load_state(args, table_row, index, shared);
+  }
+  // Also by rows without work: the kernels behind this one rely on it.
+  if (early) wait_for_previous();
   if (table_row == VT_CUDA_ROW_ANSWERED) return;
   if (table_row < 0) return answer(args, row, index, -1, false, false);
-  prepare_copy(shared);
-  load_state(args, table_row, index, shared);
   if (shared.finished != 0) return answer(args, row, index, -1, false, false);
 
   row.logits = args.logits + static_cast<int64_t>(index) * args.logits_stride;

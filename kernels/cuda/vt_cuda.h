@@ -24,8 +24,9 @@ enum {
   /** Launch as programmatic dependent of the kernel before it on the stream. */
   VT_CUDA_DEPENDENT = 1,
   /**
-   * vt_cuda_attention: work lists, block tables and the keys of earlier steps were complete before
-   * this step's vt_cuda_embedding, so they may be fetched before the kernel in front has finished.
+   * What the step starts with was complete before this step's vt_cuda_embedding, so it may be read
+   * before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
+   * keys of earlier steps; vt_cuda_sample: all but logits.
    */
   VT_CUDA_EARLY_READS = 2,
   /**
@@ -67,6 +68,9 @@ typedef struct {
   int32_t flags;
 } VtCudaRopeCosSin;
 VT_CUDA_API int vt_cuda_rope_cos_sin(const VtCudaRopeCosSin* args, void* stream);
+/** vt_cuda_embedding, of the table's dtype, and vt_cuda_rope_cos_sin of as many tokens at once. */
+VT_CUDA_API int vt_cuda_embedding_and_angles(const VtCudaGather* args,
+                                             const VtCudaRopeCosSin* angles, void* stream);
 
 /** out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; one summation tree a width. */
 typedef struct {

@@ -107,8 +107,8 @@ AttentionGroup AttentionRoom::decode_group(int num_rows) const {
           0};
 }
 
-void AttentionRoom::plan(const AttentionGroup& group, const StepArrays& arrays, int flags,
-                         void* stream) const {
+VtCudaPlanAttention AttentionRoom::plan_of(const AttentionGroup& group,
+                                           const StepArrays& arrays) const {
   VtCudaPlanAttention args{};
   VtCudaAttention lists{};
   describe(group, lists);
@@ -124,6 +124,12 @@ void AttentionRoom::plan(const AttentionGroup& group, const StepArrays& arrays, 
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
   args.prefill_rows = prefill_rows_;
+  return args;
+}
+
+void AttentionRoom::plan(const AttentionGroup& group, const StepArrays& arrays, int flags,
+                         void* stream) const {
+  VtCudaPlanAttention args = plan_of(group, arrays);
   args.flags = flags;
   VT_LAUNCH(vt_cuda_plan_attention(&args, stream));
 }

@@ -39,6 +39,8 @@ class AttentionRoom {
   /// A group without work that launches both kernels.
   AttentionGroup empty_group() const { return {0, 1, 1, 1, 0, 0, 0}; }
 
+  /// The call that makes a group's work lists, without flags.
+  VtCudaPlanAttention plan_of(const AttentionGroup& group, const StepArrays& arrays) const;
   void plan(const AttentionGroup& group, const StepArrays& arrays, int flags, void* stream) const;
   /// The fields of a call that are the room's.
   void describe(const AttentionGroup& group, VtCudaAttention& args) const;

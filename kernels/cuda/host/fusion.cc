@@ -1,5 +1,5 @@
 // Which neighbours of a program one launch does together: a norm before a linear, siluAndMul or
-// ropeAndCache after it, q and k norms in ropeAndCache. The bits are those of the ops launched one
+// ropeAndCache after it, q and k norms in ropeAndCache, ropeCosSin beside embedding. The bits are those of the ops launched one
 // by one; what lies between two ops that are one is not written.
 #include "launch_error.h"
 #include "launches.h"
@@ -41,7 +41,11 @@ void Launches::find_links() {
 bool Launches::feeds_next_alone(std::size_t index) const {
   const OpRecord &op = program_.ops[index], &next = program_.ops[index + 1];
   const int buffer = op.args[0];
-  if (op.id == OpId::rms_norm) {
+  if (op.id == OpId::rope_cos_sin) {
+    // Neither reads what the other writes.
+    return next.id == OpId::embedding &&
+           program_.buffers[next.args[0]].dtype == program_.weights[next.args[1]].dtype;
+  } else if (op.id == OpId::rms_norm) {
     if (next.id != OpId::linear || next.args[1] != buffer || next.args[4] == buffer) return false;
   } else if (op.id == OpId::linear && next.id == OpId::silu_and_mul) {
     if (next.args[1] != buffer || op.args[4] >= 0 ||
@@ -73,6 +77,12 @@ int Launches::run_fused(std::size_t index, std::size_t end, const Call& call) co
     return try_fused_linear(index + 1, true, false, call) ? 2 : 0;
   }
   if (op.id == OpId::linear) return try_fused_linear(index, false, true, call) ? 2 : 0;
+  if (op.id == OpId::rope_cos_sin) {
+    const VtCudaGather args = embedding_args(program_.ops[index + 1], call);
+    const VtCudaRopeCosSin angles = angle_args(op, call);
+    VT_LAUNCH(vt_cuda_embedding_and_angles(&args, &angles, call.stream));
+    return 2;
+  }
   VtCudaRopeAndCache args = rope_args(program_.ops[index + 1], call);
   args.q_weight = operand(op, 1, call).data;
   args.k_weight = operand(op, 2, call).data;

@@ -5,7 +5,10 @@
 // histories and new block ids lie in host memory, and the bus answers few questions at a time: a
 // block asks for the entries of its rows once, as one piece. (When every thread asked for itself,
 // 256 rows took 900 us.) The host wrote it all before the launch, so that plain loads see it.
-#include "../common.cuh"
+// Where one block has all rows it also makes attention's work lists, of what its warps have just
+// written: a launch less, and no reads of it through memory.
+#include "../attention_plan.cuh"
+#include "../peer_memory.cuh"
 #include "launch_error.h"
 #include "step_arrays.h"
 
@@ -15,12 +18,6 @@ namespace {
 constexpr int kRows = 16;  // of a block
 constexpr int kThreads = kRows * 32;
 constexpr int kPartTokens = 256;
-
-__device__ __forceinline__ uint64_t global_timer() {
-  uint64_t ns;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
-  return ns;
-}
 
 __device__ __forceinline__ void fill_row(const StepArrays& a, int row) {
   const int* from = reinterpret_cast<const int*>(a.setups + row);
@@ -57,7 +54,14 @@ __device__ __forceinline__ void put_logit(const StepArrays& a, int at, int row, 
   a.batch_of[at] = batch_row;
 }
 
-__device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowEntry& entry) {
+/// What the plan of attention needs of a row.
+struct alignas(16) RowWork {
+  int row, query_start, num_queries, seq_len;
+};
+
+/// `work`: of the row, in shared memory.
+__device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowEntry& entry,
+                                          RowWork& work) {
   const int row = entry.row;
   const bool is_new = entry.is_new != 0;
   // Of a row that is filled in this very launch, these are another's.
@@ -87,8 +91,10 @@ __device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowE
   const int last_block = (entry.start + entry.count - 1) / a.block_size;
   for (int b = entry.copy_from + lane; b <= last_block; b += 32) blocks[b] = host_blocks[b];
   if (lane != 0) return;
+  const int seq_len = alive ? entry.start + entry.count : 0;
+  work = {row, entry.token_begin, entry.count, seq_len};
   a.query_start[i] = entry.token_begin;
-  a.seq_lens[i] = alive ? entry.start + entry.count : 0;
+  a.seq_lens[i] = seq_len;
   a.row_of[i] = row;
   a.logit_of[i] = entry.logit_row;
   a.unfit[i] = 0;
@@ -98,11 +104,13 @@ __device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowE
 }
 
 __global__ void __launch_bounds__(kThreads)
-    build_inputs(const __grid_constant__ StepArrays a, const StepPadding padding) {
+    build_inputs(const __grid_constant__ StepArrays a, const StepPadding padding,
+                 const __grid_constant__ VtCudaPlanAttention plan, const int decode_blocks) {
   __shared__ __align__(64) int4 words[2 + kRows * 2];
+  __shared__ RowWork works[kRows];
   wait_for_previous();
   start_next();
-  const uint64_t begun = global_timer();
+  const uint64_t begun = global_timer_ns();
   const char* slot =
       a.inputs + *a.step_index % static_cast<uint64_t>(a.layout.num_slots) * a.layout.input_bytes;
   const int warp = threadIdx.x / 32;
@@ -128,11 +136,20 @@ __global__ void __launch_bounds__(kThreads)
   const int thread = block * kThreads + threadIdx.x;
   const int num_threads = num_blocks * kThreads;
   if (i < num_rows) {
-    build_row(a, i, entry);
+    build_row(a, i, entry, works[warp]);
   } else if (i < padding.num_rows && blockIdx.y == 0 && lane == 0) {
+    works[warp] = {0, num_tokens, 0, 0};
     a.query_start[i] = num_tokens;
     a.seq_lens[i] = 0;
     a.row_of[i] = 0;
+  }
+  if (plan.num_seqs > 0) {
+    __syncthreads();
+    if (warp == 0) {
+      RowWork of = {};
+      if (lane < plan.num_seqs) of = works[lane];
+      plan_by_warp(plan, decode_blocks, of.row, of.query_start, of.num_queries, of.seq_len);
+    }
   }
   if (thread == 0) {
     *a.start_ns = begun;
@@ -157,12 +174,16 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
+bool inputs_plan_attention(const StepPadding& padding, int max_count) {
+  return padding.num_rows <= kRows && max_count <= kPartTokens;
+}
+
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
-                         int flags, void* stream) {
+                         const VtCudaPlanAttention& plan, int flags, void* stream) {
   const dim3 grid(max(1, (padding.num_rows + kRows - 1) / kRows),
                   max(1, (max_count + kPartTokens - 1) / kPartTokens));
-  VT_LAUNCH(launch("inputs", build_inputs, grid, dim3(kThreads), 0, flags, stream, arrays,
-                   padding));
+  VT_LAUNCH(launch("inputs", build_inputs, grid, dim3(kThreads), 0, flags, stream, arrays, padding,
+                   plan, most_decode_blocks()));
 }
 
 }  // namespace vt

@@ -5,7 +5,7 @@
 
 namespace vt {
 
-void Launches::embedding(const OpRecord& op, const Call& call) const {
+VtCudaGather Launches::embedding_args(const OpRecord& op, const Call& call) const {
   const Operand out = operand(op, 0, call), weight = operand(op, 1, call);
   VtCudaGather args{};
   args.out = out.data;
@@ -20,10 +20,15 @@ void Launches::embedding(const OpRecord& op, const Call& call) const {
   args.dtype = static_cast<int>(program_.weights[op.args[1]].dtype);
   args.out_dtype = dtype(op, 0);
   args.flags = call.flags;
+  return args;
+}
+
+void Launches::embedding(const OpRecord& op, const Call& call) const {
+  const VtCudaGather args = embedding_args(op, call);
   VT_LAUNCH(vt_cuda_embedding(&args, call.stream));
 }
 
-void Launches::rope_cos_sin(const OpRecord& op, const Call& call) const {
+VtCudaRopeCosSin Launches::angle_args(const OpRecord& op, const Call& call) const {
   VtCudaRopeCosSin args{};
   args.out = reinterpret_cast<float*>(operand(op, 0, call).data);
   args.inv_freq = reinterpret_cast<const float*>(operand(op, 1, call).data);
@@ -32,6 +37,11 @@ void Launches::rope_cos_sin(const OpRecord& op, const Call& call) const {
   args.head_dim = static_cast<int>(columns(op, 0));
   args.factor = static_cast<float>(op.attrs[0]);
   args.flags = call.flags;
+  return args;
+}
+
+void Launches::rope_cos_sin(const OpRecord& op, const Call& call) const {
+  const VtCudaRopeCosSin args = angle_args(op, call);
   VT_LAUNCH(vt_cuda_rope_cos_sin(&args, call.stream));
 }
 
@@ -137,7 +147,7 @@ void Launches::attention(const OpRecord& op, const Call& call) const {
     args.out_stride = out.stride;
     args.scale = static_cast<float>(op.attrs[4]);
     args.dtype = dtype(op, 0);
-    args.flags = call.flags | (early_reads_ && call.flags != 0 ? VT_CUDA_EARLY_READS : 0);
+    args.flags = early(call.shape, call.flags);
     VT_LAUNCH(vt_cuda_attention(&args, call.stream));
   }
 }
@@ -175,7 +185,8 @@ void Launches::gather_logit_rows(const OpRecord& op, const Call& call) const {
 }
 
 void Launches::sample(const OpRecord& op, const Call& call) const {
-  const VtCudaSample args = sample_args(operand(op, 0, call), call);
+  VtCudaSample args = sample_args(operand(op, 0, call), call);
+  args.flags = early(call.shape, call.flags);
   VT_LAUNCH(vt_cuda_sample(&args, call.stream));
 }
 

@@ -61,16 +61,18 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
       first_logit_op_(find_first_logit_op(program)),
       large_(chosen_large()) {
   bool has_embedding = false;
+  early_reads_ = true;
   for (const OpRecord& op : program.ops) {
     has_embedding |= op.id == OpId::embedding;
     has_sample_ |= op.id == OpId::sample || op.id == OpId::sample_sharded;
-    if (op.id == OpId::attention && attention_ == nullptr) early_reads_ = has_embedding;
+    if (op.id == OpId::attention || op.id == OpId::sample) early_reads_ &= has_embedding;
     if (op.id == OpId::attention) bind_attention(op, rows, ledger);
     if (op.id == OpId::gather_logit_rows) {
       gathered_ = op.args[0];
       gather_source_ = op.args[1];
     }
   }
+  early_reads_ &= has_embedding;
   find_links();
   bind_collectives(ranks, ledger);
   if (!has_sample_) return;
@@ -101,11 +103,12 @@ std::size_t Launches::buffer_bytes(int index) const {
   return static_cast<std::size_t>(rows) * buffer.columns * dtype_bytes(buffer.dtype);
 }
 
-void Launches::run(const StepShape& shape, void* stream, const Watch* watch) const {
+void Launches::run(const StepShape& shape, bool planned, void* stream, const Watch* watch) const {
   const int flags = watch == nullptr ? VT_CUDA_DEPENDENT : 0;
   if (shape.num_tokens == 0) return;
-  for (const AttentionGroup& group : shape.attention)
-    attention_->plan(group, arrays_, flags, stream);
+  if (!planned)
+    for (const AttentionGroup& group : shape.attention)
+      attention_->plan(group, arrays_, flags, stream);
   int num_epochs = 0;
   Call call{shape, stream, flags};
   call.num_epochs = &num_epochs;

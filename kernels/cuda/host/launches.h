@@ -39,10 +39,15 @@ class Launches {
            void* kv_cache, RankGroup* ranks, const RowTableSizes& rows, const StepArrays& arrays,
            Ledger& ledger);
 
-  /// The step's ops, attention's work lists first. Each kernel is a dependent of the one before,
-  /// unless `watch` is given. Throws KernelError with the op's name.
-  void run(const StepShape& shape, void* stream, const Watch* watch = nullptr) const;
+  /// The step's ops, attention's work lists first unless they are `planned`. Each kernel is a
+  /// dependent of the one before, unless `watch` is given. Throws KernelError with the op's name.
+  void run(const StepShape& shape, bool planned, void* stream, const Watch* watch = nullptr) const;
 
+  /// `flags` of a launch behind the step's embedding, with VT_CUDA_EARLY_READS where it holds.
+  int early(const StepShape& shape, int flags) const {
+    const bool holds = early_reads_ && shape.num_tokens > 0 && (flags & VT_CUDA_DEPENDENT) != 0;
+    return flags | (holds ? VT_CUDA_EARLY_READS : 0);
+  }
   /// Of the collectives of a step of this shape.
   int num_epochs(const StepShape& shape) const;
 
@@ -89,7 +94,9 @@ class Launches {
   int interleave_of(const OpRecord& op) const;
 
   void embedding(const OpRecord& op, const Call& call) const;
+  VtCudaGather embedding_args(const OpRecord& op, const Call& call) const;
   void rope_cos_sin(const OpRecord& op, const Call& call) const;
+  VtCudaRopeCosSin angle_args(const OpRecord& op, const Call& call) const;
   void rms_norm(const OpRecord& op, const Call& call) const;
   void linear(const OpRecord& op, const Call& call) const;
   VtCudaLinear linear_args(const OpRecord& op, const Call& call) const;
@@ -122,7 +129,7 @@ class Launches {
   bool has_sample_ = false;
   /// VtCudaLarge of our own linears; what cuBLASLt computes stays with it.
   int large_ = 0;
-  /// An embedding stands before all attention: VT_CUDA_EARLY_READS holds.
+  /// An embedding stands before all attention and sampling.
   bool early_reads_ = false;
   /// [ops] the op's output is an input of the next and of no other, or the two work in place.
   std::vector<bool> links_;

@@ -4,6 +4,7 @@
 // Launch of the last: one block, a thread a row, so that one thread can publish for all. It copies
 // logprobs too, so that one graph serves steps with and without: 20 ids of 256 rows are 40 KB.
 #include "../common.cuh"
+#include "../peer_memory.cuh"
 #include "launch_error.h"
 #include "step_arrays.h"
 
@@ -58,40 +59,73 @@ __global__ void __launch_bounds__(256)
                gridDim.x * blockDim.x);
 }
 
-/// What a row's thread asks for at once: each answer takes most of a microsecond.
+/// What sampling does not change of a row, asked for at once: each answer takes most of a
+/// microsecond.
 struct Known {
+  int row, logit;
   int finished, num_tokens, num_prompt_tokens, min_tokens, max_num_tokens, num_stop_ids;
-  const int32_t* stop_ids;
+  const int32_t* more_stop_ids;
+  int32_t stop_ids[kStopIdsOnDevice];
 };
 
-__device__ __forceinline__ Known known_of(const StepArrays& a, int row) {
+__device__ __forceinline__ Known known_of(const StepArrays& a, int i) {
+  const int row = a.row_of[i];
   const VtCudaRowParams& params = a.params[row];
-  return {a.finished[row],       a.num_tokens[row],     params.num_prompt_tokens,
-          params.min_tokens,     params.max_num_tokens, params.num_stop_ids,
-          params.stop_ids};
+  Known known = {row,
+                 a.logit_of[i],
+                 a.finished[row],
+                 a.num_tokens[row],
+                 params.num_prompt_tokens,
+                 params.min_tokens,
+                 params.max_num_tokens,
+                 params.num_stop_ids,
+                 params.stop_ids,
+                 {}};
+  // Of a row that has more of them, none lies here.
+  const int4* ids = reinterpret_cast<const int4*>(a.stop_ids + row * kStopIdsOnDevice);
+  reinterpret_cast<int4*>(known.stop_ids)[0] = ids[0];
+  reinterpret_cast<int4*>(known.stop_ids)[1] = ids[1];
+  return known;
+}
+
+__device__ __forceinline__ bool is_stop_id(const Known& known, int id) {
+  bool is = false;
+  if (known.num_stop_ids <= kStopIdsOnDevice) {
+#pragma unroll
+    for (int s = 0; s < kStopIdsOnDevice; s++) {
+      is |= s < known.num_stop_ids && known.stop_ids[s] == id;
+    }
+  } else {
+    for (int s = 0; s < known.num_stop_ids; s++) is |= known.more_stop_ids[s] == id;
+  }
+  return is;
 }
 
 /// RowTable::append of kernels/host, on the device. Returns whether the row ends.
-__device__ __forceinline__ bool append(const StepArrays& a, int row, const Known& known, int id) {
+__device__ __forceinline__ bool append(const StepArrays& a, const Known& known, int id) {
   const int count = known.num_tokens + 1;
-  a.histories[row * a.history_stride + known.num_tokens] = id;
-  a.last_token[row] = id;
-  a.num_tokens[row] = count;
-  bool ends = count >= known.max_num_tokens || count >= a.max_model_len;
-  if (count - known.num_prompt_tokens >= known.min_tokens) {
-    for (int i = 0; i < known.num_stop_ids; i++) ends |= known.stop_ids[i] == id;
-  }
-  return ends;
+  a.histories[known.row * a.history_stride + known.num_tokens] = id;
+  a.last_token[known.row] = id;
+  a.num_tokens[known.row] = count;
+  if (count >= known.max_num_tokens || count >= a.max_model_len) return true;
+  return count - known.num_prompt_tokens >= known.min_tokens && is_stop_id(known, id);
 }
 
+/// `early`: what the step began with was complete before this kernel could start, so it waits for
+/// sampled ids alone.
 __global__ void __launch_bounds__(kThreads)
-    finish_step(const __grid_constant__ StepArrays a, const LogprobStrides strides) {
-  wait_for_previous();
-  start_next();
+    finish_step(const __grid_constant__ StepArrays a, const LogprobStrides strides,
+                const bool early) {
+  if (!early) wait_for_previous();
   const uint64_t step_index = *a.step_index;
-  char* slot = result_slot(a);
   const StepCounts counts = *a.counts;
+  const uint64_t start_ns = *a.start_ns;
   const int num_rows = counts.num_rows;
+  int i = threadIdx.x;
+  Known known = {};
+  if (i < num_rows) known = known_of(a, i);
+  char* slot = result_slot(a);
+  if (early) wait_for_previous();
   if (counts.num_judged > 0) {
     for (int l = threadIdx.x; l < counts.num_logit_rows; l += kThreads) {
       if ((a.sampled_flags[l] & kRowFlagNan) != 0) a.unfit[a.batch_of[l]] = 1;
@@ -100,24 +134,25 @@ __global__ void __launch_bounds__(kThreads)
   }
   int32_t* token_ids = reinterpret_cast<int32_t*>(slot + a.layout.token_ids);
   uint8_t* row_flags = reinterpret_cast<uint8_t*>(slot + a.layout.row_flags);
-  for (int i = threadIdx.x; i < num_rows; i += kThreads) {
-    const int row = a.row_of[i];
-    const int logit = a.logit_of[i];
-    const Known known = known_of(a, row);
+  while (i < num_rows) {
+    const int logit = known.logit;
     const int sampled = logit >= 0 ? a.sampled_ids[logit] : -1;
     const int flags = logit >= 0 ? a.sampled_flags[logit] : 0;
-    const bool unfit = a.unfit[i] != 0 || (flags & kRowFlagNan) != 0;
+    const bool unfit =
+        (counts.num_judged > 0 && a.unfit[i] != 0) || (flags & kRowFlagNan) != 0;
     int end = known.finished;
     int id = -1;
     if (end == kNotFinished && unfit) end = kUnfitLogits;
     if (end == kNotFinished && logit >= 0) {
       id = sampled;
-      if (append(a, row, known, id)) end = kFinished;
+      if (append(a, known, id)) end = kFinished;
     }
-    if (end != known.finished) a.finished[row] = end;
+    if (end != known.finished) a.finished[known.row] = end;
     token_ids[i] = id;
     // Also in later steps of the row, until it is filled anew.
     row_flags[i] = end == kUnfitLogits ? kRowFlagNan : 0;
+    i += kThreads;
+    if (i < num_rows) known = known_of(a, i);
   }
   if (strides.top >= 0 && counts.num_top >= 0) {
     put_logprobs(a, slot, counts, strides, threadIdx.x, kThreads);
@@ -125,14 +160,11 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   if (threadIdx.x != 0) return;
   ResultHeader* header = reinterpret_cast<ResultHeader*>(slot);
-  uint64_t now;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-  header->start_ns = *a.start_ns;
-  header->end_ns = now;
+  header->start_ns = start_ns;
+  header->end_ns = global_timer_ns();
   *a.step_index = step_index + 1;
   // What the block wrote before the barrier is published too.
-  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(&header->done), "l"(step_index + 1)
-               : "memory");
+  store_release(&header->done, step_index + 1);
 }
 
 }  // namespace
@@ -147,8 +179,8 @@ void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows,
 
 void launch_finish_step(const StepArrays& arrays, const LogprobStrides& strides, int flags,
                         void* stream) {
-  VT_LAUNCH(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays,
-                   strides));
+  VT_LAUNCH(launch("finish", finish_step, dim3(1), dim3(kThreads), 0, flags, stream, arrays, strides,
+                   (flags & VT_CUDA_EARLY_READS) != 0));
 }
 
 }  // namespace vt

@@ -135,8 +135,11 @@ struct StepArrays {
 struct StepPadding {
   std::int32_t num_rows, num_tokens, num_logit_rows;
 };
+/// `plan`: of all rows, where inputs_plan_attention; with num_seqs 0 it makes no lists.
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
-                         int flags, void* stream);
+                         const VtCudaPlanAttention& plan, int flags, void* stream);
+/// Whether it is one block, which can make attention's work lists.
+bool inputs_plan_attention(const StepPadding& padding, int max_count);
 
 /// How far apart sample put the lists of two rows. `top` -1: it was not asked for logprobs.
 struct LogprobStrides {
@@ -146,7 +149,7 @@ struct LogprobStrides {
 void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows,
                           const LogprobStrides& strides, int flags, void* stream);
 /// The last kernel: appends sampled ids, ends rows, copies logprobs unless `strides` has none, and
-/// publishes the results.
+/// publishes the results. With VT_CUDA_EARLY_READS all but what was sampled is read at once.
 void launch_finish_step(const StepArrays& arrays, const LogprobStrides& strides, int flags,
                         void* stream);
 

@@ -75,10 +75,13 @@ int StepRunner::max_rows() const {
 void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int max_count) {
   const bool watched = options_.debug_sync;
   const int flags = watched ? 0 : VT_CUDA_DEPENDENT;
+  VtCudaPlanAttention plan{};
+  const bool planned = shape.attention.size() == 1 && inputs_plan_attention(padding, max_count);
+  if (planned) plan = launches_.attention()->plan_of(shape.attention[0], arrays_);
   // After the step before, to its end: this one may overwrite all that it read.
-  launch_build_inputs(arrays_, padding, max_count, 0, stream_);
+  launch_build_inputs(arrays_, padding, max_count, plan, 0, stream_);
   if (watched) stream_.synchronize();
-  launches_.run(shape, stream_, watched ? &watch_ : nullptr);
+  launches_.run(shape, planned, stream_, watched ? &watch_ : nullptr);
   LogprobStrides strides{shape.num_top, shape.num_named};
   if (!shape.logits_are_tokens) {
     // Prompts may have logprobs, and one block would take long to copy those.
@@ -86,7 +89,7 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
       launch_copy_logprobs(arrays_, shape.num_logit_rows, strides, flags, stream_);
     strides = {};
   }
-  launch_finish_step(arrays_, strides, flags, stream_);
+  launch_finish_step(arrays_, strides, launches_.early(shape, flags), stream_);
   if (watched) stream_.synchronize();
 }
 

@@ -1,8 +1,9 @@
-// Stands in for kernels/cuda/common.cuh, cluster.cuh and wgmma_ptx.cuh, so that a kernel's source
-// compiles for the CPU and runs in emulated blocks: include it before the .cu file.
+// Stands in for kernels/cuda/common.cuh, cluster.cuh, peer_memory.cuh and wgmma_ptx.cuh, so that a
+// kernel's source compiles for the CPU and runs in emulated blocks: include it before the .cu file.
 #pragma once
 #define VT_CUDA_COMMON_CUH_
 #define VT_CUDA_CLUSTER_CUH_
+#define VT_CUDA_PEER_MEMORY_CUH_
 #define VT_CUDA_WGMMA_PTX_CUH_
 
 #include <algorithm>
@@ -304,6 +305,14 @@ void sync_first() {
 inline void sync_first(int threads) { emulated::named_barrier(1, threads, true); }
 inline void start_next() {}
 inline void wait_for_previous() {}
+
+// ---- kernels/cuda/peer_memory.cuh, as far as a step's first and last kernel use it
+
+inline std::uint64_t global_timer_ns() {
+  static std::uint64_t now = 1000;
+  return ++now;
+}
+inline void store_release(std::uint64_t* to, std::uint64_t value) { *to = value; }
 
 // ---- kernels/cuda/wgmma_ptx.cuh
 
