@@ -14,7 +14,14 @@ import type {
   StepResult,
   WeightPart,
 } from './backend.ts';
-import { dtypeBytes, dtypes, flattenProgram, type Dtype, type WeightSource } from './program.ts';
+import {
+  dtypeBytes,
+  dtypes,
+  flattenProgram,
+  mostRows,
+  type Dtype,
+  type WeightSource,
+} from './program.ts';
 
 /** [name, constructor] of each output column, in the order of the native table. */
 const outputColumns = Object.entries(stepOutputColumns).map(
@@ -86,10 +93,9 @@ export abstract class NativeBackend<N extends NativeBackendObject> implements Ba
   protected nativeLoad(load: BackendLoad): NativeLoad {
     const { program } = load;
     const { maxNumTokens, maxNumLogits } = program;
-    this.bufferBytes = program.buffers.map(({ rows, columns, dtype }) => {
-      const numRows = rows === 'numTokens' ? maxNumTokens : maxNumLogits;
-      return numRows * columns * dtypeBytes[dtype];
-    });
+    this.bufferBytes = program.buffers.map(
+      (buffer) => mostRows(program, buffer) * buffer.columns * dtypeBytes[buffer.dtype],
+    );
     return {
       flat: flattenProgram(program),
       weights: nativeParts(load),

@@ -22,6 +22,11 @@ export interface BufferSpec {
   readonly dtype: Dtype;
   readonly rows: SymbolicSize;
   readonly columns: number;
+  /**
+   * Rows that it has room for, where a step may have more: what goes from a linear to
+   * siluAndMul. A backend then runs these two for so many rows at a time, or as one.
+   */
+  readonly rowsAtOnce?: number;
   /** Byte offset in the arena (256-byte aligned), set by the arena planner; -1 before. */
   readonly offset: number;
 }
@@ -67,6 +72,12 @@ export interface Op {
   readonly attrs: Readonly<Record<string, number>>;
 }
 
+/** Rows of the largest step that a buffer has room for. */
+export function mostRows(program: Program, { rows, rowsAtOnce }: BufferSpec): number {
+  const all = rows === 'numTokens' ? program.maxNumTokens : program.maxNumLogits;
+  return Math.min(all, rowsAtOnce ?? all);
+}
+
 /** One pool of KV blocks; layers of a group share block ids. */
 export interface KvGroupSpec {
   readonly numLayers: number;
@@ -106,7 +117,7 @@ export function blockBytes(group: KvGroupSpec, blockSize: number): number {
  * The program as flat numbers for native backends. `ops` holds one record an op: op id, then one
  * ref for each argument of the op table in order (-1 missing, 2 * buffer, 2 * weight + 1); records
  * follow each other, each as long as its op says. `attrs` holds their attributes in the same order.
- * `buffers`: dtype, symbol, columns, offset; `weights`: dtype, rows, columns (0 = 1-d), interleave.
+ * `buffers`: dtype, symbol, columns, offset, rows at once (0 = all of a step); `weights`: dtype, rows, columns (0 = 1-d), interleave.
  */
 export interface FlatProgram {
   readonly ops: Int32Array;
@@ -136,6 +147,7 @@ export function flattenProgram(program: Program): FlatProgram {
         symbols.indexOf(b.rows),
         b.columns,
         b.offset,
+        b.rowsAtOnce ?? 0,
       ]),
     ),
     weights: Float64Array.from(

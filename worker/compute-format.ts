@@ -11,6 +11,8 @@ export interface ComputeFormat {
   readonly kvDtype: ModelConfig['dtype'];
   /** Gate and up rows alternate in groups of this many; 0 = gate rows, then up rows. */
   readonly interleave: number;
+  /** Rows of a step that gate and up lie in memory for, where that is less than all of them. */
+  readonly gateUpRows?: number;
   /** Whether a linear may write over its residual. */
   readonly residualInPlace: boolean;
   /** What the operator should know of these choices. */
@@ -26,6 +28,8 @@ const flagNames = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
 const cudaHeadDims: readonly number[] = [64, 80, 96, 128, 256];
 const cudaMaxHeadsPerKvHead = 16;
 const cudaMaxColumns = 16_384;
+/** From here on siluAndMul is the end of the linear (kernels/cuda/linear.cu), which writes neither. */
+const cudaGateUpRows = 2048;
 
 /** Throws StartError (64 for a flag, 65 for a model). */
 export function computeFormat(slice: FormatSlice): ComputeFormat {
@@ -64,7 +68,7 @@ function cudaFormat(slice: FormatSlice): ComputeFormat {
   checkCudaModel(slice);
   const dtypes = { actDtype: act, weightDtype: act, kvDtype: act };
   // In place cuBLASLt rounds a sum twice, and our own kernel for many rows is slow.
-  return { ...dtypes, interleave: 8, residualInPlace: false, notes };
+  return { ...dtypes, interleave: 8, residualInPlace: false, gateUpRows: cudaGateUpRows, notes };
 }
 
 function checkCudaModel({ model, numRanks }: FormatSlice): void {

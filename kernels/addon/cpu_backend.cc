@@ -21,6 +21,7 @@ constexpr BackendRules kRules = {
     /*weights=*/{Dtype::f32, Dtype::f16, Dtype::bf16},
     /*one_dtype=*/false,
     /*interleave=*/false,
+    /*rows_at_once=*/false,
 };
 
 /// num_ranks is 1 where one rank runs the whole model.

@@ -201,8 +201,7 @@ float* Executor::buffer(int index) const {
 }
 
 std::int64_t Executor::buffer_rows(int index) const {
-  return program_.buffers[index].rows == Symbol::num_tokens ? program_.max_num_tokens
-                                                            : program_.max_num_logits;
+  return program_.max_rows(program_.buffers[index]);
 }
 
 }  // namespace vt

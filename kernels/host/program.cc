@@ -17,18 +17,20 @@ std::int64_t whole(double value, double max, const char* what) {
 Dtype dtype_of(double value) { return static_cast<Dtype>(whole(value, kNumDtypes - 1, "a dtype")); }
 
 void parse_buffers(const FlatProgram& flat, const BackendRules& rules, Program& program) {
-  for (std::size_t i = 0; i + 4 <= flat.num_buffer_words; i += 4) {
+  for (std::size_t i = 0; i + 5 <= flat.num_buffer_words; i += 5) {
     const double* p = flat.buffers + i;
     BufferSpec buffer{dtype_of(p[0]), static_cast<Symbol>(whole(p[1], 1, "a buffer's symbol")),
                       whole(p[2], 1e9, "a buffer's columns"),
-                      whole(p[3], 9e15, "a buffer's arena offset")};
-    const std::int64_t rows =
-        buffer.rows == Symbol::num_tokens ? program.max_num_tokens : program.max_num_logits;
+                      whole(p[3], 9e15, "a buffer's arena offset"),
+                      static_cast<int>(whole(p[4], 1e9, "a buffer's rows at once"))};
+    const std::int64_t rows = program.max_rows(buffer);
+    VT_CHECK(buffer.rows_at_once == 0 || rules.rows_at_once,
+             "buffers for some of a step's rows are not supported on %s", rules.name);
     VT_CHECK(buffer.dtype == Dtype::f32 || rules.activations.has(buffer.dtype),
              "buffers in %s are not supported on %s", dtype_name(buffer.dtype), rules.name);
     VT_CHECK(buffer.offset % 64 == 0, "program: a buffer's offset is not a multiple of 64");
     VT_CHECK(buffer.offset + rows * buffer.columns * dtype_bytes(buffer.dtype) <= program.arena_bytes,
-             "program: buffer %zu ends outside the arena", i / 4);
+             "program: buffer %zu ends outside the arena", i / 5);
     program.buffers.push_back(buffer);
   }
 }

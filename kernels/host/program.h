@@ -19,6 +19,9 @@ struct BufferSpec {
   Symbol rows;
   std::int64_t columns;
   std::int64_t offset;
+  /// 0, or the rows that it has room for where a step may have more: of what goes from a linear to
+  /// siluAndMul.
+  int rows_at_once;
 };
 
 struct WeightSpec {
@@ -54,6 +57,12 @@ struct Program {
   std::int64_t arena_bytes;
   int max_num_tokens;
   int max_num_logits;
+
+  /// Rows of the largest step that a buffer has room for.
+  std::int64_t max_rows(const BufferSpec& buffer) const {
+    const int all = buffer.rows == Symbol::num_tokens ? max_num_tokens : max_num_logits;
+    return buffer.rows_at_once > 0 && buffer.rows_at_once < all ? buffer.rows_at_once : all;
+  }
 };
 
 struct FlatProgram {
@@ -93,6 +102,8 @@ struct BackendRules {
   /// An op's activations, its weights and the KV cache share one dtype.
   bool one_dtype;
   bool interleave;
+  /// Runs a linear and the siluAndMul behind it for some of a step's rows at a time.
+  bool rows_at_once;
 };
 
 /// Throws KernelError, with the op where it has one, if anything is out of range or does not fit.

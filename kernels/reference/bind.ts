@@ -2,7 +2,7 @@
 // arrays. The arena holds every element as f32, at the planned offsets, so that a fault of the
 // planner is a fault here too.
 import type { WeightPart } from '../backend.ts';
-import { dtypeBytes, type Op, type Program, type WeightSpec } from '../program.ts';
+import { dtypeBytes, mostRows, type Op, type Program, type WeightSpec } from '../program.ts';
 import type { BoundOp, BoundTensor } from './bound-op.ts';
 import { widen } from './float-formats.ts';
 
@@ -10,10 +10,12 @@ export function bindOps(program: Program, weights: readonly Float32Array[]): Bou
   // Elements of two bytes take four here: offsets are counted in elements of the smallest dtype.
   const elementBytes = Math.min(4, ...program.buffers.map(({ dtype }) => dtypeBytes[dtype]));
   const arena = new Float32Array(program.arenaBytes / elementBytes);
-  const buffers = program.buffers.map(({ dtype, rows, columns, offset }): BoundTensor => {
-    const maxRows = rows === 'numTokens' ? program.maxNumTokens : program.maxNumLogits;
+  const buffers = program.buffers.map((buffer): BoundTensor => {
+    const { dtype, rows, columns, offset, rowsAtOnce } = buffer;
+    if (rowsAtOnce !== undefined) throw new Error('reference runs an op for all rows of a step');
     const start = offset / elementBytes;
-    return { data: arena.subarray(start, start + maxRows * columns), rows, columns, dtype };
+    const size = mostRows(program, buffer) * columns;
+    return { data: arena.subarray(start, start + size), rows, columns, dtype };
   });
   return program.ops.map((op) => bindOp(program, op, buffers, weights));
 }

@@ -20,7 +20,13 @@ const format = (options: Partial<Slice> = {}, model: Partial<ModelConfig> = {}) 
 
 t.test('cuda computes in the dtype of the model, weights and KV alike', (t) => {
   const bf16 = { actDtype: 'bf16', weightDtype: 'bf16', kvDtype: 'bf16' };
-  t.same(format(), { ...bf16, interleave: 8, residualInPlace: false, notes: [] });
+  t.same(format(), {
+    ...bf16,
+    interleave: 8,
+    residualInPlace: false,
+    gateUpRows: 2048,
+    notes: [],
+  });
   t.match(format({}, { dtype: 'f16' }), { actDtype: 'f16', weightDtype: 'f16', kvDtype: 'f16' });
   t.match(format({ dtype: 'f16' }), { actDtype: 'f16', weightDtype: 'f16', kvDtype: 'f16' });
   t.match(format({ kvCacheDtype: 'bf16' }), bf16);

@@ -95,6 +95,21 @@ t.test('the arena reuses memory, whatever the number of layers', (t) => {
   t.end();
 });
 
+t.test('gate and up take memory for as many rows as a backend makes at a time', (t) => {
+  const wide = { ...demo, intermediateSize: 4096 };
+  const all = buildProgram(wide, options);
+  const part = buildProgram(wide, { ...options, gateUpRows: 32 });
+  t.equal(printProgram(part), printProgram(all));
+  t.equal(all.arenaBytes - part.arenaBytes, (96 - 32) * 2 * 4096 * 4);
+  const partial = (program: Program) =>
+    program.buffers.filter(({ rowsAtOnce }) => rowsAtOnce !== undefined);
+  t.match(partial(part), [{ columns: 2 * 4096, rowsAtOnce: 32 }]);
+  t.equal(partial(part).length, 1);
+  t.same(partial(all), []);
+  t.equal(buildProgram(wide, { ...options, gateUpRows: 200 }).arenaBytes, all.arenaBytes);
+  t.end();
+});
+
 t.test(
   'a backend whose linears cannot write over their residual gets other memory for them',
   (t) => {

@@ -39,7 +39,8 @@ export function planArena(
       return;
     }
     const rowBytes = out.columns * dtypeBytes[out.dtype];
-    const bytes = Math.ceil((maxRows[out.rows] * rowBytes) / arenaAlignment) * arenaAlignment;
+    const rows = Math.min(maxRows[out.rows], out.rowsAtOnce ?? Infinity);
+    const bytes = Math.ceil((rows * rowBytes) / arenaAlignment) * arenaAlignment;
     storageOf.set(out, out);
     lives.set(out, { tensor: out, bytes, first: index, last });
   };

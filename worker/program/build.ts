@@ -24,6 +24,8 @@ export interface BuildOptions {
   readonly kvDtype: Dtype;
   /** Gate and up rows alternate in groups of this many; 0 = gate rows, then up rows. */
   readonly interleave: number;
+  /** Rows of a step that gate and up lie in memory for, where that is less than all of them. */
+  readonly gateUpRows?: number;
   /** Whether a linear may write over its residual; it may where this is not given. */
   readonly residualInPlace?: boolean;
   /** Most tokens of a step; most logit rows of one pass over the ops from gatherLogitRows on. */
@@ -41,13 +43,13 @@ export function buildProgram(config: ModelConfig, options: BuildOptions): Progra
   if (!model) throw new Error(`no model file for ${config.architecture}`);
   model(recorder, config);
   const nodes = shard(recorder.nodes, options.parallel ?? { rank: 0, numRanks: 1 });
-  const program = lower(fuse(nodes, options.interleave), config, options);
+  const program = lower(fuse(nodes, options), config, options);
   checkProgram(program);
   return program;
 }
 
-function fuse(nodes: readonly Node[], interleave: number): Node[] {
-  const layers = fuseSiluAndMul(fuseAttention(mergeLinears(nodes)), interleave);
+function fuse(nodes: readonly Node[], { interleave, gateUpRows }: BuildOptions): Node[] {
+  const layers = fuseSiluAndMul(fuseAttention(mergeLinears(nodes)), interleave, gateUpRows);
   return fuseAllReduceNorm(fuseResidual(layers));
 }
 
@@ -70,11 +72,12 @@ function lower(nodes: readonly Node[], config: ModelConfig, options: BuildOption
   });
   return {
     ops: lowered,
-    buffers: buffers.items.map(({ name, dtype, rows, columns }, i): BufferSpec => ({
+    buffers: buffers.items.map(({ name, dtype, rows, columns, rowsAtOnce }, i): BufferSpec => ({
       name,
       dtype,
       rows,
       columns,
+      ...(rowsAtOnce !== undefined && { rowsAtOnce }),
       offset: plan.offsets.get(buffers.items[i]!)!,
     })),
     weights: weights.items.map(

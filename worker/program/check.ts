@@ -5,6 +5,7 @@ import type { ArgSpec } from '../../kernels/ops.ts';
 import {
   argSpecs,
   dtypeBytes,
+  mostRows,
   type ArgRef,
   type BufferSpec,
   type Op,
@@ -129,7 +130,6 @@ function overlap(program: Program, a: BufferSpec, b: BufferSpec): boolean {
   return a.offset < b.offset + bytesOf(program, b) && b.offset < a.offset + bytesOf(program, a);
 }
 
-function bytesOf(program: Program, { rows, columns, dtype }: BufferSpec): number {
-  const count = rows === 'numTokens' ? program.maxNumTokens : program.maxNumLogits;
-  return count * columns * dtypeBytes[dtype];
+function bytesOf(program: Program, buffer: BufferSpec): number {
+  return mostRows(program, buffer) * buffer.columns * dtypeBytes[buffer.dtype];
 }

@@ -11,6 +11,8 @@ export interface Tensor {
   readonly rows: SymbolicSize;
   readonly columns: number;
   readonly dtype: Dtype;
+  /** See BufferSpec of kernels/program.ts. */
+  readonly rowsAtOnce?: number;
 }
 
 /** See WeightSpec of kernels/program.ts. */

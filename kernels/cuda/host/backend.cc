@@ -40,6 +40,7 @@ constexpr BackendRules kRules = {
     /*weights=*/{Dtype::f16, Dtype::bf16},
     /*one_dtype=*/true,
     /*interleave=*/true,
+    /*rows_at_once=*/true,
 };
 
 Program parse(const VtCudaLoad& load) {
@@ -117,8 +118,7 @@ void prepare_linears(VtCudaBackend& backend) {
     shape.weight_stride = static_cast<int>(backend.weights->stride(weight));
     shape.dtype = static_cast<int>(x.dtype);
     shape.out_dtype = static_cast<int>(out.dtype);
-    backend.linears->prepare(shape, out.rows == Symbol::num_tokens ? program.max_num_tokens
-                                                                   : program.max_num_logits);
+    backend.linears->prepare(shape, static_cast<int>(program.max_rows(out)));
   }
 }
 

@@ -37,6 +37,28 @@ int chosen_large() {
   VT_FAIL("VLLM_TS_CUDA_LARGE is '%s': mma, wgmma or cluster2", wanted);
 }
 
+/// What has room for some of a step's rows goes from a linear to the siluAndMul behind it alone.
+void check_rows_at_once(const Program& program) {
+  const auto is_partial = [&](int buffer) {
+    return buffer >= 0 && program.buffers[buffer].rows_at_once > 0;
+  };
+  for (std::size_t i = 0; i < program.ops.size(); i++) {
+    const OpRecord& op = program.ops[i];
+    const OpSpec& spec = op_spec(op.id);
+    for (int arg = 0; arg < spec.num_args; arg++) {
+      if (spec.args[arg].role == Role::weight || !is_partial(op.args[arg])) continue;
+      const bool is_made = op.id == OpId::linear && arg == 0 && i + 1 < program.ops.size() &&
+                           program.ops[i + 1].id == OpId::silu_and_mul &&
+                           program.ops[i + 1].args[1] == op.args[0];
+      const bool is_read = op.id == OpId::silu_and_mul && arg == 1 && i > 0 &&
+                           program.ops[i - 1].id == OpId::linear &&
+                           program.ops[i - 1].args[0] == op.args[1];
+      VT_CHECK(is_made || is_read, "program: %s.%s has room for some of a step's rows", spec.name,
+               spec.args[arg].name);
+    }
+  }
+}
+
 /// Index of the first of the ops at the end that work on rows of logits.
 std::size_t find_first_logit_op(const Program& program) {
   std::size_t first = program.ops.size();
@@ -60,6 +82,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
       arena_(static_cast<std::size_t>(program.arena_bytes), "activations", ledger),
       first_logit_op_(find_first_logit_op(program)),
       large_(chosen_large()) {
+  check_rows_at_once(program);
   bool has_embedding = false;
   early_reads_ = true;
   for (const OpRecord& op : program.ops) {
@@ -98,9 +121,8 @@ char* Launches::buffer(int index) const {
 
 std::size_t Launches::buffer_bytes(int index) const {
   const BufferSpec& buffer = program_.buffers[index];
-  const int rows =
-      buffer.rows == Symbol::num_tokens ? program_.max_num_tokens : program_.max_num_logits;
-  return static_cast<std::size_t>(rows) * buffer.columns * dtype_bytes(buffer.dtype);
+  return static_cast<std::size_t>(program_.max_rows(buffer)) * buffer.columns *
+         dtype_bytes(buffer.dtype);
 }
 
 void Launches::run(const StepShape& shape, bool planned, void* stream, const Watch* watch) const {
@@ -127,15 +149,30 @@ void Launches::run_range(std::size_t begin, std::size_t end, const Call& call,
     const OpRecord& op = program_.ops[i];
     try {
       if (watch != nullptr) watch->before(static_cast<int>(i));
-      const int fused = run_fused(i, end, call);
-      if (fused == 0) run_op(op, call);
+      int done = run_fused(i, end, call);
+      if (done == 0) done = run_by_parts(i, call);
+      if (done == 0) run_op(op, call);
       if (watch != nullptr) watch->after(static_cast<int>(i));
-      if (fused > 1) i += fused - 1;
+      if (done > 1) i += done - 1;
     } catch (KernelError& error) {
       error.op = op_spec(op.id).name;
       throw;
     }
   }
+}
+
+int Launches::run_by_parts(std::size_t index, const Call& call) const {
+  const OpRecord& op = program_.ops[index];
+  const int at_once = program_.buffers[op.args[0]].rows_at_once, rows = num_rows(op, call);
+  if (op.id != OpId::linear || at_once == 0 || rows <= at_once) return 0;
+  Call part = call;
+  for (int begin = 0; begin < rows; begin += at_once) {
+    part.row_begin = begin;
+    part.num_rows = std::min(at_once, rows - begin);
+    run_op(op, part);
+    run_op(program_.ops[index + 1], part);
+  }
+  return 2;
 }
 
 void Launches::run_op(const OpRecord& op, const Call& call) const {
@@ -171,6 +208,7 @@ void Launches::run_op(const OpRecord& op, const Call& call) const {
 }
 
 int Launches::num_rows(const OpRecord& op, const Call& call) const {
+  if (call.num_rows > 0) return call.num_rows;
   return rows_of(program_, op) == Symbol::num_tokens ? call.shape.num_tokens : call.num_logits;
 }
 
@@ -183,7 +221,8 @@ Launches::Operand Launches::operand(const OpRecord& op, int arg, const Call& cal
   const bool ungathered = call.shape.logits_are_tokens && index == gathered_;
   const int from = ungathered ? gather_source_ : index;
   const BufferSpec& spec = program_.buffers[from];
-  const std::int64_t skipped = ungathered ? call.logit_begin * spec.columns : 0;
+  const int rows = ungathered ? call.logit_begin : spec.rows_at_once > 0 ? 0 : call.row_begin;
+  const std::int64_t skipped = rows * spec.columns;
   return {buffer(from) + skipped * dtype_bytes(spec.dtype), static_cast<int>(spec.columns)};
 }
 

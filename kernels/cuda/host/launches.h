@@ -64,6 +64,8 @@ class Launches {
     void* stream;
     int flags;
     int logit_begin = 0, num_logits = 0;
+    /// The part of the step's rows that is at hand, where num_rows is not 0.
+    int row_begin = 0, num_rows = 0;
     /// Of the step so far.
     int* num_epochs = nullptr;
   };
@@ -84,6 +86,9 @@ class Launches {
   /// The linear at `index`, with the norm before it, or the op after it, or both.
   bool try_fused_linear(std::size_t index, bool norm, bool epilogue, const Call& call) const;
 
+  /// The linear at `index` and the siluAndMul behind it, some of the rows at a time, where what goes
+  /// between them has no room for all; how many ops that were, 0 if none.
+  int run_by_parts(std::size_t index, const Call& call) const;
   void run_range(std::size_t begin, std::size_t end, const Call& call, const Watch* watch) const;
   int num_rows(const OpRecord& op, const Call& call) const;
   /// Argument `arg` of `op`: a buffer or a weight; data is null where it is missing.

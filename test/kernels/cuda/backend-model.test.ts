@@ -112,6 +112,7 @@ t.test('logits keep their bits', { skip: noGpu }, async (t) => {
     ['chunked at 1', generate(1, 0, 1, plain)],
     ['chunked at 7 in a batch of 9', generate(9, 4, 7, plain)],
     ['with few logit rows at once', generate(3, 2, 30, plain), { maxNumLogits: 4 }],
+    ['with gate and up of 16 rows at once', generate(9, 4, 1000, plain), { gateUpRows: 16 }],
   ];
   for (const count of [2, 7, 8, 9, 16, 17, 32, 33, 40])
     ways.push([`in a batch of ${count}`, generate(count, count - 1, 1000, plain)]);

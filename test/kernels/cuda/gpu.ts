@@ -17,6 +17,7 @@ export interface CudaOptions {
   readonly load?: Partial<BackendLoad>;
   readonly maxNumTokens?: number;
   readonly maxNumLogits?: number;
+  readonly gateUpRows?: number;
 }
 
 export async function loadCuda(load: BackendLoad): Promise<Harness> {
@@ -41,6 +42,7 @@ export async function loadDemo(options: CudaOptions = {}): Promise<Harness> {
     interleave: 8,
     maxNumTokens: options.maxNumTokens ?? 512,
     maxNumLogits: options.maxNumLogits ?? 64,
+    ...(options.gateUpRows !== undefined && { gateUpRows: options.gateUpRows }),
   });
   return load(program, readParts(program, demoFolder), options);
 }

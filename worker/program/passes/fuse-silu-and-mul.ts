@@ -1,8 +1,13 @@
 // mul(silu(gate), up), both slices of one merged linear, becomes siluAndMul. A backend that wants
-// gate and up rows of the weight to alternate says in what groups (interleave).
+// gate and up rows of the weight to alternate says in what groups (interleave), and one that makes
+// the two of them for a part of a step's rows at a time for how many (rowsAtOnce).
 import { tensorArg, Uses, weightArg, type Node, type Tensor } from '../graph.ts';
 
-export function fuseSiluAndMul(nodes: readonly Node[], interleave: number): Node[] {
+export function fuseSiluAndMul(
+  nodes: readonly Node[],
+  interleave: number,
+  rowsAtOnce?: number,
+): Node[] {
   const uses = new Uses(nodes);
   const fused = new Set<Node>();
   const replacement = new Map<Node, Node>();
@@ -16,9 +21,11 @@ export function fuseSiluAndMul(nodes: readonly Node[], interleave: number): Node
     const linear = uses.writer(gateUp);
     if (linear?.op !== 'linear' || !areHalves(gateUp, gate, up)) continue;
     for (const part of [gate, silu, up]) fused.add(part);
-    if (interleave > 0) replacement.set(linear, interleaved(linear, interleave));
+    const between = rowsAtOnce === undefined ? gateUp : { ...gateUp, rowsAtOnce };
+    const maker = interleave > 0 ? interleaved(linear, interleave) : linear;
+    replacement.set(linear, { ...maker, args: { ...maker.args, out: between } });
     const out = tensorArg(node, 'out');
-    replacement.set(node, { op: 'siluAndMul', args: { out, gateUp }, attrs: {} });
+    replacement.set(node, { op: 'siluAndMul', args: { out, gateUp: between }, attrs: {} });
   }
   return nodes.flatMap((node) => replacement.get(node) ?? (fused.has(node) ? [] : [node]));
 }
