@@ -8,6 +8,9 @@ import type {
 } from '../common/wire/messages.ts';
 import { Calls } from './engine-client-calls.ts';
 
+/** Enough for the detokenizer's threads, and well below what it refuses: 64, or too much text. */
+const maxOpenCalls = 16;
+
 export interface TemplateOptions {
   readonly addGenerationPrompt?: boolean;
   readonly continueFinalMessage?: boolean;
@@ -16,7 +19,7 @@ export interface TemplateOptions {
 }
 
 export class TextCalls {
-  private readonly calls = new Calls<TextReply>();
+  private readonly calls = new Calls<TextReply>(maxOpenCalls);
   private readonly send: (message: FrontendToDetokenizer) => void;
 
   constructor(send: (message: FrontendToDetokenizer) => void) {

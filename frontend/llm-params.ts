@@ -13,14 +13,11 @@ export type LlmParams = Partial<
   SamplingParams &
     Pick<
       TextParams,
-      | 'detokenize'
-      | 'stop'
-      | 'includeStopStrInOutput'
-      | 'skipSpecialTokens'
-      | 'spacesBetweenSpecialTokens'
+      'detokenize' | 'includeStopStrInOutput' | 'skipSpecialTokens' | 'spacesBetweenSpecialTokens'
     > & {
       /** Choices a prompt. */
       readonly n: number;
+      readonly stop: string | readonly string[];
       readonly priority: number;
       readonly cacheSalt: string | null;
     }
@@ -44,7 +41,8 @@ export function makeRequest(
   const sampling: Record<string, unknown> = { ...defaultSamplingParams, ...defaults };
   const text: Record<string, unknown> = { ...defaultTextParams, finalOnly: true };
   for (const [name, value] of Object.entries(rest)) {
-    if ((textNames as readonly string[]).includes(name)) text[name] = value;
+    if (name === 'stop' && typeof value === 'string') text[name] = [value];
+    else if ((textNames as readonly string[]).includes(name)) text[name] = value;
     else if (Object.hasOwn(defaultSamplingParams, name)) sampling[name] = value;
     else throw new RequestError('bad_request', `${name} is not a parameter`, name);
   }

@@ -1,6 +1,8 @@
 // The offline LLM class: starts a server of its own, without HTTP, and is its frontend. Whole lists
 // of prompts go in, whole outputs come out.
+import { setMaxListeners } from 'node:events';
 import { isMainThread } from 'node:worker_threads';
+import { RequestError } from '../common/errors.ts';
 import type { FinishReason } from '../common/wire/messages.ts';
 import { EngineClient } from './engine-client.ts';
 import type { RequestOutput } from './engine-client-types.ts';
@@ -77,8 +79,9 @@ export class LLM {
     prompts: Prompt | readonly Prompt[],
     params: LlmParams = {},
   ): Promise<LlmOutput[]> {
-    return this.runAll(isPrompt(prompts) ? [prompts] : prompts, params, async (prompt) =>
-      typeof prompt === 'string' ? this.client.tokenize(prompt) : Int32Array.from(prompt),
+    const list = isPrompt(prompts) ? [prompts] : asList(prompts, 'prompts');
+    return this.runAll(list, params, async (prompt) =>
+      typeof prompt === 'string' ? this.client.tokenize(prompt) : tokenIdsOf(prompt),
     );
   }
 
@@ -87,7 +90,8 @@ export class LLM {
     conversations: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
     params: LlmParams = {},
   ): Promise<LlmOutput[]> {
-    const list = isConversation(conversations) ? [conversations] : conversations;
+    const all = asList(conversations, 'conversations');
+    const list = isConversation(all) ? [all] : all;
     return this.runAll(
       list,
       params,
@@ -109,6 +113,8 @@ export class LLM {
   ): Promise<LlmOutput[]> {
     const outputs: LlmOutput[] = [];
     const ending = new AbortController();
+    // Each request listens to it.
+    setMaxListeners(0, ending.signal);
     let next = 0;
     const work = async () => {
       for (let i = next++; i < items.length && !ending.signal.aborted; i = next++)
@@ -158,9 +164,21 @@ function joinOutputs(parts: readonly RequestOutput[], index: number): LlmChoice 
 }
 
 function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
-  return (
-    typeof prompts === 'string' || prompts instanceof Int32Array || typeof prompts[0] === 'number'
-  );
+  if (typeof prompts === 'string' || prompts instanceof Int32Array) return true;
+  return Array.isArray(prompts) && typeof prompts[0] === 'number';
+}
+
+/** A program in JavaScript may hand over anything. */
+function asList<T extends readonly unknown[]>(value: T, name: string): T {
+  if (!Array.isArray(value)) throw new RequestError('bad_request', `${name} must be a list`, name);
+  return value;
+}
+
+function tokenIdsOf(prompt: readonly number[] | Int32Array): Int32Array {
+  if (prompt instanceof Int32Array) return prompt;
+  if (Array.isArray(prompt) && prompt.every((id: number) => (id | 0) === id))
+    return Int32Array.from(prompt);
+  throw new RequestError('bad_request', 'a prompt must be text or a list of token ids', 'prompt');
 }
 
 function isConversation(

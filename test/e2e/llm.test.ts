@@ -25,10 +25,12 @@ t.test('LLM generates for lists of prompts, chats, and leaves nothing behind', a
   t.equal(two!.outputs.length, 2);
   t.not(two!.outputs[0]!.text, two!.outputs[1]!.text);
   t.equal(two!.outputs[1]!.logprobs!.length, 12);
-  const stopped = await llm.generate(prompt, {
-    ...params,
-    stop: [one!.outputs[0]!.text.slice(3, 9)],
-  });
+  const stop = one!.outputs[0]!.text.slice(3, 9);
+  t.same(
+    await llm.generate(prompt, { ...params, stop }),
+    await llm.generate(prompt, { ...params, stop: [stop] }),
+  );
+  const stopped = await llm.generate(prompt, { ...params, stop: [stop] });
   t.match(stopped[0]!.outputs[0], {
     finishReason: 'stop',
     text: one!.outputs[0]!.text.slice(0, 3),
@@ -37,6 +39,9 @@ t.test('LLM generates for lists of prompts, chats, and leaves nothing behind', a
     code: 'bad_request',
     param: 'temperature',
   });
+  for (const wrong of [[[1, 1.5]], [[2 ** 32 + 1]], [[1, '2']], [null], [prompt, {}], undefined, 7])
+    await t.rejects(llm.generate(wrong as never), { code: 'bad_request', param: /^prompts?$/ });
+  await t.rejects(llm.chat(undefined as never), { code: 'bad_request', param: 'conversations' });
   await t.rejects(llm.generate(new Array<number>(300).fill(5)), {
     code: 'context_length_exceeded',
   });
@@ -45,6 +50,25 @@ t.test('LLM generates for lists of prompts, chats, and leaves nothing behind', a
   await llm.close();
   t.same(await waitGone(pids), []);
   await t.rejects(llm.generate(prompt), { code: 'shutting_down' });
+});
+
+t.test('more prompts than the detokenizer takes at once, without a warning', async (t) => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  process.on('warning', warned);
+  t.teardown(() => process.off('warning', warned));
+  const llm = await LLM.create({ ...options, maxModelLen: 256 });
+  const prompts = Array.from({ length: 150 }, (_, i) => `Story ${i}`);
+  const outputs = await llm.generate(prompts, { temperature: 0, maxTokens: 1 });
+  const asked = await Promise.all(prompts.map((prompt) => llm.engine.tokenize(prompt)));
+  t.same(
+    outputs.map(({ promptTokenIds }) => promptTokenIds),
+    asked.map((ids) => [...ids]),
+  );
+  const chats = prompts.map((content) => [{ role: 'user', content }]);
+  t.equal((await llm.chat(chats, { maxTokens: 1 })).length, prompts.length);
+  await llm.close();
+  t.same(warnings, []);
 });
 
 t.test('a program that is killed takes its server with it', async (t) => {
