@@ -88,6 +88,9 @@ class Chain:
             self.vt.head_rms_norm(self.made, w["q"], w["k"], self.heads, self.kv_heads, 1e-6)
             self.vt.rope_and_cache(self.made, *rope)
 
+    def norm_alone(self, i):
+        self.vt.rms_norm(self.normed, self.x, self.weights[i]["norm1"], 1e-5)
+
     def attend(self, i, early=True):
         self.vt.attention(self.attended, self.made, self.cache, self.tables, self.lists,
                           self.scratch, self.counters, i, self.heads, self.dim**-0.5,
@@ -125,9 +128,10 @@ class Chain:
 
 
 def kernel_times(vt, bandwidth, graph_us):
-    """What each launch of a layer takes, in a chain of those of all layers. Residuals grow: infinite
-    values take the same time."""
-    print("\n| us a launch, bf16, context 288 | bytes | at the read bandwidth | 1 row | 8 | 16 |")
+    """What each kernel of a layer takes, in a chain of those of all layers; where a norm is a launch
+    of its own, it is in the time of the linear behind it. Residuals grow: infinite values take the
+    same time. Keys of few rows lie in L2."""
+    print("\n| bf16, context 288 | bytes | at the read bandwidth | 1 row | 8 | 16 |")
     print("| --- " * 6 + "|")
     for name in ("Llama-3.2-1B", "Llama-3.1-8B"):
         table = {}
@@ -137,6 +141,7 @@ def kernel_times(vt, bandwidth, graph_us):
             per_layer = lambda run: [lambda i=i: run(i) for i in layers]
             keys = rows * 288 * chain.kv_heads * chain.dim * 4
             for kernel, num_bytes, calls in (
+                    ("norm alone, each row", chain.hidden * 4, per_layer(chain.norm_alone)),
                     ("norm, qkv, rope, cache", size("qkv"), per_layer(chain.qkv)),
                     ("attention, each row", keys // rows, per_layer(chain.attend)),
                     ("o, residual", size("o"), per_layer(chain.o)),
@@ -148,7 +153,7 @@ def kernel_times(vt, bandwidth, graph_us):
                 table.setdefault((kernel, num_bytes), []).append((us, limit / us))
             del chain
         for (kernel, num_bytes), cells in table.items():
-            print(f"| {name}: {kernel} | {num_bytes / 1e6:.1f} MB | {num_bytes / bandwidth / 1e3:.1f} us | "
+            print(f"| {name}: {kernel} | {num_bytes / 1e6:.2f} MB | {num_bytes / bandwidth / 1e3:.2f} us | "
                   + " | ".join(f"{us:.1f} us ({share:.0%})" for us, share in cells) + " |", flush=True)
 
 

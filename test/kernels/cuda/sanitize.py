@@ -7,7 +7,8 @@
 A way is which kernels serve large steps. Each tool runs each way in a process of its own; what does
 not end within its limit is said so, and is no failure. A run is good if the tool found nothing and
 rows had the same tokens alone, in a batch and in chunks: a tool makes kernels slow, and so finds
-what depends on who is first. With --together all run at once, which is quicker on many cores."""
+what depends on who is first. With --together all run at once, which is quicker on many cores.
+Racecheck fails by itself while a model is loaded: sanitize_ops.py runs it, kernel by kernel."""
 
 import argparse
 import json
@@ -60,28 +61,35 @@ def steps(library, programs):
     return wrong
 
 
-def command_of(options, tool):
-    own = [sys.executable, __file__, options.library, *options.programs, "--steps"]
+def under(tool, sanitizer, command):
     if tool == "none":
-        return own
+        return command
     more = ["--racecheck-report", "analysis"] if tool == "racecheck" else []
-    return [options.sanitizer, "--tool", tool, *more, "--error-exitcode", "9", "--print-limit", "20", *own]
+    return [sanitizer, "--tool", tool, *more, "--error-exitcode", "9", "--print-limit", "20", *command]
+
+
+def run_limited(command, limit, env=os.environ):
+    """(exit code, output); None where it did not end: then it was ended, with what it had started."""
+    child = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        output, _ = child.communicate(timeout=limit)
+        return child.returncode, output
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        return None, child.communicate()[0]
 
 
 def run(options, tool, way):
     """Whether it is no failure."""
     names = {f"VLLM_TS_CUDA_{name}": value for name, value in WAYS[way].items()}
-    child = subprocess.Popen(command_of(options, tool), env={**os.environ, **names}, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        output, _ = child.communicate(timeout=options.limit)
-    except subprocess.TimeoutExpired:
-        # With what it has started.
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+    steps_alone = [sys.executable, __file__, options.library, *options.programs, "--steps"]
+    code, output = run_limited(under(tool, options.sanitizer, steps_alone), options.limit,
+                               {**os.environ, **names})
+    if code is None:
         print(f"    {tool} {way}: not over after {options.limit:.0f} s", flush=True)
         return True
-    good = child.returncode == 0
+    good = code == 0
     summary = "; ".join(re.findall(r"(?:SUMMARY: .*|^tiny.*tokens$)", output, flags=re.M))
     print(f"{'ok ' if good else 'BAD'} {tool} {way}: {summary or output[-300:]}", flush=True)
     if not good:

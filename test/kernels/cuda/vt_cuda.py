@@ -2,44 +2,20 @@
 for each op. Knows nothing of what the ops should compute."""
 
 import ctypes
-import re
-from pathlib import Path
 
 import torch
 
-HEADERS = [Path(__file__).parents[3] / "kernels/cuda" / name
-           for name in ("vt_cuda.h", "vt_cuda_collective.h", "vt_cuda_parts.h")]
+from abi import APART, DEPENDENT, EARLY_READS, structs
+
+__all__ = ["APART", "DEPENDENT", "DTYPES", "EARLY_READS", "VtCuda"]
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-DEPENDENT = 1
-APART = 4
-EARLY_READS = 2
-
-
-def _structs(header: str) -> dict[str, type]:
-    """The structs as the header declares them, so that the two cannot drift apart."""
-    types = {"int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64,
-             "uint64_t": ctypes.c_uint64, "float": ctypes.c_float}
-    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.S)
-    found = {}
-    for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", text, flags=re.S):
-        fields = []
-        for declaration in filter(None, (d.strip() for d in body.split(";"))):
-            base, names = re.fullmatch(r"(?:const )?(\w+)\s*(.*)", declaration, flags=re.S).groups()
-            if "[" in names:  # a struct that is only pointed to
-                break
-            for part in names.split(","):
-                pointer = "*" in part
-                fields.append((part.replace("*", "").strip(),
-                               ctypes.c_void_p if pointer else (types | found)[base]))
-        found[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
-    return found
 
 
 class VtCuda:
     def __init__(self, path: str):
         self.lib = ctypes.CDLL(path)
         self.lib.vt_cuda_error.restype = ctypes.c_char_p
-        self.structs = _structs("".join(header.read_text() for header in HEADERS))
+        self.structs = structs()
         self.flags = 0
 
     @property
