@@ -9,16 +9,17 @@
 // kNothing back, so an inbox is empty but for what was sent and not yet taken.
 //
 // Values of epoch e lie in half e % 2 of an inbox, and no place is used twice in an epoch. Why the
-// half of e is empty when rank A sends for e + 2: its kernel of e + 1 has ended (griddepcontrol.wait,
-// or the stream's order), and took a value from every rank B, whichever way the parts went. B sent
-// that from its kernel of e + 1, before which its kernel of e had ended, with all that it took and
-// put back in that half of its own memory. Should the chain ever be broken, a value is lost and the
-// wait for it ends with an error: never is a wrong value taken.
+// half of e is empty when rank A sends for e + 2: its kernels of e + 1 have ended
+// (griddepcontrol.wait, or the stream's order), and took a value from every rank B, whichever way
+// the parts went. B sent that from a kernel of e + 1, before which its kernels of e had ended, with
+// all that they took and put back in that half of its own memory. Should the chain ever be broken,
+// a value is lost and the wait for it ends with an error: never is a wrong value taken.
 //
-// A wait gives up after timeout_ns (or half as much again): the first thread of a rank to do so writes the report in host
-// memory and tells all boards, so that no other wait lasts longer; results are rubbish from there
-// on, the launches run out, and the host ends the step with an error. A grid that waits is never
-// larger than what runs at once (max_blocks), or blocks that wait would keep out those waited for.
+// A wait gives up after timeout_ns (or half as much again): the first thread of a rank to do so
+// writes the report in host memory and tells all boards, so that no other wait lasts longer;
+// results are rubbish from there on, the launches run out, and the host ends the step with an
+// error. A grid that waits is never larger than what runs at once (max_blocks), or blocks that wait
+// would keep out those waited for.
 #ifndef VT_CUDA_GROUP_CUH_
 #define VT_CUDA_GROUP_CUH_
 
@@ -145,7 +146,7 @@ class Patience {
   uint64_t begun_ = 0;
 };
 
-/** Waits for the four values at `at`, which `rank` sends, and takes them; `values` is a first look. */
+/** Waits for the four values at `at`, which `rank` sends, and takes them; `values` is a look. */
 __device__ __forceinline__ uint4 take(uint4* at, uint4 values, int rank, Patience& patience) {
   while (!is_there(values) && !patience.is_over(rank)) values = load_relaxed(at);
   patience.over();

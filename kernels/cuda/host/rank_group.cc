@@ -163,8 +163,9 @@ void RankGroup::join(std::size_t arena_bytes, Ledger& ledger) {
              "rank %d runs another program: its activations take %llu bytes, not %llu", rank,
              static_cast<unsigned long long>(peer.arena_bytes),
              static_cast<unsigned long long>(mine.arena_bytes));
-    VT_CHECK(shares_devices(wanted_) || std::memcmp(peer.device, mine.device, sizeof mine.device) != 0,
-             "ranks %d and %d have the same GPU", rank, group_.rank);
+    const bool is_same = std::memcmp(peer.device, mine.device, sizeof mine.device) == 0;
+    VT_CHECK(shares_devices(wanted_) || !is_same, "ranks %d and %d have the same GPU", rank,
+             group_.rank);
     group_.max_blocks = std::min(group_.max_blocks, peer.num_multiprocessors);
   }
   if (needs != nullptr || all_like) {
