@@ -1,17 +1,17 @@
 // The same prompts on one GPU and over several: greedy tokens are equal up to the first step whose
 // two best logits are close, and over several the same alone as in a batch, to the bit.
 //
-//   node dist/scripts/bench-gpu/parity.js --ranks 2 [--models demo,llama-8b] [--device cuda]
+//   node dist/scripts/bench-gpu/parity.js --ranks 2 [--models demo,llama-8b] [--device cuda] [--files]
 //
 // A model is the demo model, or a shape of shapes.ts with made-up weights, which are the same
-// whatever the number of ranks.
+// whatever the number of ranks; with --files from a file of random numbers.
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../../common/package-root.ts';
 import { LLM, type LlmOutput } from '../../frontend/index.ts';
 import { Random } from './load.ts';
-import { shapes, writeShape, type ShapeName } from './shapes.ts';
+import { shapes, writeRandomWeights, writeShape, type ShapeName } from './shapes.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
     device: { type: 'string', default: 'cuda' },
     tokens: { type: 'string', default: '96' },
     tolerance: { type: 'string', default: '0.1' },
+    files: { type: 'boolean', default: false },
   },
 });
 const print = (line: string) => process.stdout.write(`${line}\n`);
@@ -36,9 +37,12 @@ interface Generated {
 
 async function start(model: string, numRanks: number): Promise<LLM> {
   const made = Object.hasOwn(shapes, model);
+  const folder = made ? writeShape(join(tmpdir(), 'vllm-ts-bench'), model as ShapeName) : demo;
+  if (made && options.files) writeRandomWeights(folder);
   return LLM.create({
-    model: made ? writeShape(join(tmpdir(), 'vllm-ts-bench'), model as ShapeName) : demo,
-    ...(made && { tokenizer: demo, loadFormat: 'dummy' }),
+    model: folder,
+    ...(made && { tokenizer: demo }),
+    ...(made && !options.files && { loadFormat: 'dummy' }),
     ...(options.device === 'cuda' && { device: 'cuda', gpuMemoryUtilization: 0.6 }),
     ...(options.device !== 'cuda' && { device: options.device }),
     ...(numRanks > 1 && { tensorParallelSize: numRanks }),
@@ -109,6 +113,7 @@ async function compare(model: string, numRanks: number): Promise<void> {
       fault(`${where}: token ${at} differs, where the best leads by ${gaps[at]!.toFixed(3)}`);
     else numTies++;
   });
+  if (worst > Number(options.tolerance)) fault(`${model}: logprobs differ by ${worst.toFixed(4)}`);
   print(
     `${model}: ${numEqual} tokens of ${lengths.length} prompts equal on 1 and ${numRanks} ranks, ` +
       `${numTies} near ties; logprobs differ by at most ${worst.toFixed(4)}`,

@@ -90,6 +90,22 @@ export const shapes = {
     rope_theta: 1_000_000,
     tie_word_embeddings: true,
   },
+  // Two ranks have 3 of its KV heads each, one of them twice, and columns beyond the end.
+  uneven: {
+    ...common,
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_size: 384,
+    intermediate_size: 1040,
+    num_hidden_layers: 4,
+    num_attention_heads: 6,
+    num_key_value_heads: 3,
+    head_dim: 64,
+    vocab_size: 31_003,
+    max_position_embeddings: 4096,
+    rope_theta: 10_000,
+    tie_word_embeddings: false,
+  },
 } as const;
 
 export type ShapeName = keyof typeof shapes;

@@ -6,7 +6,7 @@ bits: sums of every way against the sum in rank order, bit for bit, and against 
 against vt_cuda_rms_norm. sample: sharded rows against vt_cuda_sample. stress: a graph of dependent
 collectives, replayed, each replay with other numbers. times: us alone in a graph, beside NCCL and
 torch's symmetric memory. splits: the same by blocks a row. chain: what one costs between two
-linears. sampling: what rows of each kind cost, beside one GPU. fault: one rank stays away. A part that fails or hangs ends its processes, and the next one
+linears. sampling, logprobs: what rows of each kind cost, beside one GPU. fault: one rank stays away. A part that fails or hangs ends its processes, and the next one
 is run; parts joined by + share processes."""
 
 import argparse
@@ -23,7 +23,8 @@ from check_sample import i32  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
 from ranks import BF16, F32, Rank  # noqa: E402
 from sample_table import SampleTable  # noqa: E402
-from time_collective import ONE_SHOT, TWO_SHOT, chain_part, sampling_part, splits_part, times_part  # noqa: E402
+from time_collective import (ONE_SHOT, TWO_SHOT, chain_part, logprobs_part, sampling_part,  # noqa: E402
+                             splits_part, times_part)
 from vt_cuda import DEPENDENT  # noqa: E402
 
 
@@ -97,7 +98,7 @@ def sample_part(r: Rank, report):
     r.set_epoch(1)
     tokens = i32(range(500, 600))
     for vocab, edits, num_top in ((128256, False, -1), (128256, True, -1), (1025, True, 3), (49152, True, 5),
-                                  (3, False, 0)):
+                                  (128256, True, 32), (128256, False, 40), (3, False, 0)):
         columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
         count = 44
         logits = check_sample.random_logits(rng, count, vocab)
@@ -105,21 +106,25 @@ def sample_part(r: Rank, report):
         for i, row in enumerate(rows):
             if i % 2:  # told by one candidate
                 row.update(min_p=0.0, top_k=0, top_p=1.0)
-            if num_top >= 0 and i % 3 == 0:
-                row["num_logprobs"] = num_top
+            if num_top >= 0 and i % 3 != 1:
+                row["num_logprobs"] = num_top if i % 3 == 0 else i % (num_top + 1)
+                if i % 5 == 0:
+                    row["logprob_ids"] = rng.integers(-3, vocab + 3, (1, 33, 128)[i % 3]).tolist()
         judged = i32([i % vocab if num_top >= 0 and i % 11 == 5 else -1 for i in range(count)])
         device = torch.from_numpy(logits).cuda()
         table = SampleTable(r.vt, rows, histories, [int(i % 13 == 7) for i in range(count)])
         row_of = i32([-1 if i % 17 == 3 else i for i in range(count)])
-        want = r.vt.sample(device, table, row_of, num_top, judged)
+        named, wanted_named = (torch.full((count, 128), 7.0, device="cuda") for _ in range(2))
+        want = r.vt.sample(device, table, row_of, num_top, judged, None, wanted_named)
         begin = r.rank * columns
         part = torch.full((count, columns), 1e30, device="cuda")
         width = max(0, min(columns, vocab - begin))
         part[:, :width] = device[:, begin:begin + width]
         room = torch.full((count, (vocab + 3) // 4 * 4), -5.0, device="cuda")[:, :vocab]
-        got = r.sample(part, room, table, row_of, tokens, num_top, judged)
-        for name in want:
-            differ = (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item()
+        got = r.sample(part, room, table, row_of, tokens, num_top, judged, named=named)
+        for name in [*want, "named"]:
+            mine, wanted = (named, wanted_named) if name == "named" else (got[name], want[name])
+            differ = (mine.view(torch.uint8) != wanted.view(torch.uint8)).sum().item()
             report(f"sample {vocab} ids, edits {edits}, top {num_top}: {name}", differ == 0,
                    f"{differ} bytes differ" if differ else "")
         alone = [r.sample(part[i:i + 1], room[i:i + 1], table, row_of[i:i + 1], tokens)["token_ids"].item()
@@ -199,7 +204,8 @@ def fault_part(r: Rank, report):
 
 
 PARTS = {"bits": bits_part, "sample": sample_part, "stress": stress_part, "fault": fault_part,
-         "times": times_part, "splits": splits_part, "chain": chain_part, "sampling": sampling_part}
+         "times": times_part, "splits": splits_part, "chain": chain_part, "sampling": sampling_part,
+         "logprobs": logprobs_part}
 
 
 def main():

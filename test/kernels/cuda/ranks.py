@@ -10,6 +10,8 @@ from vt_cuda import DTYPES, VtCuda
 BF16, F32 = torch.bfloat16, torch.float32
 #: Collectives of meet_on_device: an even number.
 MEETINGS = 2
+#: VT_CUDA_SAMPLE_SCRATCH of vt_cuda_collective.h
+SAMPLE_SCRATCH = 4
 
 
 class Ranks(ctypes.Structure):
@@ -117,14 +119,15 @@ class Rank:
         torch.cuda.synchronize()
         return outputs
 
-    def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0):
+    def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0,
+                named=None):
         """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
         it, and its outputs."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
         sample = self.vt.args("VtCudaSample", {
-            **self.vt.sample_fields(room, table, row_of, num_top, judged_ids), **outputs})
-        rest = torch.full((rows,), -9, dtype=torch.int32, device="cuda")
+            **self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs})
+        rest = torch.full((SAMPLE_SCRATCH * rows,), -9, dtype=torch.int32, device="cuda")
 
         def call():
             ordinal = self.ordinal

@@ -191,8 +191,23 @@ SAMPLED = {"greedy": {}, "temperature 0.6": {"temperature": 0.6},
            "0.8, top-p 0.9": {"temperature": 0.8, "top_p": 0.9}}
 
 
-def sampling_part(r: Rank, report, vocab=128256, count=8):
+def sampling_part(r: Rank, report):
     """Rows of each kind over these ranks, beside the sampler with all logits on each."""
+    time_rows(r, report, "sampling", SAMPLED)
+
+
+#: Of alternatives in graphs.
+ROOM = 32
+
+
+def logprobs_part(r: Rank, report):
+    """The same of rows with logprobs."""
+    kinds = [name for name in SAMPLED if name != "0.8, top-k 65"]
+    time_rows(r, report, "logprobs",
+              {f"{name}, 5 logprobs": {**SAMPLED[name], "num_logprobs": 5} for name in kinds}, ROOM)
+
+
+def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count=8):
     columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
     g = torch.Generator(device="cuda").manual_seed(1)
     logits = 4 * torch.randn(256, vocab, device="cuda", generator=g)
@@ -205,12 +220,13 @@ def sampling_part(r: Rank, report, vocab=128256, count=8):
     lines = []
     for rows in (1, 16, 256):
         cells = []
-        for params in SAMPLED.values():
+        for params in kinds.values():
             table = SampleTable(r.vt, [row_of(seed=i, **params) for i in range(rows)], [[5]] * rows)
             index = tokens[:rows]
-            one = r.vt.sample_outputs(rows)
-            alone = lambda: [r.vt.sample(logits[:rows], table, index, outputs=one) for _ in range(count)]
-            call, outputs = r.sampler(part[:rows], room[:rows], table, index, tokens[:rows])
+            one = r.vt.sample_outputs(rows, num_top)
+            alone = lambda: [r.vt.sample(logits[:rows], table, index, num_top,
+                                               outputs=one) for _ in range(count)]
+            call, outputs = r.sampler(part[:rows], room[:rows], table, index, tokens[:rows], num_top)
 
             def with_ranks():
                 r.ordinal = MEETINGS
@@ -222,11 +238,11 @@ def sampling_part(r: Rank, report, vocab=128256, count=8):
             r.set_epoch(r.epoch + MEETINGS + count)
             r.meet()
             cells.append(f"{us_of(graph, count, r):.1f} ({base:.1f})")
-            report(f"{rows} rows {params}", torch.equal(outputs["token_ids"], one["token_ids"]))
+            report(f"{rows} rows {params}", all(torch.equal(outputs[name], one[name]) for name in one))
         lines.append(f"| {rows} | " + " | ".join(cells) + " |")
     r.vt.flags = 0
     if r.rank == 0:
-        print(f"| us of rows of {vocab} (one GPU) | " + " | ".join(SAMPLED) + " |")
-        print("| --- |" + " --- |" * len(SAMPLED))
+        print(f"| us of rows of {vocab} (one GPU) | " + " | ".join(kinds) + " |")
+        print("| --- |" + " --- |" * len(kinds))
         print("\n".join(lines), flush=True)
-    report("sampling", r.failure() is None, str(r.failure() or ""))
+    report(part_name, r.failure() is None, str(r.failure() or ""))
