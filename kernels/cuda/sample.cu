@@ -19,11 +19,11 @@ namespace {
 
 /** By block 0 of the row's cluster. */
 __device__ void answer(const VtCudaSample& args, const Row& row, int index, int id, bool flagged,
-                       bool has_logprob) {
+                       bool with_logprob) {
   if (row.rank != 0 || threadIdx.x != 0) return;
   args.token_ids[index] = id;
   args.row_flags[index] = flagged ? 1 : 0;
-  if (args.num_top >= 0 && !has_logprob) args.ranks[index] = 0;
+  if (args.num_top >= 0 && !with_logprob) args.ranks[index] = 0;
 }
 
 /** The draw of a row whose greatest logit, after section 3, is `best`; ranked. */
@@ -88,36 +88,16 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   }
 
   const int id = judges ? shared.judged_id : ranked_id(sample(row, best));
-  const bool has_logprob = args.num_top >= 0 && (judges || shared.params.num_logprobs >= 0);
-  answer(args, row, index, id, false, has_logprob);
-  if (!has_logprob) return;
+  const bool with_logprob = has_logprob(args, shared);
+  answer(args, row, index, id, false, with_logprob);
+  if (!with_logprob) return;
   if (has_edits_here) {
     fence_async();  // the copy engine writes where threads have written
     __syncthreads();
     best = cluster_max(row, scan_logits(row));
   }
   const float max = best == kNone ? -INFINITY : ranked_value(best);
-  const int num_named = judges ? 0 : min(shared.params.num_logprob_ids, args.num_named);
-  Logprobs<kKept>(row, args, index, max, table_row, num_named).write(id);
-}
-
-struct Shape {
-  int blocks, tiles, threads; /* of a row; of a block; of a block */
-};
-
-/** So that several blocks share a multiprocessor, or all multiprocessors are used. */
-Shape shape_of(int num_rows, int vocab_size) {
-  const int tiles = (vocab_size + kTile - 1) / kTile;
-  if (target() == Target::sm_80) return {1, tiles, 32 * kMaxWarps};
-  const bool few_rows = num_rows * kMaxCluster <= num_multiprocessors();
-  const int most_tiles = few_rows ? 1 : 24;
-  Shape shape;
-  for (shape.blocks = 1; shape.blocks < kMaxCluster && tiles > shape.blocks * most_tiles;) {
-    shape.blocks *= 2;
-  }
-  shape.tiles = (tiles + shape.blocks - 1) / shape.blocks;
-  shape.threads = few_rows || shape.tiles > 16 ? 512 : 256;
-  return shape;
+  write_logprobs<kKept>(row, args, index, max, id);
 }
 
 }  // namespace
@@ -136,7 +116,6 @@ extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
   using namespace vt;
   using namespace vt::sample;
   const VtCudaSample& a = *args;
-  constexpr int kMaxVocab = kMaxCluster * kMaxTiles * kTile;
   VT_REQUIRE(a.num_rows > 0 && a.num_rows <= INT32_MAX / kMaxCluster, "sample: %d rows",
              a.num_rows);
   VT_REQUIRE(a.vocab_size > 0 && a.vocab_size <= kMaxVocab, "sample: %d ids (at most %d)",

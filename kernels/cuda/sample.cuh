@@ -19,7 +19,28 @@ constexpr int kMaxBiases = 512;
 constexpr int kMaxCandidates = 64;
 constexpr float kGreedyBelow = 1e-5f;
 
+constexpr int kMaxVocab = kMaxCluster * kMaxTiles * kTile;
+
 using Word = unsigned long long;
+
+struct Shape {
+  int blocks, tiles, threads; /* of a row; of a block; of a block */
+};
+
+/** So that several blocks share a multiprocessor, or all multiprocessors are used. */
+inline Shape shape_of(int num_rows, int num_ids) {
+  const int tiles = (num_ids + kTile - 1) / kTile;
+  if (target() == Target::sm_80) return {1, tiles, 32 * kMaxWarps};
+  const bool few_rows = num_rows * kMaxCluster <= num_multiprocessors();
+  const int most_tiles = few_rows ? 1 : 24;
+  Shape shape;
+  for (shape.blocks = 1; shape.blocks < kMaxCluster && tiles > shape.blocks * most_tiles;) {
+    shape.blocks *= 2;
+  }
+  shape.tiles = (tiles + shape.blocks - 1) / shape.blocks;
+  shape.threads = few_rows || shape.tiles > 16 ? 512 : 256;
+  return shape;
+}
 
 /** Beside the logits. */
 struct Shared {
@@ -52,7 +73,7 @@ struct Shared {
     } list;
     uint32_t queues[kMaxWarps][64];
     int32_t candidates[kMaxCandidates]; /* places in z */
-    double tile_sums[kMaxCluster * kMaxTiles];
+    double tile_sums[kMaxVocab / kTile];
   };
 };
 

@@ -1,8 +1,8 @@
 // Candidates: rows with min-p or top-k over ranks. The ids that a rank's own min-p and top-k leave
 // hold all that those of the whole row leave there, since another rank's ids only raise the bound.
-// So a few ids of each rank, with their logits, are a row that the sampler's own threshold and noise
-// answer, with the token that all logits would give. Where some rank has too many, it sends all of
-// its logits, and the others' are -Infinity but for their candidates: the same token again.
+// So a few ids of each rank, with their logits, are a row that the sampler's own threshold and
+// noise answer, with the token that all logits would give. Where some rank has too many, it sends
+// all of its logits, and the others' are -Infinity but for their candidates: the same token again.
 #ifndef VT_CUDA_SAMPLE_CANDIDATES_CUH_
 #define VT_CUDA_SAMPLE_CANDIDATES_CUH_
 
@@ -72,8 +72,9 @@ __device__ inline void take_candidates(const ShardParams& params, Patience& pati
   const VtCudaGroup& group = params.group;
   int begin = 0;
   for (int rank = 0; rank < group.num_ranks; rank++) {
-    if (told[rank].z != kCandidates) continue;
-    const int count = static_cast<int>(min(told[rank].x, static_cast<uint32_t>(kMaxCandidates)));
+    const RowNews news = news_of(told[rank]);
+    if (news.kind != kCandidates) continue;
+    const int count = static_cast<int>(min(news.value, static_cast<uint32_t>(kMaxCandidates)));
     uint4* from = inbox(group, group.rank, rank, epoch) + room_of(params, index);
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
       const uint4 words = take(from + i, rank, patience);
@@ -98,8 +99,17 @@ __device__ inline void place_candidates(const ShardParams& params, int index,
   }
 }
 
+/** Of one of them, ranked, as it came out of the model. */
+__device__ __forceinline__ float logit_of(const Candidates& candidates, Word word) {
+  if (word == kNone) return 0;
+  int i = 0;
+  while (i + 1 < candidates.count && candidates.ids[i] != ranked_id(word)) i++;
+  return candidates.logits[i];
+}
+
 /**
- * The draw among them, ranked. `shared` has the row's parameters; the block is a cluster of its own.
+ * The draw among them, ranked. `shared` has the row's parameters; the block is a cluster of its
+ * own.
  */
 __device__ inline Word draw_candidate(Candidates& candidates, Shared& shared) {
   const int thread = threadIdx.x;

@@ -1,8 +1,8 @@
-// sampleSharded: rows of logits of which every rank has a run of ids. Three launches: each rank tells
-// the others the best of its own ids of a row that needs no more, or some candidates, or all its
-// logits; then it takes what the others told, and answers rows of the first two kinds; then
-// vt_cuda_sample answers those of the third. Only the second launch waits for other ranks, so only
-// its grid must run at once.
+// sampleSharded: rows of logits of which every rank has a run of ids. Three launches: each rank
+// tells the others the best of its own ids of a row that needs no more, or some candidates, or all
+// its logits; then it takes what the others told, and answers rows of the first two kinds; then
+// vt_cuda_sample answers those of the third. Two more tell logprobs (sample_sharded_logprobs.cu).
+// Only the second launch waits for other ranks, so only its grid must run at once.
 //
 // A best id is the one that vt_cuda_sample would find among this rank's: the argmax of logit, or of
 // z plus noise, both of which belong to an id, wherever it lies.
@@ -11,6 +11,7 @@
 #include "group_check.h"
 #include "sample_candidates.cuh"
 #include "sample_edit.cuh"
+#include "sample_logprobs.cuh"
 #include "sample_scan.cuh"
 
 namespace vt {
@@ -18,12 +19,6 @@ namespace sample {
 namespace {
 
 constexpr int kFinishThreads = 256;
-
-__device__ __forceinline__ uint4 told_of(Word best) {
-  if (best == kUnfit) return make_uint4(0, 0, kNotFit, 0);
-  if (best == kNone) return make_uint4(0, 0, kNoId, 0);
-  return make_uint4(static_cast<uint32_t>(best >> 32), ranked_id(best), kBestId, 0);
-}
 
 /** The same for the same tokens at the same places; by one block. */
 __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared) {
@@ -43,19 +38,22 @@ __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared
   return something(sum);
 }
 
-/** What tells a row: kBestId, kCandidates or kAllLogits. */
+/** What tells a row: kBestId, kCandidates, kAllLogits or kJudged. */
 __device__ __forceinline__ Told told_by(const VtCudaSample& sample, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
-  if (shared.judged_id >= 0 || (sample.num_top >= 0 && p.num_logprobs >= 0)) return kAllLogits;
+  if (has_logprob(sample, shared) && alternatives_of(sample, shared).num_top > kMostToldBest) {
+    return kAllLogits;
+  }
+  if (shared.judged_id >= 0) return kJudged;
   const bool cuts = p.min_p > 0.0f || p.top_k > 0 || p.top_p < 1.0f;
   if (!cuts || p.temperature < kGreedyBelow) return kBestId;
   return has_candidates(p) ? kCandidates : kAllLogits;
 }
 
-/** This rank's greatest logit, after section 3 of docs/sampling.md. Barriers of the cluster. */
-__device__ Word greatest_logit(Row& row, const int32_t* history) {
+/** This rank's greatest logit, edited by section 3 of docs/sampling.md or not. By the cluster. */
+__device__ Word greatest_logit(Row& row, bool is_edited, const int32_t* history) {
   Word best;
-  if (has_edits(*row.shared)) {
+  if (is_edited) {
     best = scan_edited(row, history);
   } else {
     cluster_arrive();
@@ -63,6 +61,13 @@ __device__ Word greatest_logit(Row& row, const int32_t* history) {
     cluster_wait();  // all blocks are there
   }
   return cluster_max(row, best);
+}
+
+/** The same of an edited row, as its logits came out of the model; once. */
+__device__ Word greatest_unedited(Row& row) {
+  fence_async();  // the copy engine writes where threads have written
+  __syncthreads();
+  return cluster_max(row, scan_logits(row));
 }
 
 /** The best of this rank's ids, whose greatest logit is `best`. Barriers of the cluster. */
@@ -75,6 +80,44 @@ __device__ Word best_of_part(Row& row, Word best) {
   return cluster_max(row, draw.run(z_max, ranked_id(best)));
 }
 
+/**
+ * What this rank tells of a row: fewer than all logits, unless candidates turn out to be too many.
+ * They are on their way then. Barriers of the cluster.
+ */
+__device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& row, int index,
+                                Told by, const int32_t* history) {
+  const Shared& shared = *row.shared;
+  const bool is_edited = by != kJudged && has_edits(shared);
+  const Word greatest = greatest_logit(row, is_edited, history);
+  RowNews news;
+  news.kind = by;
+  if (greatest == kUnfit) {
+    news.kind = kNotFit;
+    return news;
+  }
+  if (by == kJudged) {
+    const int id = shared.judged_id;
+    news.value = id >= row.first && id < row.vocab_size ? 1 : 0;
+    if (news.value != 0) news.logit = row.logits[id];
+  } else if (greatest == kNone) {
+    news.kind = kNoId;
+  } else if (by == kBestId) {
+    const Word best = best_of_part(row, greatest);
+    news.value = static_cast<uint32_t>(best >> 32);
+    news.id = ranked_id(best);
+    news.logit = row.logits[news.id];
+  } else {
+    const int count = send_candidates(params, epoch, row, index, greatest);
+    news.value = static_cast<uint32_t>(count);
+    if (count > kMaxCandidates) news.kind = kAllLogits;
+  }
+  if (has_logprob(params.sample, shared)) {
+    const Word unedited = is_edited ? greatest_unedited(row) : greatest;
+    news.greatest = key_of(unedited == kNone ? -INFINITY : ranked_value(unedited));
+  }
+  return news;
+}
+
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_part(const __grid_constant__ ShardParams params, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
@@ -82,12 +125,9 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   start_next();
   const uint64_t epoch = epoch_of(params.group, params.args.ordinal);
   wait_for_previous();
-  Row row;
-  row.num_blocks = cluster_size();
-  row.rank = cluster_rank();
-  const int index = blockIdx.x / row.num_blocks;
+  const int index = blockIdx.x / cluster_size();
   if (index == sample.num_rows) {
-    if (row.rank != 0) return;
+    if (cluster_rank() != 0) return;
     const uint32_t sum = checksum_of(params.args.tokens, params.args.num_tokens, shared);
     return tell_ranks(params, epoch, index, make_uint4(sum, 0, 0, 0));
   }
@@ -96,54 +136,75 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     prepare_copy(shared);
     load_state(sample, table_row, index, shared);
   }
-  if (table_row < 0 || shared.finished != 0) {
-    return tell_ranks(params, epoch, index, make_uint4(0, 0, kIdle, 0));
+  RowNews news;
+  if (table_row >= 0 && shared.finished == 0) {
+    Row row = part_of_row(params, index, num_tiles, shared);
+    news.kind = told_by(sample, shared);
+    if (news.kind != kAllLogits) {
+      const int32_t* history =
+          sample.history + static_cast<int64_t>(table_row) * sample.history_stride;
+      news = news_of_part(params, epoch, row, index, news.kind, history);
+    }
+    if (news.kind == kAllLogits) send_logits(params, epoch, row, index);
   }
-  const auto tell_all = [&] {
-    tell_ranks(params, epoch, index, make_uint4(0, 0, kAllLogits, 0));
-    send_logits(params, epoch, row, index);
-  };
-  const Told told = told_by(sample, shared);
-  if (told == kAllLogits) return tell_all();
-  row.first = params.group.rank * params.args.x_columns;
-  row.logits = params.args.x + static_cast<int64_t>(index) * params.args.x_stride - row.first;
-  row.z = reinterpret_cast<float*>(dynamic_shared());
-  row.shared = &shared;
-  row.vocab_size = min(sample.vocab_size, row.first + params.args.x_columns);
-  row.num_tiles = num_tiles;
-  row.begin = row.first + row.rank * num_tiles * kTile;
-  row.count = max(0, min(num_tiles * kTile, row.vocab_size - row.begin));
-  row.turn = 0;
-  const int32_t* history =
-      sample.history + static_cast<int64_t>(table_row) * sample.history_stride;
-  const Word best = greatest_logit(row, history);
-  if (best == kUnfit || best == kNone) return tell_ranks(params, epoch, index, told_of(best));
-  if (told == kBestId) {
-    return tell_ranks(params, epoch, index, told_of(best_of_part(row, best)));
-  }
-  const int count = send_candidates(params, epoch, row, index, best);
-  if (count > kMaxCandidates) return tell_all();
-  tell_ranks(params, epoch, index, make_uint4(count, 0, kCandidates, 0));
+  tell_ranks(params, epoch, index, words_of(news));
 }
 
-/** The best of the ids that ranks told; kUnfit if a rank said so. */
-__device__ Word best_of_ranks(const uint4* told, int num_ranks) {
+/** What ranks told of a row, in all of a block's threads. */
+struct Heard {
+  /** The best of the ids that they named; kUnfit if a rank said so. */
   Word best = kNone;
+  /** Of `best`, or of the judged id. */
+  float logit = 0;
+  /** Of the row's logits; 0 where it has no logprob. */
+  uint32_t greatest = 0;
+  bool has_candidates = false, has_all = false, is_judged = false, is_idle = false;
+};
+
+__device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
+  Heard heard;
   for (int rank = 0; rank < num_ranks; rank++) {
-    const uint4 words = told[rank];
-    if (words.z == kNotFit) return kUnfit;
-    if (words.z != kBestId) continue;
-    best = max(best, static_cast<Word>(words.x) << 32 | ~words.y);
+    const RowNews news = news_of(told[rank]);
+    heard.has_candidates |= news.kind == kCandidates;
+    heard.has_all |= news.kind == kAllLogits;
+    heard.is_judged |= news.kind == kJudged;
+    heard.is_idle |= news.kind == kIdle;
+    heard.greatest = max(heard.greatest, news.greatest);
+    if (news.kind == kNotFit) heard.best = kUnfit;
+    if (news.kind == kJudged && news.value != 0) heard.logit = news.logit;
+    if (news.kind != kBestId) continue;
+    const Word best = static_cast<Word>(news.value) << 32 | ~static_cast<uint32_t>(news.id);
+    if (best <= heard.best) continue;
+    heard.best = best;
+    heard.logit = news.logit;
   }
-  return best;
+  return heard;
 }
 
-/** By one thread. */
-__device__ void answer_row(const VtCudaSample& sample, int index, bool is_idle, Word best) {
-  const bool has_id = best != kNone && best != kUnfit;
-  sample.token_ids[index] = has_id ? ranked_id(best) : -1;
-  sample.row_flags[index] = has_id || is_idle ? 0 : 1;
-  if (sample.num_top >= 0) sample.ranks[index] = 0;
+/** The answer to a row that nothing more is needed for but perhaps its logprobs. By one thread. */
+__device__ void answer_row(const ShardParams& params, int index, const Heard& heard) {
+  const VtCudaSample& sample = params.sample;
+  const bool is_fit = heard.best != kUnfit;
+  int id = -1;
+  if (heard.is_judged && is_fit) {
+    id = sample.judged_ids[index];
+  } else if (heard.best != kNone && is_fit) {
+    id = ranked_id(heard.best);
+  }
+  sample.token_ids[index] = id;
+  sample.row_flags[index] = id >= 0 || heard.is_idle ? 0 : 1;
+  if (sample.num_top < 0) return;
+  const bool has_round = id >= 0 && heard.greatest != 0;
+  if (!has_round) sample.ranks[index] = 0;
+  choose(params, index,
+         {has_round ? id : Chosen::kNoRound, heard.logit, value_of(heard.greatest)});
+}
+
+/** That vt_cuda_sample answers it. Where a rank has sent less, that is not right of logprobs. */
+__device__ void leave_row(const ShardParams& params, int index, const Heard& heard) {
+  if (params.sample.num_top < 0) return;
+  choose(params, index, {heard.greatest != 0 ? Chosen::kAnswered : Chosen::kNoRound, 0,
+                         value_of(heard.greatest)});
 }
 
 /** Of two the second is named, of more the one with which fewest agree. */
@@ -163,28 +224,15 @@ __device__ void compare_checksums(const ShardParams& params, uint64_t epoch, con
   report_group(params.group, VT_CUDA_GROUP_DISAGREES, odd, params.args.op_index, epoch);
 }
 
-/** What ranks told of a row, in all of a block's threads. */
-struct Heard {
-  bool has_candidates, has_all;
-};
-
-__device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
-  Heard heard = {false, false};
-  for (int rank = 0; rank < num_ranks; rank++) {
-    heard.has_candidates |= told[rank].z == kCandidates;
-    heard.has_all |= told[rank].z == kAllLogits;
-  }
-  return heard;
-}
-
 /** The row's logits, or what stands for those that a rank did not send. All of the block. */
 __device__ void gather_row(const ShardParams& params, Patience& patience, uint64_t epoch,
                            int index, const uint4* told, const Candidates& candidates) {
   for (int rank = 0; rank < params.group.num_ranks; rank++) {
-    if (told[rank].z == kAllLogits) {
+    const Told kind = news_of(told[rank]).kind;
+    if (kind == kAllLogits) {
       take_logits(params, patience, epoch, index, rank);
     } else {
-      fill_logits(params, index, rank, told[rank].z == kNotFit ? NAN : -INFINITY);
+      fill_logits(params, index, rank, kind == kNotFit ? NAN : -INFINITY);
     }
   }
   __syncthreads();
@@ -220,33 +268,26 @@ __global__ void __launch_bounds__(kFinishThreads)
       if (rank == 0) compare_checksums(params, epoch, told);
       return;
     }
-    const Heard heard = heard_of(told, group.num_ranks);
-    Word best = best_of_ranks(told, group.num_ranks);
+    Heard heard = heard_of(told, group.num_ranks);
     if (heard.has_candidates) {
       take_candidates(params, patience, epoch, index, told, candidates);
       load_state(sample, sample.row_of[index], index, shared.row);
-      if (best == kNone && !heard.has_all) best = draw_candidate(candidates, shared.row);
+      if (heard.best == kNone && !heard.has_all) {
+        heard.best = draw_candidate(candidates, shared.row);
+        heard.logit = logit_of(candidates, heard.best);
+      }
     }
     if (heard.has_all) gather_row(params, patience, epoch, index, told, candidates);
     if (rank == 0) {
       params.args.rest[index] = heard.has_all ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
-      if (!heard.has_all) answer_row(sample, index, told[0].z == kIdle, best);
+      heard.has_all ? leave_row(params, index, heard) : answer_row(params, index, heard);
     }
     __syncthreads();
   }
 }
 
-bool are_few(int num_rows) { return num_rows * kMaxCluster <= num_multiprocessors(); }
-
-/** Of a row: so that several share a multiprocessor, or all multiprocessors are used. */
-int blocks_of(int num_rows, int tiles) {
-  int blocks = 1;
-  while (blocks < kMaxCluster && tiles > blocks * (are_few(num_rows) ? 1 : 24)) blocks *= 2;
-  return blocks;
-}
-
 int most_rows(const VtCudaGroup& group, int x_columns) {
-  const int64_t each = 16 + int64_t{4} * x_columns;
+  const int64_t each = 16 * (int64_t{1} + room_of_row(x_columns));
   return static_cast<int>(std::min<int64_t>((group.slot_bytes - 16) / each, 1 << 20));
 }
 
@@ -279,8 +320,9 @@ int check(const VtCudaSampleSharded& a) {
              a.x_columns, kTile, a.group->num_ranks, a.sample->vocab_size);
   VT_REQUIRE(aligned16(a.x, 0) && a.x_stride % 4 == 0,
              "sampleSharded: rows must be 16-byte aligned");
-  VT_REQUIRE(a.x_columns <= kMaxCluster * kMaxTiles * kTile, "sampleSharded: %d columns",
-             a.x_columns);
+  VT_REQUIRE(a.x_columns <= kMaxVocab && a.sample->vocab_size <= kMaxVocab,
+             "sampleSharded: %d of %d ids (at most %d)", a.x_columns, a.sample->vocab_size,
+             kMaxVocab);
   VT_REQUIRE(most_rows(*a.group, a.x_columns) > 0,
              "sampleSharded: a row of %d columns does not fit the inbox", a.x_columns);
   return 0;
@@ -288,14 +330,11 @@ int check(const VtCudaSampleSharded& a) {
 
 int launch_parts(const ShardParams& params, void* stream) {
   const VtCudaSample& sample = params.sample;
-  const int tiles = params.args.x_columns / kTile;
-  const int blocks = blocks_of(sample.num_rows, tiles);
-  const int tiles_each = (tiles + blocks - 1) / blocks;
-  const int threads = are_few(sample.num_rows) || tiles_each > 16 ? 512 : 256;
-  const size_t shared_bytes = static_cast<size_t>(tiles_each) * kTile * sizeof(float);
-  int result = launch_clusters("sampleSharded", sample_part, blocks,
-                               dim3((sample.num_rows + 1) * blocks), dim3(threads), shared_bytes,
-                               sample.flags, stream, params, tiles_each);
+  const Shape shape = shape_of(sample.num_rows, params.args.x_columns);
+  const size_t shared_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
+  int result = launch_clusters("sampleSharded", sample_part, shape.blocks,
+                               dim3((sample.num_rows + 1) * shape.blocks), dim3(shape.threads),
+                               shared_bytes, sample.flags, stream, params, shape.tiles);
   if (result != 0) return result;
   const int finishing = std::min(sample.num_rows + 1, params.group.max_blocks);
   result = launch_clusters("sampleSharded", finish_parts, 1, dim3(finishing), dim3(kFinishThreads),
@@ -304,7 +343,8 @@ int launch_parts(const ShardParams& params, void* stream) {
   VtCudaSample rest = sample;
   rest.row_of = params.args.rest;
   rest.logits = params.args.all_logits;
-  return vt_cuda_sample(&rest, stream);
+  result = vt_cuda_sample(&rest, stream);
+  return result == 0 && sample.num_top >= 0 ? tell_logprobs(params, stream) : result;
 }
 
 }  // namespace

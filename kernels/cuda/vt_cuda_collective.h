@@ -92,17 +92,19 @@ VT_CUDA_API int vt_cuda_all_reduce_epochs(const VtCudaGroup* group, int32_t num_
 
 /**
  * vt_cuda_sample over ranks that each have some columns of the logits. A row that is greedy, or has
- * a temperature alone, and wants no logprobs, is told by the best id of each rank; one with min-p or
- * top-k by the ids that a rank's own leave, while they are at most 64; of the others all logits are
- * gathered, and every rank samples them. Ranks compare the tokens of the step too. Takes as many
- * epochs as vt_cuda_sample_sharded_epochs says.
+ * a temperature alone, is told by the best id of each rank; one with min-p or top-k by the ids that
+ * a rank's own leave, while they are at most 64. Their logprobs, and those of prompt tokens, come
+ * in a second round, where they want no more than 32 of the best ids. Of all other rows all logits
+ * are gathered, and every rank samples them. Ranks compare the tokens of the step too. Takes as
+ * many epochs as vt_cuda_sample_sharded_epochs says.
  */
+#define VT_CUDA_SAMPLE_SCRATCH 4
 typedef struct {
   const VtCudaGroup* group;
   const VtCudaSample* sample; /* copied; its logits are all_logits */
   const float* x;             /* [num_rows][x_columns] of rank r: ids from r * x_columns on */
   float* all_logits;          /* [num_rows][logits_stride]; written where they are needed */
-  int32_t* rest;              /* scratch, [num_rows] */
+  int32_t* rest;              /* scratch, [VT_CUDA_SAMPLE_SCRATCH][num_rows] */
   const int32_t* tokens;      /* [num_tokens] that the step reads, equal on all ranks */
   int32_t num_tokens;
   int32_t x_columns, x_stride; /* x_columns: a multiple of 1024 */

@@ -23,7 +23,9 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
     all_logits_ = DeviceBuffer(
         static_cast<std::size_t>(program_.max_num_logits) * logits_stride_ * sizeof(float),
         "activations", ledger);
-    gathered_rows_ = DeviceBuffer(std::size_t{4} * program_.max_num_logits, "activations", ledger);
+    shard_scratch_ = DeviceBuffer(
+        sizeof(std::int32_t) * VT_CUDA_SAMPLE_SCRATCH * program_.max_num_logits, "activations",
+        ledger);
   }
   if (ranks == nullptr) return;
   ranks->join(arena_.bytes(), ledger);
@@ -119,7 +121,7 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   args.x_stride = x.stride;
   args.x_columns = static_cast<int>(columns(op, 1));
   args.all_logits = all_logits_.as<float>();
-  args.rest = gathered_rows_.as<std::int32_t>();
+  args.rest = shard_scratch_.as<std::int32_t>();
   args.tokens = arrays_.token_ids;
   args.num_tokens = call.shape.num_tokens;
   args.ordinal = *call.num_epochs;

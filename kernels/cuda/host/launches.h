@@ -146,8 +146,8 @@ class Launches {
   /// Of sample, by row of logits, where it asks for any.
   DeviceBuffer sample_scratch_;
   int sample_scratch_stride_ = 0;
-  /// Of sampleSharded: logits of all ranks side by side, and rows that need them.
-  DeviceBuffer all_logits_, gathered_rows_;
+  /// Of sampleSharded: logits of all ranks side by side, and what it keeps of rows.
+  DeviceBuffer all_logits_, shard_scratch_;
   int logits_stride_ = 0;
 };
 

@@ -12,20 +12,20 @@
 
 namespace {
 
-constexpr int kTop = 3;
+constexpr int kNamed = 5;
 
 /// All that is drawn for a row.
 struct Row {
   std::vector<float> logits;
-  std::vector<int32_t> history, allowed, bias_ids, stops;
+  std::vector<int32_t> history, allowed, bias_ids, stops, named;
   std::vector<float> biases;
   VtCudaRowParams params = {};
   int32_t row_of = 0, judged = -1, finished = 0;
 
   /// Of its parameters: whether its ranks exchange candidates, if they are few.
   bool may_be_candidates() const {
-    return row_of >= 0 && finished == 0 && judged < 0 && params.num_logprobs < 0 &&
-           params.temperature > 0 && (params.min_p > 0 || (params.top_k > 0 && params.top_k <= 64));
+    return row_of >= 0 && finished == 0 && judged < 0 && params.temperature > 0 &&
+           (params.min_p > 0 || (params.top_k > 0 && params.top_k <= 64));
   }
 };
 
@@ -44,7 +44,7 @@ class Draws {
 };
 
 /// Kinds by turns, so that a step has several.
-Row draw_row(Draws& draws, int kind, int vocab, int columns) {
+Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
   Row row;
   VtCudaRowParams& p = row.params;
   p.seed = (static_cast<uint64_t>(draws.below(1 << 30)) << 32) | draws.below(1 << 30);
@@ -93,9 +93,14 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns) {
       p.top_k = 65 + static_cast<int>(draws.below(100));
       break;
     default:
-      p.top_k = 5;
-      p.num_logprobs = static_cast<int32_t>(draws.below(kTop + 1));
       break;
+  }
+  if (kind % 8 == 7 || draws.one_in(2)) {
+    p.num_logprobs = static_cast<int32_t>(draws.one_in(2) ? top : draws.below(top + 1));
+    // Of any rank, and some outside of the vocabulary.
+    if (draws.one_in(3))
+      for (int i = 0; i < kNamed; i++)
+        row.named.push_back(static_cast<int32_t>(draws.below(vocab + 100)) - 50);
   }
   // Where one rank is flat, ids of others win by their bias, one of which is the best by little.
   if (draws.one_in(by_min_p ? 1 : 3)) {
@@ -104,7 +109,9 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns) {
     p.presence_penalty = draws.unit();
     for (int i = 0; i < 8; i++) {
       row.bias_ids.push_back(static_cast<int32_t>(draws.below(vocab)));
-      row.biases.push_back(by_min_p ? 9 + 3 * draws.unit() : 20 * draws.unit() - 5);
+      const float bias = by_min_p ? 9 + 3 * draws.unit() : 20 * draws.unit() - 5;
+      // Some so great that nothing is left of exponentials against the greatest edited logit.
+      row.biases.push_back(bias > 13 ? 100 : bias);
     }
   }
   if (draws.one_in(5)) {
@@ -121,18 +128,19 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns) {
 struct Outputs {
   std::vector<int32_t> token_ids, ranks, top_ids;
   std::vector<uint8_t> row_flags;
-  std::vector<float> logprobs, top_logprobs;
-  explicit Outputs(int rows)
+  std::vector<float> logprobs, top_logprobs, named_logprobs;
+  Outputs(int rows, int top)
       : token_ids(rows, -7),
         ranks(rows, -7),
-        top_ids(rows * kTop, -7),
+        top_ids(rows * top, -7),
         row_flags(rows, 7),
         logprobs(rows, 7),
-        top_logprobs(rows * kTop, 7) {}
+        top_logprobs(rows * top, 7),
+        named_logprobs(rows * kNamed, 7) {}
   bool operator==(const Outputs& other) const {
     return token_ids == other.token_ids && ranks == other.ranks && top_ids == other.top_ids &&
            row_flags == other.row_flags && logprobs == other.logprobs &&
-           top_logprobs == other.top_logprobs;
+           top_logprobs == other.top_logprobs && named_logprobs == other.named_logprobs;
   }
 };
 
@@ -141,9 +149,10 @@ struct Table {
   std::vector<VtCudaRowParams> params;
   std::vector<int32_t> num_tokens, finished, history, row_of, judged;
   std::vector<float> logits;
-  int stride, vocab;
+  int stride, vocab, top;
 
-  Table(std::deque<Row>& rows, int vocab_size) : stride(32), vocab(vocab_size) {
+  Table(std::deque<Row>& rows, int vocab_size, int num_top)
+      : stride(32), vocab(vocab_size), top(num_top) {
     for (Row& row : rows) {
       VtCudaRowParams& p = row.params;
       p.allowed_ids = row.allowed.data();
@@ -151,6 +160,8 @@ struct Table {
       p.bias_ids = row.bias_ids.data();
       p.biases = row.biases.data();
       p.num_biases = static_cast<int32_t>(row.bias_ids.size());
+      p.logprob_ids = row.named.data();
+      p.num_logprob_ids = static_cast<int32_t>(row.named.size());
       params.push_back(p);
       num_tokens.push_back(static_cast<int32_t>(row.history.size()));
       finished.push_back(row.finished);
@@ -181,7 +192,9 @@ struct Table {
     a.vocab_size = vocab;
     a.logits_stride = logits_stride;
     a.history_stride = stride;
-    a.num_top = kTop;
+    a.num_top = top;
+    a.named_logprobs = out.named_logprobs.data();
+    a.num_named = kNamed;
     return a;
   }
 };
@@ -194,7 +207,7 @@ struct Rank {
   VtCudaGroup group = {};
   VtCudaGroupReport report = {};
   Outputs out;
-  explicit Rank(int rows) : rest(rows, -9), out(rows) {}
+  Rank(int rows, int top) : rest(VT_CUDA_SAMPLE_SCRATCH * rows, -9), out(rows, top) {}
 };
 
 void* stream_of(int device) { return reinterpret_cast<void*>(static_cast<intptr_t>(device) + 1); }
@@ -210,14 +223,16 @@ int main(int argc, char** argv) {
   const int tiles = 1 + static_cast<int>(draws.below(num_ranks == 8 ? 1 : 2));
   const int columns = tiles * 1024;
   const int vocab = num_ranks * columns - 4 * static_cast<int>(draws.below(300));
+  // Beyond 32 of them, prompt tokens and rows that ask for as many gather all logits.
+  const int top = seed % 7 == 6 ? 40 : 1 + static_cast<int>(draws.below(32));
   std::deque<Row> rows;
   for (int i = 0; i < num_rows; i++)
-    rows.push_back(draw_row(draws, static_cast<int>(seed) + i, vocab, columns));
-  const Table table(rows, vocab);
+    rows.push_back(draw_row(draws, static_cast<int>(seed) + i, vocab, columns, top));
+  const Table table(rows, vocab, top);
 
   emulation::Machine one(1, seed);
   emulation::machine = &one;
-  Outputs wanted(num_rows);
+  Outputs wanted(num_rows, top);
   const VtCudaSample sample = table.sample(wanted, table.logits.data(), vocab);
   if (vt_cuda_sample(&sample, stream_of(0)) != 0) return 2;
   one.run();
@@ -226,12 +241,12 @@ int main(int argc, char** argv) {
   emulation::machine = &machine;
   const uint64_t first_epoch = seed;
   // Room for all rows, or for two: several epochs.
-  const int64_t row_bytes = 16 + int64_t{4} * columns;
+  const int64_t row_bytes = 16 * (1 + columns / 4 + tiles + VT_CUDA_MAX_LOGPROB_IDS);
   const int64_t slot_bytes = (16 + (seed % 3 == 0 ? 2 : num_rows) * row_bytes + 63) / 64 * 64;
   const std::vector<int32_t> tokens = {5, 6, 7};
   std::deque<Rank> ranks;
   for (int r = 0; r < num_ranks; r++) {
-    Rank& rank = ranks.emplace_back(num_rows);
+    Rank& rank = ranks.emplace_back(num_rows, top);
     rank.board.assign(vt_cuda_board_bytes(num_ranks, slot_bytes) / 8, ~uint64_t{0});
     std::fill_n(rank.board.begin(), VT_CUDA_INBOX_OFFSET / 8, 0);
     rank.all.assign(static_cast<std::size_t>(num_rows) * vocab, -5.0f);
@@ -267,7 +282,7 @@ int main(int argc, char** argv) {
   }
   machine.run();
 
-  int wrong = 0, by_candidates = 0, by_all = 0, too_many = 0;
+  int wrong = 0, by_candidates = 0, by_all = 0, too_many = 0, in_round = 0, after_all = 0;
   for (int r = 0; r < num_ranks; r++) {
     const Rank& rank = ranks[r];
     if (rank.report.state != 0) printf("rank %d gave up\n", r), wrong++;
@@ -283,13 +298,17 @@ int main(int argc, char** argv) {
         break;
       }
   }
-  for (int row = 0; row < num_rows; row++) {
+  // Of all rows in one epoch: what was kept of them.
+  for (int row = 0; row < num_rows && seed % 3 != 0; row++) {
     const bool is_gathered = ranks[0].rest[row] >= 0;
     by_all += is_gathered;
-    if (!rows[row].may_be_candidates()) continue;
-    (is_gathered ? too_many : by_candidates)++;
+    const int chosen = ranks[0].rest[num_rows + row];
+    in_round += chosen >= 0;
+    after_all += chosen == -2;
+    if (rows[row].may_be_candidates()) (is_gathered ? too_many : by_candidates)++;
   }
-  printf("%d rows on %d ranks, %d by candidates, %d by all logits, %d for too many: %d wrong\n",
-         num_rows, num_ranks, by_candidates, by_all, too_many, wrong);
+  printf("%d rows on %d ranks, %d by candidates, %d by all logits, %d for too many, "
+         "%d logprobs in a round, %d after all logits: %d wrong\n",
+         num_rows, num_ranks, by_candidates, by_all, too_many, in_round, after_all, wrong);
   return wrong == 0 ? 0 : 1;
 }
