@@ -1,31 +1,28 @@
 // POST /v1/chat/completions.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { toWellFormed } from '../../common/text/tokenizer.ts';
-import { answerOptions, sendWhole } from './answer.ts';
+import { answerOptions } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
 import { chatMessages, templateArgs, unusedTemplateArgs } from './chat-messages.ts';
-import { collectResponse } from './collect-response.ts';
-import { requireOpenBackend, type HttpContext } from './context.ts';
+import type { HttpContext } from './context.ts';
+import { beginExchange, runExchange } from './generate.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
-import { OpenRequest } from './open-request.ts';
 import { nameRequest } from './request-id.ts';
-import { observeRequest } from './request-observer.ts';
 import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { ChatRequest } from './schema/chat-schema.ts';
-import { notBuilt, parseRequest } from './schema/parse.ts';
-import { streamResponse } from './stream-response.ts';
+import { notBuilt } from './schema/parse.ts';
 
 export async function chatCompletions(
   context: HttpContext,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const { client, text } = requireOpenBackend(context);
-  const open = new OpenRequest(context, reply);
+  const exchange = beginExchange(context, request, reply, context.schemas.chat);
+  const { client, text } = exchange.backend;
   const { config } = context;
-  const { value: body, ignored } = parseRequest(context.schemas.chat, request.body);
+  const { value: body, ignored } = exchange.parsed;
   nameRequest(request, reply, body.request_id);
   const { messages, ignored: ignoredInMessages } = chatMessages(body.messages, text);
   const ignoredArgs = unusedTemplateArgs(body, text);
@@ -48,13 +45,10 @@ export async function chatCompletions(
     numTop: sampling.logprobs ?? 0,
     areNamed: sampling.logprobTokenIds !== null,
   };
-  const observer = observeRequest(context, request, [generate]);
-  if (body.stream) {
-    const format = new ChatStream(options);
-    return streamResponse(context, client, reply, open, [generate], format, observer);
-  }
-  const outputs = await collectResponse(client, open, [generate], observer);
-  return sendWhole(reply, chatResponse(options, outputs), outputs);
+  return runExchange(exchange, [generate], {
+    stream: body.stream ? new ChatStream(options) : null,
+    whole: (outputs) => chatResponse(options, outputs),
+  });
 }
 
 function turnOf(body: ChatRequest) {

@@ -4,35 +4,31 @@ import type { HttpConfig } from '../../common/config.ts';
 import { maxRowLogprobs } from '../../common/limits.ts';
 import { toWellFormed } from '../../common/text/tokenizer.ts';
 import type { GenerateRequest } from '../engine-client-types.ts';
-import { answerOptions, sendWhole } from './answer.ts';
+import { answerOptions } from './answer.ts';
 import type { HttpBackend } from './backend.ts';
-import { collectResponse } from './collect-response.ts';
 import {
   completionResponse,
   CompletionStream,
   type CompletionOptions,
   type CompletionPrompt,
 } from './completion-format.ts';
-import { requireOpenBackend, type HttpContext } from './context.ts';
+import type { HttpContext } from './context.ts';
+import { beginExchange, runExchange } from './generate.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
-import { OpenRequest } from './open-request.ts';
 import { nameRequest } from './request-id.ts';
-import { observeRequest } from './request-observer.ts';
 import { bad, generateRequest, samplingParams, type RouteSampling } from './sampling.ts';
 import type { CompletionRequest, Prompt } from './schema/completion-schema.ts';
-import { parseRequest } from './schema/parse.ts';
-import { streamResponse } from './stream-response.ts';
 
 export async function completions(
   context: HttpContext,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const { client, text } = requireOpenBackend(context);
-  const open = new OpenRequest(context, reply);
+  const exchange = beginExchange(context, request, reply, context.schemas.completion);
+  const { client, text } = exchange.backend;
   const { config } = context;
-  const { value: body, ignored } = parseRequest(context.schemas.completion, request.body);
+  const { value: body, ignored } = exchange.parsed;
   nameRequest(request, reply, body.request_id);
   reportIgnored(reply, ignored, config.strictApi);
   checkModel(body.model, config);
@@ -73,13 +69,10 @@ export async function completions(
     logprobs: route.logprobs,
     areNamed: sampling.logprobTokenIds !== null,
   };
-  const observer = observeRequest(context, request, requests);
-  if (body.stream) {
-    const format = new CompletionStream(options);
-    return streamResponse(context, client, reply, open, requests, format, observer);
-  }
-  const outputs = await collectResponse(client, open, requests, observer);
-  return sendWhole(reply, completionResponse(options, outputs), outputs);
+  return runExchange(exchange, requests, {
+    stream: body.stream ? new CompletionStream(options) : null,
+    whole: (outputs) => completionResponse(options, outputs),
+  });
 }
 
 /** They are in each of a prompt's choices. */
