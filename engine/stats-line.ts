@@ -36,6 +36,9 @@ export class StatsLine {
       },
       'stats',
     );
+    const requests = status.numInvalidLogits - before.numInvalidLogits;
+    if (requests > 0)
+      this.log.warn({ requests }, 'logits were not numbers: the weights may be damaged');
   }
 }
 

@@ -7,7 +7,11 @@ import { VirtualServer } from '../../scripts/virtual-server.ts';
 
 t.test('StatsLine has rates since the last line', (t) => {
   const lines: object[] = [];
-  const log = { info: (fields: object) => lines.push(fields) } as unknown as Logger;
+  const warnings: object[] = [];
+  const log = {
+    info: (fields: object) => lines.push(fields),
+    warn: (fields: object) => warnings.push(fields),
+  } as unknown as Logger;
   const line = new StatsLine(log);
   const idle = new VirtualServer({}).core.status.status(0);
   const tick = (ms: number, change: Partial<EngineStatus> = {}) =>
@@ -48,5 +52,9 @@ t.test('StatsLine has rates since the last line', (t) => {
   t.match(lines.splice(0), [{ generationTokensPerSecond: 10, running: 0 }], 'what has ended since');
   tick(52_000, done);
   t.same(lines, []);
+  t.same(warnings, []);
+  tick(62_000, { ...done, step: 10, numInvalidLogits: 2 });
+  tick(72_000, { ...done, step: 11, numInvalidLogits: 2 });
+  t.same(warnings, [{ requests: 2 }], 'weights that are not numbers are found by whoever looks');
   t.end();
 });
