@@ -4,7 +4,7 @@ import { toWellFormed } from '../../common/text/tokenizer.ts';
 import { answerOptions } from './answer.ts';
 import type { ChatMessage } from './backend.ts';
 import { chatResponse, ChatStream, type ChatOptions } from './chat-format.ts';
-import { chatMessages, templateArgs, unusedTemplateArgs } from './chat-messages.ts';
+import { chatMessages, turnOf, unusedTemplateArgs } from './chat-messages.ts';
 import type { HttpContext } from './context.ts';
 import { beginExchange, runExchange } from './generate.ts';
 import { reportIgnored } from './ignored-fields.ts';
@@ -49,19 +49,6 @@ export async function chatCompletions(
     stream: body.stream ? new ChatStream(options) : null,
     whole: (outputs) => chatResponse(options, outputs),
   });
-}
-
-function turnOf(body: ChatRequest) {
-  const continueFinalMessage = body.continue_final_message ?? false;
-  if (continueFinalMessage && body.add_generation_prompt) {
-    throw bad('continue_final_message', 'excludes add_generation_prompt');
-  }
-  return {
-    continueFinalMessage,
-    addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
-    addSpecialTokens: body.add_special_tokens ?? false,
-    templateArgs: templateArgs(body),
-  };
 }
 
 function routeSampling(body: ChatRequest): RouteSampling {

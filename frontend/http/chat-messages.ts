@@ -46,8 +46,25 @@ export function chatMessages(
 
 type TemplateFields = Pick<ChatRequest, 'chat_template_kwargs' | 'reasoning_effort' | 'documents'>;
 
-/** What the template gets beside the messages; as in vLLM, a field wins over its name in kwargs. */
-export function templateArgs(body: TemplateFields): Readonly<Record<string, unknown>> {
+type TurnFields = TemplateFields &
+  Pick<ChatRequest, 'continue_final_message' | 'add_generation_prompt' | 'add_special_tokens'>;
+
+/** How the template ends the conversation, and what it gets beside the messages. */
+export function turnOf(body: TurnFields) {
+  const continueFinalMessage = body.continue_final_message ?? false;
+  if (continueFinalMessage && body.add_generation_prompt) {
+    throw bad('continue_final_message', 'excludes add_generation_prompt');
+  }
+  return {
+    continueFinalMessage,
+    addGenerationPrompt: body.add_generation_prompt ?? !continueFinalMessage,
+    addSpecialTokens: body.add_special_tokens ?? false,
+    templateArgs: templateArgs(body),
+  };
+}
+
+/** As in vLLM, a field wins over its name in kwargs. */
+function templateArgs(body: TemplateFields): Readonly<Record<string, unknown>> {
   const { chat_template_kwargs: kwargs, reasoning_effort, documents } = body;
   return {
     ...kwargs,

@@ -1,7 +1,7 @@
 // POST /tokenize and /detokenize.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { maxModelLen, requireBackend, type HttpContext } from './context.ts';
-import { chatMessages, unusedTemplateArgs } from './chat-messages.ts';
+import { chatMessages, turnOf, unusedTemplateArgs } from './chat-messages.ts';
 import { reportIgnored } from './ignored-fields.ts';
 import { checkModel } from './models.ts';
 import { bad } from './sampling.ts';
@@ -24,15 +24,7 @@ export async function tokenize(context: HttpContext, request: FastifyRequest, re
     const allowSpecial = body.allow_special_tokens;
     tokens = await text.encode(body.prompt ?? '', { addSpecialTokens, allowSpecial });
   } else {
-    const continueFinalMessage = body.continue_final_message ?? false;
-    const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
-    const options = {
-      addGenerationPrompt,
-      continueFinalMessage,
-      addSpecialTokens: body.add_special_tokens ?? false,
-      templateArgs: body.chat_template_kwargs ?? {},
-    };
-    tokens = (await text.applyChatTemplate(chat.messages, options)).tokenIds;
+    tokens = (await text.applyChatTemplate(chat.messages, turnOf(body))).tokenIds;
   }
   return {
     count: tokens.length,

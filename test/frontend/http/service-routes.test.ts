@@ -47,6 +47,11 @@ t.test('tokenize and detokenize', async (t) => {
   });
   const messages = [{ role: 'user', content: 'hi' }];
   t.match(await json(await post('/tokenize', { messages })), { count: 19 });
+  const both = { messages, add_generation_prompt: true, continue_final_message: true };
+  for (const path of ['/tokenize', '/v1/chat/completions'])
+    t.match(await json(await post(path, both)), {
+      error: { param: 'continue_final_message', code: 400 },
+    });
   t.match(await json(await post('/tokenize', { messages, add_generation_prompt: false })), {
     count: 9,
   });
