@@ -88,13 +88,13 @@ def main():
 
     good = json.loads(open(file).read())
     expect("block size", refused(good, block_size=48), "--block-size 48 is not supported on cuda")
-    # [dtype, symbol, columns, offset] of each buffer; dtypes are f32, f16, bf16.
-    expect("activations in f32", refused(changed("buffers", 4, 0)),
+    # [dtype, symbol, columns, offset, rows at once] of each buffer; dtypes are f32, f16, bf16.
+    expect("activations in f32", refused(changed("buffers", 5, 0)),
            "the cuda backend does not compute in f32")
-    expect("two dtypes", refused(changed("buffers", 8, 1)), "the op computes in")
+    expect("two dtypes", refused(changed("buffers", 10, 1)), "the op computes in")
     expect("KV cache in f32", refused(changed("kvGroups", 3, 0)),
            "a KV cache in f32 is not supported on cuda")
-    expect("arena", refused(changed("buffers", 7, 1 << 40)), "ends outside the arena")
+    expect("arena", refused(changed("buffers", 8, 1 << 40)), "ends outside the arena")
     # Not reached where there is a GPU.
     probe = ctypes.create_string_buffer(256)
     if lib.vt_cuda_device(probe) != 0:

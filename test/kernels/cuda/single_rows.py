@@ -69,7 +69,7 @@ class Pair:
         self.groups = []
         for rank in range(2):
             group = device.struct("VtCudaGroup", first_epoch=device.put(np.ones(1, np.uint64)), rank=rank,
-                                  report=device.put(np.zeros(32, np.uint8)), timeout_ns=10**10, slot_bytes=slot,
+                                  report=device.put(np.zeros(32, np.uint8)), timeout_ns=2 * 10**9, slot_bytes=slot,
                                   num_ranks=2, max_blocks=132)
             for r in range(2):
                 group.boards[r] = self.boards[r].address
@@ -110,6 +110,6 @@ def sharded(ops):
                                   **fields, **outputs)
         ops.device.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=pair.address(rank),
                         sample=ctypes.addressof(inner), x=ops.rows(rows, columns, dtype=F32, scale=3), all_logits=room,
-                        rest=ops.ints([-9] * rows), tokens=ops.ints(range(20)), num_tokens=20, x_columns=columns,
+                        rest=ops.ints([-9] * 4 * rows), tokens=ops.ints(range(20)), num_tokens=20, x_columns=columns,
                         x_stride=columns)
         ops.report(f"sampleSharded, rank {rank}", *outputs.values())
