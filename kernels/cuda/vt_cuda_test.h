@@ -18,6 +18,9 @@ VT_CUDA_API int vt_cuda_test_weight(int32_t dtype, int64_t rows, int64_t columns
                                     int32_t num_parts, int64_t dummy_seed, void* data,
                                     uint64_t num_bytes, int64_t* stride, double* ms);
 
+/** Asks the system for what these parts are mapped from, as a load does before it has a device. */
+VT_CUDA_API void vt_cuda_test_readahead(const VtCudaWeightPart* parts, int32_t num_parts);
+
 /** Reserves `reserved` bytes of addresses, maps `mapped` of them, and counts in *wrong the bytes
  * that are not zero, then those that do not hold what was written. */
 VT_CUDA_API int vt_cuda_test_kv_cache(uint64_t reserved, uint64_t mapped, uint64_t* wrong);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
 
 #include "../vt_cuda_backend.h"
@@ -12,6 +13,7 @@
 #include "executor.h"
 #include "guarded.h"
 #include "kv_size.h"
+#include "readahead.h"
 
 using vt::KernelError;
 
@@ -122,6 +124,12 @@ void prepare_linears(VtCudaBackend& backend) {
   }
 }
 
+/// Of all weights.
+std::size_t num_parts(const Program& program, const VtCudaLoad& load) {
+  return static_cast<std::size_t>(
+      std::accumulate(load.num_parts, load.num_parts + program.weights.size(), std::int64_t{0}));
+}
+
 void describe(const VtCudaBackend& backend, const VtCudaDevice& device, const std::string& notes,
               int num_blocks, VtCudaLoaded* loaded) {
   std::memset(loaded, 0, sizeof *loaded);
@@ -142,6 +150,7 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   check_options(load);
   backend->program = parse(load);
   const Program& program = backend->program;
+  const Readahead readahead(load.parts, num_parts(program, load));
 
   VtCudaDevice device;
   VT_CHECK(vt_cuda_device(&device) == 0, "%s", vt_cuda_error());

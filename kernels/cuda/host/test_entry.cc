@@ -9,6 +9,7 @@
 #include "guarded.h"
 #include "kv_size.h"
 #include "linear_library.h"
+#include "readahead.h"
 #include "weights.h"
 
 struct VtCudaLinearLibrary {
@@ -54,6 +55,10 @@ int vt_cuda_test_weight(int32_t dtype, int64_t rows, int64_t columns, int32_t in
     if (data != nullptr)
       VT_CUDA(cudaMemcpy(data, weights.data(0), num_bytes, cudaMemcpyDeviceToHost));
   });
+}
+
+void vt_cuda_test_readahead(const VtCudaWeightPart* parts, int32_t num_parts) {
+  vt::Readahead(parts, static_cast<std::size_t>(num_parts)).wait();
 }
 
 int vt_cuda_test_kv_cache(uint64_t reserved, uint64_t mapped, uint64_t* wrong) {

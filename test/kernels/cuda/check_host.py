@@ -1,17 +1,20 @@
 """What of a load needs no GPU: the answer where there is no driver, programs and options that are
-refused, and the size of the KV cache. `python check_host.py LIBRARY PROGRAM.json`"""
+refused, the size of the KV cache, and what is read before there is a device. `python check_host.py LIBRARY PROGRAM.json`"""
 
 import ctypes
 import json
+import mmap
 import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from check_load import Backend, Load, Refused
+from check_load import Backend, Load, Part, Refused
 
 GIB = 1 << 30
+MIB = 1 << 20
 
 
 def kv_blocks(lib, total=80, before=79, now=60, heads=8, **options):
@@ -23,6 +26,35 @@ def kv_blocks(lib, total=80, before=79, now=60, heads=8, **options):
     failed = lib.vt_cuda_test_kv_blocks(ctypes.byref(load), 16, heads, 64, *sizes,
                                         ctypes.byref(blocks))
     return lib.vt_cuda_error().decode() if failed else blocks.value
+
+
+def read_ahead(lib):
+    """Whether all pages of a part come into memory, though nobody touches one; of a file that is on a
+    disk alone at first, where the file system can forget it."""
+    with tempfile.TemporaryFile() as file:
+        file.write(os.urandom(32 * MIB))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
+        view = (ctypes.c_char * len(mapped)).from_buffer(mapped)
+        begin, size = 3 * MIB, 20 * MIB
+        pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+
+        def resident():
+            address = ctypes.c_void_p(ctypes.addressof(view) + begin)
+            assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size), pages) == 0
+            return sum(page & 1 for page in pages)
+
+        before, deadline = resident(), time.monotonic() + 60
+        part = Part(data=ctypes.addressof(view) + begin + 5, num_bytes=size - 5)
+        lib.vt_cuda_test_readahead((Part * 2)(Part(), part), 2)
+        while resident() < len(pages) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        after = resident()
+        print(f"    pages in memory before {before}, after {after} of {len(pages)}")
+        del view
+        return after == len(pages)
 
 
 def main():
@@ -52,6 +84,8 @@ def main():
            "--max-model-len 4096 needs 0.13 GiB of KV cache, there are 0.10: the largest that fits "
            "is 3248; lower --max-model-len, or raise --gpu-memory-utilization")
     expect("nothing left", kv_blocks(lib, now=1), "the largest that fits is 0;")
+
+    expect("what weights lie in is asked for", read_ahead(lib), True)
 
     def cublaslt(search_path=""):
         text = ctypes.create_string_buffer(4096)
