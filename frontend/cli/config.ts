@@ -79,7 +79,7 @@ export function makeConfig(
     throw badFlag(
       `--max-model-len: ${maxModelLen} is more than the model's ${modelConfig.maxPositionEmbeddings}`,
     );
-  const key = env['VLLM_API_KEY'];
+  const apiKeys = chooseKeys(flags, env);
   const batch = chooseBatch(flags, device === 'cuda' ? (cuda?.device?.totalBytes ?? 0) : 0);
   const { vocabSize } = modelConfig;
   return Object.freeze({
@@ -98,7 +98,7 @@ export function makeConfig(
     dtype: dtypes[flags.dtype],
     kvCacheDtype: dtypes[flags.kvCacheDtype],
     host: flags.host ?? '127.0.0.1',
-    apiKeys: flags.apiKey.length > 0 || key === undefined || key === '' ? flags.apiKey : [key],
+    apiKeys,
     logLevel: logLevels[env['VLLM_LOGGING_LEVEL'] ?? 'INFO'] ?? 'info',
   });
 }
@@ -140,6 +140,15 @@ function chooseBatch(
     maxNumSeqs: maxNumSeqs ?? Math.min(seqs, maxNumBatchedTokens ?? tokens),
     maxNumBatchedTokens: maxNumBatchedTokens ?? Math.max(tokens, maxNumSeqs ?? seqs),
   };
+}
+
+function chooseKeys({ apiKey }: Flags, env: NodeJS.ProcessEnv): readonly string[] {
+  const key = env['VLLM_API_KEY'] ?? '';
+  const keys = apiKey.length > 0 || key === '' ? apiKey : [key];
+  // Others could not be told from what a header may not hold, and nobody would get in.
+  if (!keys.every((it) => /^[\x21-\x7e]+$/.test(it)))
+    throw badFlag('--api-key: a key must be of ASCII characters without spaces');
+  return keys;
 }
 
 /** Flags that only make sense together, or not together. */

@@ -1,5 +1,5 @@
 // What a flag is, and the kinds of flags that there are by the type of their value.
-import { parseChoice, parseInteger, parseSeconds, parseSomeSeconds } from './values.ts';
+import { parseChoice, parseInteger, parseSeconds, parseSomeSeconds, parseText } from './values.ts';
 
 export interface Flag<T> {
   readonly name: string;
@@ -66,7 +66,7 @@ export const text = (name: string, value: string, help: string): Flag<string | n
   value,
   default: null,
   help,
-  parse: (given) => given,
+  parse: parseText,
 });
 
 export const texts = (name: string, value: string, help: string): Flag<readonly string[]> => ({
@@ -74,7 +74,7 @@ export const texts = (name: string, value: string, help: string): Flag<readonly 
   value,
   default: [],
   help,
-  parse: (given, previous) => [...(isGiven(previous) ? previous : []), given],
+  parse: (given, previous) => [...(isGiven(previous) ? previous : []), parseText(given)],
 });
 
 /** commander hands the default on as the first `previous`: an empty list, never changed. */

@@ -28,6 +28,12 @@ export function parseInteger(text: string, min: number, max: number): number {
   return value;
 }
 
+/** An empty one is a variable that is not set, and not what was meant. */
+export function parseText(text: string): string {
+  if (text === '') throw new InvalidArgumentError('its value is empty.');
+  return text;
+}
+
 /** Seconds, as a decimal number. */
 export function parseSeconds(text: string): number {
   const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;

@@ -39,7 +39,7 @@ export class RunDir {
     const parent = isFolder(env['XDG_RUNTIME_DIR']) ? env['XDG_RUNTIME_DIR'] : tmpdir();
     checkPath(join(parent, `${freshPrefix}XXXXXX`, 'lock'));
     removeStale(parent);
-    const path = mkdtempSync(join(parent, freshPrefix));
+    const path = makeIn(parent, () => mkdtempSync(join(parent, freshPrefix)));
     return new RunDir(path, listenUnix(join(path, 'lock')), true);
   }
 
@@ -47,7 +47,8 @@ export class RunDir {
   static named(name: string): RunDir {
     const path = resolve(name);
     checkPath(join(path, 'lock'));
-    const made = mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined;
+    const made =
+      makeIn(path, () => mkdirSync(path, { recursive: true, mode: 0o700 })) !== undefined;
     if (made) chmodSync(path, 0o700);
     const stat = lstatSync(path);
     if (!stat.isDirectory()) throw new StartError(1, `run directory ${path} is not a folder`);
@@ -93,6 +94,18 @@ export class RunDir {
     closeListening(this.lock);
     if (this.isOurs) rmSync(this.path, { recursive: true, force: true });
     else for (const name of this.files) rmSync(join(this.path, name), { force: true });
+  }
+}
+
+function makeIn<T>(folder: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw new StartError(
+      1,
+      `no run directory can be made in ${folder} (${(error as Error).message}); ` +
+        'set XDG_RUNTIME_DIR or --frontend-address to another folder',
+    );
   }
 }
 

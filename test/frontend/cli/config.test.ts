@@ -148,6 +148,8 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
     /^--generation-config: \/nowhere\/generation_config.json does not exist$/,
   ],
   [['--override-generation-config', '{"temprature": 1}'], /temprature is not one of/],
+  [['--api-key', 'a b'], /^--api-key: a key must be of ASCII characters without spaces$/],
+  [['--api-key', 'good', 'schlüssel'], /--api-key/],
 ];
 for (const [argv, message] of bad)
   t.test(`makeConfig refuses ${argv.join(' ')}`, (t) => {

@@ -7,6 +7,7 @@ import {
   rmSync,
   statSync,
   utimesSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -88,6 +89,21 @@ t.test('RunDir refuses a folder that others can read, and long paths', (t) => {
   t.throws(() => RunDir.fresh({ XDG_RUNTIME_DIR: path }).socket('y'.repeat(90)), {
     message: /y{90} has \d+ bytes/,
   });
+  t.end();
+});
+
+t.test('a folder in which nothing can be made is named', (t) => {
+  const file = join(folder(t), 'file');
+  writeFileSync(file, '');
+  const named = { name: 'StartError', message: /^no run directory can be made in .*file.* \(E/ };
+  t.throws(() => RunDir.named(join(file, 'x')), named);
+  const { TMPDIR } = process.env;
+  process.env['TMPDIR'] = file;
+  t.teardown(() => {
+    if (TMPDIR === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = TMPDIR;
+  });
+  t.throws(() => RunDir.fresh({}), named);
   t.end();
 });
 
