@@ -75,7 +75,7 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
                ? 1
                : 0;
   }
-  return args->norm_weight == nullptr || args->m <= vt::fast_norm_rows(args->k) ? 1 : 0;
+  return args->norm_weight == nullptr || args->m <= vt::kFastNormRows ? 1 : 0;
 }
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
