@@ -98,14 +98,10 @@ function reword(error: CommanderError, args: readonly string[]): string {
   const message = error.message.replace(/^error: /, '').split('\n')[0]!;
   if (error.code === 'commander.unknownOption') {
     const name = /'([^'=]*)/.exec(message)?.[1] ?? '';
-    const flags = table.map(([, flag]) => flag);
-    if (flags.some((it) => it.value === null && it.name === name.replace(/^--no-/, '--')))
-      return `${name}: it takes no value`;
-    const near = hint(
+    return `unknown flag ${name}${hint(
       name,
-      flags.map((flag) => flag.name),
-    );
-    return `unknown flag ${name}${near}`;
+      table.map(([, flag]) => flag.name),
+    )}`;
   }
   if (error.code === 'commander.unknownCommand')
     return `unknown command '${args[0] ?? ''}'${hint(args[0] ?? '', ['serve'])}; vllm-ts serve [MODEL] starts a server`;
