@@ -40,7 +40,9 @@ export function makeRequest(
   const { n = 1, priority = 0, cacheSalt = null, ...rest } = params;
   const sampling: Record<string, unknown> = { ...defaultSamplingParams, ...defaults };
   const text: Record<string, unknown> = { ...defaultTextParams, finalOnly: true };
-  for (const [name, value] of Object.entries(rest)) {
+  for (const [name, value] of Object.entries(rest as Readonly<Record<string, unknown>>)) {
+    // As if it were not there: that is how a program hands on what it was not given itself.
+    if (value === undefined) continue;
     if (name === 'stop' && typeof value === 'string') text[name] = [value];
     else if ((textNames as readonly string[]).includes(name)) text[name] = value;
     else if (Object.hasOwn(defaultSamplingParams, name)) sampling[name] = value;

@@ -155,7 +155,7 @@ export const flags = {
   fastMath: onOff(
     '--fast-math',
     false,
-    'give up equal tokens in any batch where that is faster (cuda)',
+    'on cuda, linears that no tuned algorithm serves as cuBLASLt ranks its own, and sums of more than two ranks by NCCL: tokens may then depend on what else is in the batch',
   ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
   stepTimeout: someSeconds('--step-timeout', 60, 'a step that stands still for so long is hung'),

@@ -98,10 +98,14 @@ function reword(error: CommanderError, args: readonly string[]): string {
   const message = error.message.replace(/^error: /, '').split('\n')[0]!;
   if (error.code === 'commander.unknownOption') {
     const name = /'([^'=]*)/.exec(message)?.[1] ?? '';
-    return `unknown flag ${name}${hint(
+    const flags = table.map(([, flag]) => flag);
+    if (flags.some((it) => it.value === null && it.name === name.replace(/^--no-/, '--')))
+      return `${name}: it takes no value`;
+    const near = hint(
       name,
-      table.map(([, flag]) => flag.name),
-    )}`;
+      flags.map((flag) => flag.name),
+    );
+    return `unknown flag ${name}${near}`;
   }
   if (error.code === 'commander.unknownCommand')
     return `unknown command '${args[0] ?? ''}'${hint(args[0] ?? '', ['serve'])}; vllm-ts serve [MODEL] starts a server`;

@@ -108,8 +108,8 @@ export class ChunkFrame {
   }
 
   /** One choice; `extra` is more of the chunk. */
-  chunk(choice: number, body: object, extra: object = {}): string {
-    const more = JSON.stringify(extra).slice(1, -1);
+  chunk(choice: number, body: object, extra: object | null = null): string {
+    const more = extra === null ? '' : JSON.stringify(extra).slice(1, -1);
     const between = more === '' ? '' : `,${more}`;
     const json = JSON.stringify(body);
     return event(`${this.start},"choices":[${json}]${between}${this.tail(choice)}}`);

@@ -73,7 +73,7 @@ export class ChatStream implements StreamFormat {
       this.chunk(
         choice,
         { delta: { role, content: '' }, ...unfinished },
-        choice === 0 ? prompt : {},
+        choice === 0 ? prompt : null,
       ),
     );
     const echoes = all.map((choice) =>
@@ -105,7 +105,7 @@ export class ChatStream implements StreamFormat {
     return this.frame.end();
   }
 
-  private chunk(index: number, choice: ChunkChoice, extra: object = {}): string {
+  private chunk(index: number, choice: ChunkChoice, extra: object | null = null): string {
     return this.frame.chunk(index, { index, ...choice }, extra);
   }
 }

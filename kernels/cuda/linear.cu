@@ -11,6 +11,10 @@ using vt::fail;
  * ropeAndCache behind it does not: its op costs little beside a linear of few columns.
  */
 constexpr int kFusedSiluRows = 2048;
+/** And where a step's rows are about those of one tile, for weights that take long to read. */
+constexpr int kTileRows = 256;
+constexpr int kMostRowsBelowTile = 192;
+constexpr int64_t kTileWeights = int64_t{32} << 20;
 
 int check(const VtCudaLinear& a) {
   VT_REQUIRE(a.m > 0 && a.n > 0 && a.k > 0, "linear: m %d, n %d, k %d must be positive", a.m, a.n,
@@ -28,6 +32,14 @@ int check(const VtCudaLinear& a) {
 bool by_wgmma(const VtCudaLinear& a) {
   return a.m > 64 && a.large != VT_CUDA_LARGE_MMA && vt::target() == vt::Target::sm_90a &&
          vt::linear_wgmma_takes(a);
+}
+
+/** Whether siluAndMul behind linear_wgmma beats cuBLASLt and the op (docs/kernels.md). */
+bool silu_pays(const VtCudaLinear& a) {
+  const bool fills_a_tile = a.m > kMostRowsBelowTile && a.m <= kTileRows &&
+                            a.large == VT_CUDA_LARGE_CLUSTER_2 &&
+                            static_cast<int64_t>(a.n) * a.k >= kTileWeights;
+  return a.m >= kFusedSiluRows || fills_a_tile;
 }
 
 /** Whether the kernel for decode batches serves, which is ahead of cuBLASLt and the op there. */
@@ -71,11 +83,11 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
   if (check(*args) != 0 || check_fusion(*args) != 0) return 0;
   if (args->m > 64 && args->epilogue != VT_CUDA_PLAIN) {
     return args->epilogue == VT_CUDA_SILU_AND_MUL &&
-                   (args->m >= kFusedSiluRows || by_decode(*args))
+                   (silu_pays(*args) || by_decode(*args))
                ? 1
                : 0;
   }
-  return args->norm_weight == nullptr || args->m <= vt::fast_norm_rows(args->k) ? 1 : 0;
+  return args->norm_weight == nullptr || args->m <= vt::kFastNormRows ? 1 : 0;
 }
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {

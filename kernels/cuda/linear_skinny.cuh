@@ -9,10 +9,14 @@
 // at a time. A producer warp keeps the copy engine busy with stages of kColumns columns, a box a
 // unit; every multiplying warp owns its unit for the whole of k, so no output is split. Up to 32
 // rows, and where it is not kept apart (below), a block takes at most half of shared memory: the
-// next kernel's block fits beside it and fills its stages with weights while this one works. Only x, residual, cos_sin, slots and what is written wait for
-// the kernel before. Until x is there only a few stages are under way at a time: the kernel before
-// waits for small reads, and so does this one for x, and they would queue behind all these weights
-// for microseconds.
+// next kernel's block fits beside it and fills its stages with weights while this one ends. Only x,
+// residual, cos_sin, slots and what is written wait for the kernel before. Until x is there only a
+// few stages are under way at a time: the kernel before waits for small reads, and so does this one
+// for x, and they would queue behind all these weights for microseconds.
+//
+// The next kernel is let in when a part of the weights is left to be asked for (kMostLeft). Let in
+// at the start, it has filled its stages long before this one ends, and then memory has nothing to
+// do from this kernel's last weights until the next one's x is there, some 2 us.
 //
 // Where some multiprocessors have no block, as behind a kernel of one block (a norm, a collective),
 // two of the next kernel come to lie on each of those, and none on others; that kernel then takes
@@ -50,6 +54,7 @@ struct SkinnyParams {
   int warps;  // that multiply
   int num_stages;
   int stages_ahead;    // at most so many are under way until x is there
+  int stages_left;     // with so many left to be asked for, the next kernel is let in
   int x_rows;          // kHoldsX: m; else rows of a stage's box
   int x_stride;        // kHoldsX: bytes between rows
   bool pairs;          // neighbours in out are aligned to be stored together
@@ -95,9 +100,9 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   const int chunks = (args.k + kColumns - 1) / kColumns;
   const int passes = (unit_end - unit_begin + warps - 1) / warps;
 
-  start_next();
   if (passes == 0) {
     // Keeps its place until the kernel before has ended.
+    start_next();
     wait_for_previous();
     return;
   }
@@ -121,6 +126,8 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     int stage = 0;
     int parity = 1;
     bool has_x = of_x;
+    int left = passes * chunks;
+    if (!of_x && left <= params.stages_left) start_next();
     for (int pass = 0; pass < passes; pass++) {
       // Lane u copies unit u of the pass; lane 0 copies x.
       const int unit = unit_begin + pass * warps + lane;
@@ -164,6 +171,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
         }
         barrier_arrive_after_copies(barrier);
 #endif
+        if (!of_x && --left == params.stages_left) start_next();
         if (++stage == num_stages) stage = 0, parity ^= 1, has_x = true;
       }
     }

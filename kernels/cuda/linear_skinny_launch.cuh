@@ -11,11 +11,27 @@ constexpr int kLimitShared = 112 * 1024;
 constexpr int kLimitAlone = 216 * 1024;
 /** Two blocks of so much never lie on one multiprocessor; one still fits beside one of kLimitShared. */
 constexpr int kApart = 114 * 1024;
-/** From so many columns on a linear with an epilogue is kept apart too, as measured. */
-constexpr int kApartColumns = 4096;
+/** Linears of more columns are kept apart in a step. */
+constexpr int kMostTogether = 2048;
+/** What gate and up take, the most of a layer, where they are kept apart. */
+constexpr int kLimitApart = 144 * 1024;
+/**
+ * What a rank's part of a sum takes, one or two rows of it: the collective behind it waits for small
+ * reads, and so fewer weights are to be under way.
+ */
+constexpr int kLimitPart = 80 * 1024;
 
 /** Bytes of weights that a block has under way until its x is there. */
 constexpr int kBytesAhead = 16 * 1024;
+
+/**
+ * Bytes of weights that a block has left to ask for when it lets the next kernel in: a third of its
+ * own, within these. Where x comes in stages, behind a norm of its own, a block of no more than
+ * kAtOnce lets it in at once: there the way from kernel to kernel is longer than the weights'.
+ */
+constexpr int kLeastLeft = 16 * 1024;
+constexpr int kMostLeft = 96 * 1024;
+constexpr int kAtOnce = 64 * 1024;
 
 /** How a call is cut: never changes the result. */
 struct SkinnyPlan {
@@ -29,16 +45,31 @@ struct SkinnyPlan {
 /** Rows of x in a stage, where it is not held. */
 inline int staged_rows(int m) { return m <= 8 ? 8 : m <= 16 ? 16 : m <= 32 ? 32 : 64; }
 
+/**
+ * Whether no two blocks of the linear may lie on a multiprocessor: in a step, where it has many
+ * columns, or so few rows, without an epilogue, that the next one has few columns too. (Of two
+ * neighbours one is enough.)
+ */
+inline bool keeps_apart(const VtCudaLinear& args) {
+  const bool alone = args.epilogue == VT_CUDA_PLAIN && args.n <= kMostTogether;
+  return (args.flags & VT_CUDA_APART) != 0 && (args.k > kMostTogether || alone);
+}
+
+/** Shared memory of a block, at most; `units_each`: units of a block. */
+inline int skinny_limit(const VtCudaLinear& args, int units_each) {
+  if (args.m > 32) return kLimitAlone;
+  if (!keeps_apart(args) || args.k <= kMostTogether) return kLimitShared;
+  if (args.epilogue == VT_CUDA_SILU_AND_MUL) return kLimitApart;
+  const bool is_part = args.out_dtype == VT_CUDA_F32 && units_each <= kMaxWarps && args.m <= 2;
+  return is_part ? kLimitPart : kLimitShared;
+}
+
 /** By shape, as measured, or as `tuning` asks. */
 inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   SkinnyPlan plan = {};
   const int tuned_tiles = args.tuning >> 8 & 255;
   const int tuned_limit = args.tuning >> 25 & 63;
   const int held_bytes = args.m * held_stride(args.k, 256);
-  // Half of a multiprocessor's shared memory, so that the next kernel fits beside; all of it where
-  // x has many rows.
-  plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : args.m <= 32 ? kLimitShared : kLimitAlone;
-  plan.limit = min(plan.limit, max_shared_bytes());
   // Of more than 2 rows each multiprocessor fetches so much that it rather begins with a part.
   plan.holds_x =
       args.norm_weight != nullptr || (args.m <= 2 && args.tuning >= 0 && held_bytes <= kHeldLimit);
@@ -51,9 +82,16 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   if (tuned_tiles != 0) plan.wide = tuned_tiles == 2;
   const int unit_rows = plan.wide ? 16 : 8;
   plan.warps = args.tuning & 15;
-  if (plan.warps == 0) {
-    const int units = (args.n + unit_rows - 1) / unit_rows;
-    const int units_each = (units + multiprocessors - 1) / multiprocessors;
+  const int units = (args.n + unit_rows - 1) / unit_rows;
+  const int units_each = (units + multiprocessors - 1) / multiprocessors;
+  plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : skinny_limit(args, units_each);
+  plan.limit = min(plan.limit, max_shared_bytes());
+  // Gate and up of few rows go two units at a time: so narrow a stage is asked for early enough.
+  const bool by_twos = plan.warps == 0 && plan.holds_x && units_each >= kMaxWarps &&
+                       args.epilogue == VT_CUDA_SILU_AND_MUL;
+  if (by_twos) {
+    plan.warps = 2;
+  } else if (plan.warps == 0) {
     const int passes = units_each == kMaxWarps ? 2 : (units_each + kMaxWarps - 1) / kMaxWarps;
     plan.warps = (units_each + passes - 1) / passes;
   }
@@ -62,7 +100,7 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
     // The widest stage of which at least four fit.
     const int rows = plan.warps * unit_rows + (plan.holds_x ? 0 : staged_rows(args.m));
     const int room = plan.limit - kHeaderBytes - (plan.holds_x ? held_bytes : 0);
-    plan.columns = args.k % 64 == 0 ? 256 : 64;
+    plan.columns = args.k % 64 != 0 ? 64 : by_twos && !keeps_apart(args) ? 128 : 256;
     while (plan.columns > 64 && rows * plan.columns * 2 * 4 > room) plan.columns /= 2;
   }
   return plan;
@@ -91,6 +129,10 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
   const int tuned_ahead = args.tuning >> 4 & 15;
   const int bytes_ahead = tuned_ahead == 0 ? kBytesAhead : tuned_ahead * 8192;
   params.stages_ahead = tuned_ahead == 15 ? kMaxStages : max(1, bytes_ahead / stage_bytes);
+  const int own_bytes = units_each * kUnitRows * args.k * 2;
+  params.stages_left = !kHoldsX && own_bytes <= kAtOnce
+                           ? steps
+                           : min(max(own_bytes / 3, kLeastLeft), kMostLeft) / stage_bytes;
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
              stage_bytes);
 
@@ -122,10 +164,7 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
                       : kHoldsX                   ? max(plan.warps, 4)
                                                   : plan.warps;
   int shared_bytes = kHeaderBytes + params.num_stages * stage_bytes + held_bytes;
-  if ((args.flags & VT_CUDA_APART) != 0 &&
-      (args.epilogue == VT_CUDA_PLAIN || args.k >= kApartColumns)) {
-    shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
-  }
+  if (keeps_apart(args)) shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
   return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX>, dim3(grid),
                 dim3((workers + (kHoldsX ? 1 : 2)) * 32), shared_bytes, args.flags, stream, params);
 }

@@ -4,13 +4,13 @@
 // What it computes: as linear_skinny, the same chain an output: wgmma adds 16 products to an
 // accumulator as mma.sync does, k ascending.
 //
-// Launch: persistent clusters of kCluster blocks walk tiles of 128 kCluster rows of x and 256 of the
-// weight; a block has 128 of the rows of x, 64 a warpgroup, and all of the weight's. A third
-// warpgroup fetches stages of 64 columns by the copy engine: its block's x, and its part of the
-// weight's rows for all blocks of the cluster. The two that fold meet only at the stages, so that
-// the end of one's tile runs beside the other's last products, and the next tile's first. Eight
-// tiles of x lie beside each other before the next of the weight, so that the blocks of a wave share
-// both in L2.
+// Launch: persistent clusters of kCluster blocks walk tiles of 128 kCluster rows of x and 256 or
+// 224 of the weight's; a block has 128 of the rows of x, 64 a warpgroup, and all of the weight's. A
+// third warpgroup fetches stages of 64 columns by the copy engine: its block's x, and its part of
+// the weight's rows for all blocks of the cluster, at first while the kernel in front is still at
+// work. The two that fold meet only at the stages, so that the end of one's tile runs beside the
+// other's last products, and the next tile's first. Eight tiles of x lie beside each other before
+// the next of the weight, so that the blocks of a wave share both in L2.
 #include "cluster.cuh"
 #include "linear_wgmma_ends.cuh"
 #include "wgmma.cuh"
@@ -23,17 +23,23 @@ constexpr int kThreads = 3 * kWarpgroup;
 constexpr int kFoldGroups = 2;
 constexpr int kRows = 64;  // of a warpgroup
 constexpr int kTileM = kFoldGroups * kRows;
-constexpr int kTileN = kEndColumns;
 constexpr int kColumns = kPanelColumns;
 constexpr int kXBytes = kTileM * kPanelRowBytes;
-constexpr int kStageBytes = (kTileM + kTileN) * kPanelRowBytes;
 constexpr int kStages = 4;
 constexpr int kRing = 1024;  // barriers before it: full [kStages], empty [kStages]
-constexpr int kEnds = kRing + kStages * kStageBytes;  // a place for each warp that folds
-constexpr int kBytes = kEnds + kFoldGroups * 4 * kEndBytes;
 constexpr int kBandTiles = 8;
 
-static_assert(kBytes <= 227 * 1024);
+/** Blocks of a cluster, and rows of the weight that a tile has. */
+template <int kCluster_, int kTileN_>
+struct Form {
+  static constexpr int kCluster = kCluster_, kTileN = kTileN_;
+  static constexpr int kStageBytes = (kTileM + kTileN) * kPanelRowBytes;
+  static constexpr int kEnds = kRing + kStages * kStageBytes;  // a place for each warp that folds
+  static constexpr int kBytes = kEnds + kFoldGroups * 4 * kEndBytes;
+  /** Rows that a block fetches at a time of those that it fetches for all. */
+  static constexpr int kPart = kTileN / kCluster < 128 ? kTileN / kCluster : 128;
+  static_assert(kBytes <= 227 * 1024 && kPart % 8 == 0 && kTileN / kCluster % kPart == 0);
+};
 
 struct Params {
   VtCudaLinear args;
@@ -56,8 +62,10 @@ struct Place {
 };
 
 /** The tiles of a launch, and the first row and column of each. */
-template <int kCluster>
+template <typename F>
 struct Tiles {
+  static constexpr int kCluster = F::kCluster, kTileN = F::kTileN;
+
   int m_tiles, n_tiles, chunks, clusters;
 
   __device__ __forceinline__ explicit Tiles(const VtCudaLinear& args)
@@ -77,34 +85,47 @@ struct Tiles {
   }
 };
 
-/** One thread: all stages of the block's tiles, in the order in which they are folded. */
-template <int kCluster>
+/**
+ * One thread: all stages of the block's tiles, in the order in which they are folded. The weight's
+ * part of the first ones while the kernel in front is still at work.
+ */
+template <typename F>
 __device__ __forceinline__ void fetch(const Params& params, uint32_t base, int rank) {
-  constexpr int kPart = kTileN / kCluster < 128 ? kTileN / kCluster : 128;
-  const Tiles<kCluster> tiles(params.args);
+  constexpr int kCluster = F::kCluster;
+  const Tiles<F> tiles(params.args);
   const uint64_t policy = evict_last_policy();
+  const auto stage_at = [&](int stage) { return base + kRing + stage * F::kStageBytes; };
+  const auto fetch_weight = [&](int stage, int column, int row0) {
+    barrier_expect(full(base, stage), F::kStageBytes);
+#pragma unroll
+    for (int row = 0; row < F::kTileN / kCluster; row += F::kPart) {
+      const int part = rank * (F::kTileN / kCluster) + row;
+      const uint32_t to = stage_at(stage) + kXBytes + part * kPanelRowBytes;
+      if constexpr (kCluster == 1) {
+        copy_box(to, &params.weight, {column, row0 + part, 0, 0}, full(base, stage), policy);
+      } else {
+        copy_box_to((1u << kCluster) - 1, to, &params.weight, {column, row0 + part, 0, 0},
+                    full(base, stage), policy);
+      }
+    }
+  };
+  const int first_tile = blockIdx.x / kCluster;
+  const int ahead = min(kStages, tiles.chunks);
+  for (int stage = 0; stage < ahead; stage++) {
+    fetch_weight(stage, stage * kColumns, tiles.begin(first_tile, rank).y);
+  }
+  wait_for_previous();
   Place place;
-  for (int tile = blockIdx.x / kCluster; tile < tiles.count(); tile += tiles.clusters) {
+  for (int tile = first_tile; tile < tiles.count(); tile += tiles.clusters) {
     const int2 begin = tiles.begin(tile, rank);
     for (int chunk = 0; chunk < tiles.chunks; chunk++, place.advance()) {
-      // Of all blocks of the cluster: this one's part of the weight goes to each of them.
-      barrier_wait(empty(base, place.stage), place.parity ^ 1);
-      const uint32_t barrier = full(base, place.stage);
-      const uint32_t stage = base + kRing + place.stage * kStageBytes;
-      const int column = chunk * kColumns;
-      barrier_expect(barrier, kStageBytes);
-      copy_box(stage, &params.x, {column, begin.x, 0, 0}, barrier, policy);
-#pragma unroll
-      for (int row = 0; row < kTileN / kCluster; row += kPart) {
-        const int part = rank * (kTileN / kCluster) + row;
-        const uint32_t to = stage + kXBytes + part * kPanelRowBytes;
-        if constexpr (kCluster == 1) {
-          copy_box(to, &params.weight, {column, begin.y + part, 0, 0}, barrier, policy);
-        } else {
-          copy_box_to((1u << kCluster) - 1, to, &params.weight, {column, begin.y + part, 0, 0},
-                      barrier, policy);
-        }
+      if (tile != first_tile || chunk >= ahead) {
+        // Of all blocks of the cluster: this one's part of the weight goes to each of them.
+        barrier_wait(empty(base, place.stage), place.parity ^ 1);
+        fetch_weight(place.stage, chunk * kColumns, begin.y);
       }
+      copy_box(stage_at(place.stage), &params.x, {chunk * kColumns, begin.x, 0, 0},
+               full(base, place.stage), policy);
     }
   }
 }
@@ -121,27 +142,29 @@ __device__ __forceinline__ void release(uint32_t barrier, int lane) {
 }
 
 /** A warpgroup: its rows of every tile of the block. */
-template <typename T, int kCluster>
+template <typename T, typename F>
 __device__ __forceinline__ void fold(const Params& params, uint32_t base, int rank,
                                      int warpgroup) {
+  constexpr int kCluster = F::kCluster;
   const VtCudaLinear& args = params.args;
-  const Tiles<kCluster> tiles(args);
+  const Tiles<F> tiles(args);
   const int warp = threadIdx.x % kWarpgroup / 32;
   const int lane = threadIdx.x % 32;
-  const uint32_t end = base + kEnds + (warpgroup * 4 + warp) * kEndBytes;
+  const uint32_t end = base + F::kEnds + (warpgroup * 4 + warp) * kEndBytes;
   Place place;
-  TileSums sum;
+  TileSums<F::kTileN / 8> sum;
+  wait_for_previous();
   for (int tile = blockIdx.x / kCluster; tile < tiles.count(); tile += tiles.clusters) {
     int last_stage = 0;
     for (int chunk = 0; chunk < tiles.chunks; chunk++, place.advance()) {
       barrier_wait(full(base, place.stage), place.parity);
-      const uint32_t stage = base + kRing + place.stage * kStageBytes;
+      const uint32_t stage = base + kRing + place.stage * F::kStageBytes;
       const uint32_t x = stage + warpgroup * kRows * kPanelRowBytes;
       keep(sum);
       wgmma_fence();
 #pragma unroll
       for (int k = 0; k < kColumns / 16; k++) {
-        wgmma<T>(sum, along_k(x, kTileM, k), along_k(stage + kXBytes, kTileN, k),
+        wgmma<T>(sum, along_k(x, kTileM, k), along_k(stage + kXBytes, F::kTileN, k),
                  k > 0 || chunk > 0);
       }
       wgmma_commit();
@@ -153,14 +176,16 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
     keep(sum);
     release<kCluster>(empty(base, last_stage), lane);
     const int2 begin = tiles.begin(tile, rank);
-    end_tile<T>(args, sum, begin.x + warpgroup * kRows + warp * 16, begin.y, end, lane);
+    end_tile<T, F::kTileN / 8>(args, sum, begin.x + warpgroup * kRows + warp * 16, begin.y, end,
+                               lane);
   }
 }
 
-template <typename T, int kCluster>
+template <typename T, typename F>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_wgmma_kernel(const __grid_constant__ Params params) {
 #if VT_HAS_WGMMA
+  constexpr int kCluster = F::kCluster;
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = shared_address(shared);
   const int rank = kCluster == 1 ? 0 : cluster_rank();
@@ -179,48 +204,75 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     cluster_sync();
   }
-  wait_for_previous();
   const int warpgroup = __shfl_sync(~0u, threadIdx.x / kWarpgroup, 0);
   if (warpgroup == 2) {
     fewer_registers<40>();
-    if (threadIdx.x == 2 * kWarpgroup) fetch<kCluster>(params, base, rank);
+    if (threadIdx.x == 2 * kWarpgroup) fetch<F>(params, base, rank);
   } else {
     more_registers<232>();
-    fold<T, kCluster>(params, base, rank, warpgroup);
+    fold<T, F>(params, base, rank, warpgroup);
   }
   // Others may still fill this block's memory, or arrive on its barriers.
   if constexpr (kCluster > 1) cluster_sync();
 #endif
 }
 
-template <typename T, int kCluster>
+template <typename T, typename F>
+int64_t num_clusters() {
+  constexpr int kCluster = F::kCluster;
+  static const int64_t clusters =
+      kCluster == 1 ? num_multiprocessors()
+                    : max_clusters(linear_wgmma_kernel<T, F>, kCluster, dim3(kThreads), F::kBytes);
+  return clusters;
+}
+
+template <typename F>
+int64_t num_tiles(const VtCudaLinear& args) {
+  constexpr int kRowsOfTile = kTileM * F::kCluster;
+  return static_cast<int64_t>((args.m + kRowsOfTile - 1) / kRowsOfTile) *
+         ((args.n + F::kTileN - 1) / F::kTileN);
+}
+
+template <typename T, typename F>
 int launch_tiles(const VtCudaLinear& args, void* stream) {
+  constexpr int kCluster = F::kCluster;
   Params params = {};
   params.args = args;
-  const int part = kTileN / kCluster < 128 ? kTileN / kCluster : 128;
   if (make_panel_map(&params.x, args.x, args.m, args.k, args.x_stride, kTileM) != 0 ||
-      make_panel_map(&params.weight, args.weight, args.n, args.k, args.weight_stride, part) != 0) {
+      make_panel_map(&params.weight, args.weight, args.n, args.k, args.weight_stride, F::kPart) !=
+          0) {
     return -1;
   }
-  const int64_t m_tiles = (args.m + kTileM * kCluster - 1) / (kTileM * kCluster);
-  const int64_t tiles = m_tiles * ((args.n + kTileN - 1) / kTileN);
-  static const int64_t clusters = kCluster == 1 ? num_multiprocessors()
-                                                : max_clusters(linear_wgmma_kernel<T, kCluster>,
-                                                               kCluster, dim3(kThreads), kBytes);
+  const int64_t tiles = num_tiles<F>(args);
+  const int64_t clusters = num_clusters<T, F>();
   const dim3 grid(static_cast<unsigned>((tiles < clusters ? tiles : clusters) * kCluster));
   if constexpr (kCluster == 1) {
-    return launch("linear", linear_wgmma_kernel<T, 1>, grid, dim3(kThreads), kBytes, args.flags,
+    return launch("linear", linear_wgmma_kernel<T, F>, grid, dim3(kThreads), F::kBytes, args.flags,
                   stream, params);
   } else {
-    return launch_clusters("linear", linear_wgmma_kernel<T, kCluster>, kCluster, grid,
-                           dim3(kThreads), kBytes, args.flags, stream, params);
+    return launch_clusters("linear", linear_wgmma_kernel<T, F>, kCluster, grid, dim3(kThreads),
+                           F::kBytes, args.flags, stream, params);
   }
+}
+
+using Single = Form<1, 256>;
+using Pair = Form<2, 256>;
+/** For siluAndMul alone. */
+using NarrowPair = Form<2, 224>;
+
+/** Columns that a cluster computes, one round of tiles after another. */
+template <typename T, typename F>
+int64_t columns_of_rounds(const VtCudaLinear& args) {
+  return (num_tiles<F>(args) + num_clusters<T, F>() - 1) / num_clusters<T, F>() * F::kTileN;
 }
 
 template <typename T>
 int launch_wgmma(const VtCudaLinear& args, void* stream) {
-  return args.large == VT_CUDA_LARGE_WGMMA ? launch_tiles<T, 1>(args, stream)
-                                           : launch_tiles<T, 2>(args, stream);
+  if (args.large == VT_CUDA_LARGE_WGMMA) return launch_tiles<T, Single>(args, stream);
+  // 28,672 columns are 112 tiles of 256 or 128 of 224, and 66 clusters walk both in two rounds.
+  const bool narrow = args.epilogue == VT_CUDA_SILU_AND_MUL && args.m <= 2 * kTileM &&
+                      columns_of_rounds<T, NarrowPair>(args) < columns_of_rounds<T, Pair>(args);
+  return narrow ? launch_tiles<T, NarrowPair>(args, stream) : launch_tiles<T, Pair>(args, stream);
 }
 
 }  // namespace

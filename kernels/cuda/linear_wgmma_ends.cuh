@@ -11,14 +11,14 @@
 
 namespace vt {
 
-/** Columns of a tile, and of sums: sum[j][2 h + e] is row h, column 8 j + lane % 4 * 2 + e. */
-constexpr int kEndColumns = 256;
-using TileSums = float[kEndColumns / 8][4];
-/** A warp's place: rows of kRunColumns, whose 16-byte piece i lies at i ^ (row % 8). */
-constexpr int kRunColumns = 128;
-constexpr int kRunPieces = kRunColumns / 8;
-constexpr int kRunTiles = kRunColumns / 8;
-constexpr int kEndBytes = 16 * kRunColumns * 2;
+/** Of a tile of 8 kTiles columns: sum[j][2 h + e] is row h, column 8 j + lane % 4 * 2 + e. */
+template <int kTiles>
+using TileSums = float[kTiles][4];
+/** A tile ends in two runs of half its columns, at most 128. */
+constexpr int kRuns = 2;
+/** A warp's place: rows of a run's columns, whose 16-byte piece i lies at i ^ (row % 8). */
+constexpr int kEndRowBytes = 256;
+constexpr int kEndBytes = 16 * kEndRowBytes;
 
 struct Pieces {
   float first[8], second[8];
@@ -35,9 +35,9 @@ __device__ __forceinline__ void store_pair(void* to, int64_t at, float first, fl
 }
 
 /** The sums of row h at tile j with the bias of columns n, n + 1. */
-template <typename T>
-__device__ __forceinline__ float2 biased(const VtCudaLinear& args, const TileSums& sum, int j,
-                                         int h, int n) {
+template <typename T, int kTiles>
+__device__ __forceinline__ float2 biased(const VtCudaLinear& args, const TileSums<kTiles>& sum,
+                                         int j, int h, int n) {
   float2 pair = make_float2(sum[j][h * 2], sum[j][h * 2 + 1]);
   if (args.bias != nullptr) {
     const float2 bias = load_pair<T>(args.bias, n);
@@ -48,20 +48,21 @@ __device__ __forceinline__ float2 biased(const VtCudaLinear& args, const TileSum
 }
 
 __device__ __forceinline__ uint32_t piece_address(uint32_t place, int row, int piece) {
-  return place + row * kRunColumns * 2 + ((piece ^ (row % 8)) << 4);
+  return place + row * kEndRowBytes + ((piece ^ (row % 8)) << 4);
 }
 
-/** The sums of a run, from column n0 + run * kRunColumns on, rounded into the warp's place. */
-template <typename T>
-__device__ __forceinline__ void place_run(const VtCudaLinear& args, const TileSums& sum, int run,
-                                          int n0, uint32_t place, int lane) {
+/** The sums of a run of the tile from column n0 on, rounded into the warp's place. */
+template <typename T, int kTiles>
+__device__ __forceinline__ void place_run(const VtCudaLinear& args, const TileSums<kTiles>& sum,
+                                          int run, int n0, uint32_t place, int lane) {
+  constexpr int kRunTiles = kTiles / kRuns;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
 #pragma unroll
     for (int i = 0; i < kRunTiles; i++) {
       const int j = run * kRunTiles + i;
       const int n = min(n0 + j * 8, args.n - 8) + lane % 4 * 2;
-      const float2 pair = biased<T>(args, sum, j, h, n);
+      const float2 pair = biased<T, kTiles>(args, sum, j, h, n);
       store_shared(piece_address(place, lane / 4 + h * 8, i) + lane % 4 * 4,
                    pack2<T>(pair.x, pair.y));
     }
@@ -96,7 +97,7 @@ __device__ __forceinline__ void store_piece(void* to, int64_t at, const float (&
   *reinterpret_cast<uint4*>(static_cast<T*>(to) + at) = words;
 }
 
-template <typename T>
+template <typename T, int kRunPieces>
 __device__ __forceinline__ void write_plain(const VtCudaLinear& args, int m0, int n0,
                                             uint32_t place, int lane) {
   for (int i = lane; i < 16 * kRunPieces; i += 32) {
@@ -109,7 +110,7 @@ __device__ __forceinline__ void write_plain(const VtCudaLinear& args, int m0, in
   }
 }
 
-template <typename T>
+template <typename T, int kRunPieces>
 __device__ __forceinline__ void write_silu(const VtCudaLinear& args, int m0, int n0,
                                            uint32_t place, int lane) {
 #pragma unroll 1
@@ -127,7 +128,7 @@ __device__ __forceinline__ void write_silu(const VtCudaLinear& args, int m0, int
 }
 
 /** head_dim 64 or 128. */
-template <typename T>
+template <typename T, int kRunPieces>
 __device__ __forceinline__ void write_rope(const VtCudaLinear& args, int m0, int n0,
                                            uint32_t place, int lane) {
   const int half = args.head_dim / 2;
@@ -169,18 +170,18 @@ __device__ __forceinline__ void write_rope(const VtCudaLinear& args, int m0, int
 }
 
 /** With a residual, or f32 output: from registers, since nothing may be rounded before. */
-template <typename T>
-__device__ __forceinline__ void end_f32(const VtCudaLinear& args, const TileSums& sum, int m0,
-                                        int n0, int lane) {
+template <typename T, int kTiles>
+__device__ __forceinline__ void end_f32(const VtCudaLinear& args, const TileSums<kTiles>& sum,
+                                        int m0, int n0, int lane) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     const int m = m0 + lane / 4 + h * 8;
     if (m >= args.m) continue;
 #pragma unroll
-    for (int j = 0; j < kEndColumns / 8; j++) {
+    for (int j = 0; j < kTiles; j++) {
       const int n = n0 + j * 8 + lane % 4 * 2;
       if (n >= args.n) continue;
-      float2 pair = biased<T>(args, sum, j, h, n);
+      float2 pair = biased<T, kTiles>(args, sum, j, h, n);
       if (args.residual != nullptr) {
         const float2 residual =
             load_pair<T>(args.residual, static_cast<int64_t>(m) * args.residual_stride + n);
@@ -198,23 +199,26 @@ __device__ __forceinline__ void end_f32(const VtCudaLinear& args, const TileSums
 }
 
 /** A warp's 16 rows from m0 on, columns n0..; `place`: its kEndBytes. */
-template <typename T>
-__device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSums& sum, int m0,
-                                         int n0, uint32_t place, int lane) {
+template <typename T, int kTiles>
+__device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSums<kTiles>& sum,
+                                         int m0, int n0, uint32_t place, int lane) {
+  constexpr int kRunPieces = kTiles / kRuns;
+  static_assert(kTiles % kRuns == 0 && kRunPieces * 16 <= kEndRowBytes);
   if (args.residual != nullptr || args.out_dtype == VT_CUDA_F32) {
-    end_f32<T>(args, sum, m0, n0, lane);
+    end_f32<T, kTiles>(args, sum, m0, n0, lane);
     return;
   }
 #pragma unroll
-  for (int run = 0; run < kEndColumns / kRunColumns; run++) {
-    place_run<T>(args, sum, run, n0, place, lane);
-    const int n = n0 + run * kRunColumns;
+  for (int run = 0; run < kRuns; run++) {
+    place_run<T, kTiles>(args, sum, run, n0, place, lane);
+    const int n = n0 + run * kRunPieces * 8;
     if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
-      write_silu<T>(args, m0, n, place, lane);
-    } else if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
-      write_rope<T>(args, m0, n, place, lane);
+      write_silu<T, kRunPieces>(args, m0, n, place, lane);
+    } else if (kRunPieces == 16 && args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
+      // A run of 128 columns is whole heads; launch_tiles sees to it.
+      if constexpr (kRunPieces == 16) write_rope<T, kRunPieces>(args, m0, n, place, lane);
     } else {
-      write_plain<T>(args, m0, n, place, lane);
+      write_plain<T, kRunPieces>(args, m0, n, place, lane);
     }
     __syncwarp();
   }

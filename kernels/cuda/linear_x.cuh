@@ -33,8 +33,8 @@ inline int max_norm_rows(int k) {
   return rows < 16 ? rows : 16;
 }
 
-/** Rows up to which a norm in front is faster than a kernel of its own, as measured. */
-inline int fast_norm_rows(int k) { return k <= 2048 ? 2 : 4; }
+/** Rows up to which a norm in front is no slower than a kernel of its own, as measured. */
+constexpr int kFastNormRows = 2;
 
 /** x as it is, by the first `threads` threads. */
 template <typename T>

@@ -82,12 +82,13 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
 }
 
-// Register lists of 8, 12, 16 and 32 tiles (n 64, 96, 128, 256), and their operands.
+// Register lists of 8, 12, 16, 28 and 32 tiles (n 64, 96, 128, 224, 256), and their operands.
 #define VT_TILE(d, j) "+f"((d)[j][0]), "+f"((d)[j][1]), "+f"((d)[j][2]), "+f"((d)[j][3])
 #define VT_TILES_4(d, j) VT_TILE(d, j), VT_TILE(d, j + 1), VT_TILE(d, j + 2), VT_TILE(d, j + 3)
 #define VT_TILES_8(d, j) VT_TILES_4(d, j), VT_TILES_4(d, j + 4)
 #define VT_TILES_12(d, j) VT_TILES_8(d, j), VT_TILES_4(d, j + 8)
 #define VT_TILES_16(d, j) VT_TILES_8(d, j), VT_TILES_8(d, j + 8)
+#define VT_TILES_28(d, j) VT_TILES_16(d, j), VT_TILES_12(d, j + 16)
 #define VT_TILES_32(d, j) VT_TILES_16(d, j), VT_TILES_16(d, j + 16)
 #define VT_NAMES_32                                              \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,"   \
@@ -97,6 +98,11 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
               "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define VT_NAMES_48 \
   VT_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define VT_NAMES_112                                                                  \
+  VT_NAMES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"      \
+              "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"       \
+              "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110," \
+              "%111"
 #define VT_NAMES_128                                                                  \
   VT_NAMES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"      \
               "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"       \
@@ -128,7 +134,7 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
 template <typename T, int kTiles>
 __device__ __forceinline__ void wgmma(float (&d)[kTiles][4], uint64_t a, uint64_t b, bool add) {
   constexpr bool kHalf = std::is_same_v<T, __half>;
-  static_assert(kTiles == 8 || kTiles == 12 || kTiles == 16 || kTiles == 32);
+  static_assert(kTiles == 8 || kTiles == 12 || kTiles == 16 || kTiles == 28 || kTiles == 32);
   if constexpr (kTiles == 12 && kHalf) {
     VT_WGMMA_SHARED("96", "f16", VT_NAMES_48, VT_TILES_12(d, 0), "%48", "%49", "%50", d);
   } else if constexpr (kTiles == 12) {
@@ -141,6 +147,10 @@ __device__ __forceinline__ void wgmma(float (&d)[kTiles][4], uint64_t a, uint64_
     VT_WGMMA_SHARED("128", "f16", VT_NAMES_64, VT_TILES_16(d, 0), "%64", "%65", "%66", d);
   } else if constexpr (kTiles == 16) {
     VT_WGMMA_SHARED("128", "bf16", VT_NAMES_64, VT_TILES_16(d, 0), "%64", "%65", "%66", d);
+  } else if constexpr (kTiles == 28 && kHalf) {
+    VT_WGMMA_SHARED("224", "f16", VT_NAMES_112, VT_TILES_28(d, 0), "%112", "%113", "%114", d);
+  } else if constexpr (kTiles == 28) {
+    VT_WGMMA_SHARED("224", "bf16", VT_NAMES_112, VT_TILES_28(d, 0), "%112", "%113", "%114", d);
   } else if constexpr (kHalf) {
     VT_WGMMA_SHARED("256", "f16", VT_NAMES_128, VT_TILES_32(d, 0), "%128", "%129", "%130", d);
   } else {

@@ -57,7 +57,7 @@ struct LinearLibrary::State {
   std::map<Key, int> prepared;
   int num_from_table = 0, num_checked = 0, num_own = 0;
 
-  /// The first of the heuristic's choices that gives our bits, or is asked to be fast only.
+  /// The first of the heuristic's choices that gives our bits; with fast_math the first.
   Choice choose(const VtCudaLinear& shape, std::unique_ptr<GemmCheck>& check,
                 std::vector<std::pair<lt::Algorithm, bool>>& known) {
     for (const lt::Algorithm& algorithm :
@@ -127,8 +127,7 @@ void LinearLibrary::prepare(const VtCudaLinear& shape, int max_m) {
     sized.m = gemm_class_end(i);
     // What was tuned for the largest class serves what is above it.
     const int tuned = gemm_class_end(std::min(i, kNumGemmClasses - 2));
-    const GemmTableRow* row =
-        s.fast_math ? nullptr : find_gemm(s.device, s.library->version(), shape, tuned);
+    const GemmTableRow* row = find_gemm(s.device, s.library->version(), shape, tuned);
     if (row != nullptr) {
       if (is_zero(row->algorithm)) continue;
       if (s.library->can_run(sized, row->algorithm, s.workspace.bytes())) {
@@ -176,9 +175,14 @@ std::string LinearLibrary::notes() const {
   std::string text = "linear above " + std::to_string(kSkinnyM) + " rows: cuBLASLt " +
                      std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) +
                      "." + std::to_string(version % 100) + " (" + s.library->path() + ")";
-  if (s.fast_math) return text + ", any algorithm: --fast-math gives up equal tokens";
   text += ", " + std::to_string(s.num_from_table) + " algorithms from the table, " +
-          std::to_string(s.num_checked) + " checked bit for bit at load";
+          std::to_string(s.num_checked);
+  if (!s.fast_math) {
+    text += " checked bit for bit at load";
+  } else {
+    text += " that cuBLASLt ranks first, of --fast-math";
+    if (s.num_checked > 0) text += ": tokens may depend on what else is in the batch";
+  }
   if (s.num_own > 0) text += ", " + std::to_string(s.num_own) + " classes on our own GEMM";
   return text;
 }

@@ -27,6 +27,9 @@ t.test('makeRequest lays parameters over the defaults of the model', (t) => {
   const request = makeRequest(ids, { topP: 0.5, stop: ['x'], n: 2 }, { topP: 0.9, topK: 7 });
   t.match(request, { n: 2, sampling: { topP: 0.5, topK: 7, temperature: 1 } });
   t.match(request.text, { stop: ['x'], finalOnly: true, returnTokenIds: true });
+  const open = { topP: undefined, stop: undefined, n: undefined } as never;
+  t.same(makeRequest(ids, open, { topP: 0.9 }), makeRequest(ids, {}, { topP: 0.9 }));
+  t.same(makeRequest(ids, { stop: 'x' }, {}).text.stop, ['x']);
   t.throws(() => makeRequest(ids, { top_p: 1 } as never, {}), {
     code: 'bad_request',
     param: 'top_p',

@@ -89,7 +89,7 @@ def check_case(vt, layer, m, normed, biased, epilogue, tuning):
     except RuntimeError:
         return False if worth_it else None
     same = torch.equal(whole, want_whole) and torch.equal(caches[0], caches[1])
-    return same and (worth_it or (normed and m > (2 if weight.shape[1] <= 2048 else 4)))
+    return same and (worth_it or (normed and m > 2))
 
 
 def check(vt: VtCuda, report):

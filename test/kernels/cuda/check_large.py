@@ -75,12 +75,12 @@ def fused(vt, dtype, shape, large):
 
 
 def decode(vt, dtype, n, k):
-    """Whether siluAndMul behind linear_decode gives all bytes that the ops give, wherever it would be
-    taken; and how often that was."""
+    """Whether siluAndMul behind linear_decode, or linear_wgmma for about a tile of rows, gives all
+    bytes that the ops give, wherever it would be taken; and how often that was."""
     g = torch.Generator(device="cuda").manual_seed(n * k)
     w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
     same, served = True, 0
-    for m in (65, 72, 96, 97, 128, 129, 144, 191, 192, 193):
+    for m in (65, 72, 96, 97, 128, 129, 144, 191, 192, 193, 256, 257):
         x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
         (wanted, by_ops), (got, out) = framed(m, n // 2, dtype), framed(m, n // 2, dtype)
         if not vt.linear_fuses(out, x, w, silu=True, large=2):
@@ -100,6 +100,9 @@ def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
             for n, k in ((6144, 1024), (3072, 576), (1040, 592), (16, 16)):
                 same, served = decode(vt, dtype, n, k)
                 report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 9)
+            for n, k in ((28672, 4096), (16384, 2048)):
+                same, served = decode(vt, dtype, n, k)
+                report(f"linear tile {dtype} {n}x{k}", 0.0, 1.0, same and served == 2)
     for large in kernels:
         for dtype in (torch.bfloat16, torch.float16):
             for n, k in ((4096, 4096), (3072, 2048), (1000, 576), (576, 1536), (8, 16), (264, 48),

@@ -278,7 +278,9 @@ int main(int argc, char** argv) {
   vt::multiprocessors = 4;
   if (!few) {
     check("plain 150 x 600, k 400", {150, 600, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, some);
+    // Two clusters: tiles of 224 in one round, then of 256.
     check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
+    check("silu 260 x 272, k 80", {260, 272, 80, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
     check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
     check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
   }
