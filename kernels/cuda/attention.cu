@@ -73,13 +73,16 @@ __global__ void __launch_bounds__(kThreads)
   start_next();
   wait_for_previous();
   int row_keys = 0;
+  bool fits = true;
   for (int row = threadIdx.x; row < args.num_seqs; row += kThreads) {
     const int num_queries = args.query_start[row + 1] - args.query_start[row];
     row_keys += decode_keys(args, args.seq_lens[row], num_queries);
+    fits &= fits_cluster(args, blocks, args.seq_lens[row], num_queries);
   }
+  const bool by_clusters = __syncthreads_or(!fits) == 0;
   int all_keys;
   exclusive_sum(row_keys, shared, all_keys);
-  const int most_whole = most_whole_keys(args, all_keys, blocks);
+  const int most_whole = by_clusters ? kAnyKeys : most_whole_keys(args, all_keys, blocks);
   int decode_base = 0;
   int prefill_base = 0;
   for (int row0 = 0; row0 < args.num_seqs; row0 += kThreads) {
@@ -104,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
     decode_base += decode_total;
     prefill_base += prefill_total;
   }
-  if (threadIdx.x == 0) put_counts(args, decode_base, prefill_base);
+  if (threadIdx.x == 0) put_counts(args, decode_base, prefill_base, by_clusters);
 }
 
 }  // namespace
@@ -117,6 +120,11 @@ extern "C" int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim) {
 
 extern "C" int vt_cuda_prefill_rows(int32_t prefill, int32_t head_dim) {
   return prefill == VT_CUDA_PREFILL_MMA ? 64 : vt::attention_wgmma_rows(head_dim);
+}
+
+extern "C" int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads) {
+  const int64_t items = int64_t{max_decode_work} * num_kv_heads;
+  return vt::target() >= vt::Target::sm_90 && items <= 8 * vt::num_multiprocessors() ? 2 : 1;
 }
 
 extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream) {

@@ -36,6 +36,12 @@ struct alignas(16) AttentionWork {
   int key_end;
 };
 
+/**
+ * Rows (queries times heads of a KV head, times chunks but the first) that the first block of a
+ * cluster has room for.
+ */
+constexpr int kPartRows = 16;
+
 /** Where the chunk that holds position p ends. */
 __host__ __device__ __forceinline__ int chunk_end(int p) {
   return p < 8192 ? (p / 256 + 1) * 256 : (p / 2048 + 1) * 2048;
@@ -186,6 +192,15 @@ __device__ __forceinline__ void copy_keys(const VtCudaAttention& args, uint32_t 
     copy16_async(row_address<kDim>(tile, row0 + r, piece - r * kPieces), from + i * 256,
                  r < num_valid, policy);
   }
+}
+
+/** Of what copy_keys would copy, all 16 keys: to the L2 cache alone. */
+template <typename T, int kDim>
+__device__ __forceinline__ void prefetch_keys(const VtCudaAttention& args, int block, int offset,
+                                              int of_v, int kv_head, int lane) {
+  const T* from = static_cast<const T*>(args.kv_cache) + cache_offset(args, block, of_v, kv_head) +
+                  offset * kDim;
+  for (int i = lane * 64; i < 16 * kDim; i += 32 * 64) prefetch_line(from + i);
 }
 
 /** The kernels of one head_dim and dtype, in a file of their own: attention_<head_dim>_<dtype>.cu. */

@@ -3,6 +3,7 @@
 #define VT_CUDA_ATTENTION_DECODE_CUH_
 
 #include "attention.cuh"
+#include "cluster.cuh"
 
 namespace vt {
 
@@ -20,11 +21,41 @@ struct Group {
 
 /**
  * The groups of a block, in order: all of an item, then the next item. The list goes from long works
- * to short ones, and blocks take them there and back, so that each has as much to do.
+ * to short ones, and blocks take them there and back, so that each has as much to do. Or, by
+ * clusters, one chunk of the item that is the cluster's: that of the block's rank in it.
  */
 struct Walk {
   const VtCudaAttention& args;
   int num_items;
+  bool by_clusters;
+
+  __device__ __forceinline__ Walk(const VtCudaAttention& of, bool has_cluster)
+      : args(of), num_items(__ldcg(of.work_counts) * of.num_kv_heads), by_clusters(false) {
+    if (!has_cluster) return;
+    by_clusters = __ldcg(of.work_counts + 3) != 0;
+    // In a launch that has fewer, blocks take whole rows one by one.
+    by_clusters &= num_items <= static_cast<int>(gridDim.x) / cluster_size();
+  }
+
+  /** The block's first group. */
+  __device__ __forceinline__ void start(Group& g) const {
+    g.round = 0;
+    begin(g, blockIdx.x);
+    const int size = cluster_size();
+    if (size == 1) return;
+    // Read before it is known which it will be.
+    Group shared_out;
+    shared_out.round = 0;
+    begin(shared_out, blockIdx.x / size);
+    if (!by_clusters) return;
+    g = shared_out;
+    if (g.item >= num_items) return;
+    const int end = g.work.key_end;
+    for (int i = cluster_rank(); i > 0 && g.key < end; i--) g.key = chunk_end(g.key);
+    g.work.key_begin = g.key;
+    g.work.key_end = min(chunk_end(g.key), end);
+    if (g.key >= end) g.item = num_items;
+  }
 
   __device__ __forceinline__ void begin(Group& g, int item) const {
     g.item = item;
@@ -52,6 +83,10 @@ struct Walk {
   __device__ __forceinline__ void advance(Group& g) const {
     if (g.item >= num_items) return;
     if (ends_item(g)) {
+      if (by_clusters) {
+        g.item = num_items;
+        return;
+      }
       const int after = gridDim.x - 1 - blockIdx.x;
       g.round ^= 1;
       begin(g, g.item + 1 + 2 * static_cast<int>(g.round != 0 ? after : blockIdx.x));

@@ -14,11 +14,12 @@
 // counter: the blocks that finish a part of it, and, where there is much work, the block of its first
 // part once more when it is through with its works. Without that, a block that falls behind finishes
 // last in every row and merges them all, while its reads take microseconds under a stream of keys
-// (measured: 551 us instead of 380 at batch 64, context 4096).
+// (measured: 551 us instead of 380 at batch 64, context 4096). Small launches have clusters, which
+// may merge among themselves: attention_decode_cluster.cuh.
 #ifndef VT_CUDA_ATTENTION_DECODE_KERNEL_CUH_
 #define VT_CUDA_ATTENTION_DECODE_KERNEL_CUH_
 
-#include "attention_decode_ring.cuh"
+#include "attention_decode_cluster.cuh"
 
 namespace vt {
 
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
   // again instead.
   constexpr int kDimTiles = (kDim / 8 + 3) / 4;
   constexpr bool kEven = kDimTiles * 32 == kDim;
-  extern __shared__ __align__(1024) uint8_t shared[];
+  uint8_t* shared = reinterpret_cast<uint8_t*>(dynamic_shared());
   const uint32_t base = shared_address(shared);
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -52,13 +53,17 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
       barrier_init(base + t * 8, kCopiers);
       barrier_init(base + (L::kTiles + t) * 8, kFolders / 32);
     }
+    barrier_init(base + L::kPartsFull, 1);
     fence_barrier_init();
   }
   __syncthreads();
+  const bool has_cluster = kMergeAtOnce && cluster_size() > 1;
+  if (has_cluster) cluster_arrive_relaxed();
   const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
   if (!early) wait_for_previous();
-  const Walk walk = {args, __ldcg(args.work_counts) * args.num_kv_heads};
+  const Walk walk(args, has_cluster);
   if (warp >= kFolders / 32) {
+    if (has_cluster) cluster_wait();
     copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane, early);
     return;
   }
@@ -81,8 +86,14 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
   float total[kDimTiles][4] = {};
   int num_later = 0;  // rows that this block may have to merge at its end
   Group current;
-  current.round = 0;
-  walk.begin(current, blockIdx.x);
+  walk.start(current);
+  if (has_cluster) {
+    if (walk.by_clusters && cluster_rank() == 0 && threadIdx.x == 0 &&
+        current.item < walk.num_items) {
+      expect_parts<kDim>(current.work, group, base);
+    }
+    cluster_wait();
+  }
   if (early) wait_for_previous();
   int tile = 0;  // the ring's tile of this group's first keys
   int parity = 0;
@@ -95,6 +106,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     const int key_end = walk.end(current);
     const int tiles = walk.num_tiles(current);
     const int rows = work.num_queries * group;
+    const int kv_head = current.item % args.num_kv_heads;
     int position[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -119,7 +131,10 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
       barrier_wait(base + at * 8, ring_parity(warp));
       score_tile<T, kDim>(s, base + L::kQuery + turn * L::kQueryBytes,
                           base + L::kRing + at * L::kTileBytes, lane);
-      mask_tile(s, current.key + warp * kTileKeys, position, args.window, lane);
+      const int key = current.key + warp * kTileKeys;
+      if (args.window > 0 || key + kTileKeys > work.seq_len - work.num_queries + 1) {
+        mask_tile(s, key, position, args.window, lane);
+      }
       float tile_m[2];
       tile_maximum(s, tile_m);
       if (lane % 4 == 0) {
@@ -139,8 +154,10 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
 #pragma unroll
       for (int h = 0; h < 2; h++) {
         tile_m[h] = m[h];
-        for (int t = 0; t <= warp; t++) {
-          tile_m[h] = fmaxf(tile_m[h], maxima[t * 16 + lane / 4 + h * 8]);
+#pragma unroll
+        for (int t = 0; t < 4; t++) {
+          const float other = maxima[t * 16 + lane / 4 + h * 8];
+          if (t <= warp) tile_m[h] = fmaxf(tile_m[h], other);
         }
       }
       tile_weights(s, tile_m, c, tile_sum);
@@ -158,19 +175,20 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     sync_first<kFolders>();
     for (int t = 0; t < tiles; t++) {
       const int at = ring_tile(tiles + t);
-      barrier_wait(base + at * 8, ring_parity(tiles + t));
+      float alpha[2];
 #pragma unroll
       for (int h = 0; h < 2; h++) {
         const int r = lane / 4 + h * 8;
         const float tile_m = fmaxf(m[h], maxima[t * 16 + r]);
-        const float alpha = rescale(m[h], tile_m, c);
-        l[h] = __fmaf_rn(l[h], alpha, sums[t * 16 + r]);
+        alpha[h] = rescale(m[h], tile_m, c);
+        l[h] = __fmaf_rn(l[h], alpha[h], sums[t * 16 + r]);
         m[h] = tile_m;
+      }
+      barrier_wait(base + at * 8, ring_parity(tiles + t));
 #pragma unroll
-        for (int d = 0; d < kDimTiles; d++) {
-          o[d][h * 2] = __fmul_rn(o[d][h * 2], alpha);
-          o[d][h * 2 + 1] = __fmul_rn(o[d][h * 2 + 1], alpha);
-        }
+      for (int d = 0; d < kDimTiles; d++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) o[d][e] = __fmul_rn(o[d][e], alpha[e / 2]);
       }
       const uint32_t values = base + L::kRing + at * L::kTileBytes;
       [[maybe_unused]] uint32_t odd[4];
@@ -236,17 +254,26 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
         }
       }
     }
+    if (walk.by_clusters) {
+      const Folded<kDim, kDimTiles> folded = {m, l, o, rows, warp, lane};
+      if (cluster_rank() > 0) {
+        folded.send(cluster_rank(), base);
+        return;
+      }
+      const int chunks = num_chunks(work);
+      if (chunks > 1) folded.merge(chunks, c, shared, base);
+    }
     if (walk.ends_item(current)) {
-      const int kv_head = current.item % args.num_kv_heads;
       float* part =
           static_cast<float*>(args.scratch) + static_cast<int64_t>(current.item) * 16 * (kDim + 2);
 #pragma unroll
       for (int h = 0; h < 2; h++) {
         const int r = lane / 4 + h * 8;
         if (r >= rows) continue;
-        const int64_t token = work.query_start + r / group;
-        T* out = static_cast<T*>(args.out) + token * args.out_stride +
-                 (kv_head * group + r % group) * kDim;
+        const int query = position[h] - (work.seq_len - work.num_queries);  // r / group
+        T* out = static_cast<T*>(args.out) +
+                 static_cast<int64_t>(work.query_start + query) * args.out_stride +
+                 (kv_head * group + r - query * group) * kDim;
         const float inverse = __frcp_rn(l[h]);
 #pragma unroll
         for (int d = 0; d < kDimTiles; d++) {
@@ -309,11 +336,18 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
   // One on each multiprocessor at least: where there is none, two of the next kernel's come to lie,
   // and elsewhere none. On an H100 that costs the small linears behind heads of 64 more than it gives.
   const int grid = min(kDim >= 128 ? max(items, num_multiprocessors()) : items, blocks);
+  const int cluster = vt_cuda_decode_cluster(args.max_decode_work, args.num_kv_heads);
+  if (cluster > 1 && items <= 4 * blocks) {
+    return launch_clusters("attention", attention_decode<T, kDim, true>, cluster,
+                           dim3((grid + cluster - 1) / cluster * cluster),
+                           dim3(kFolders + kCopiers), Layout<kDim>::bytes(), args.flags, stream,
+                           args);
+  }
   return launch("attention",
                 items <= 4 * blocks ? attention_decode<T, kDim, true>
                                     : attention_decode<T, kDim, false>,
-                dim3(grid), dim3(kFolders + kCopiers), Layout<kDim>::bytes(),
-                args.flags, stream, args);
+                dim3(grid), dim3(kFolders + kCopiers), Layout<kDim>::bytes(), args.flags, stream,
+                args);
 }
 
 }  // namespace vt

@@ -24,6 +24,7 @@ struct Layout {
   static constexpr int kTurns = (kTiles + 1) / 2;
   static constexpr int kQueryBytes = 16 * kDim * 2;
   static constexpr int kRing = 1024;                          // barriers before it
+  static constexpr int kPartsFull = kRing - 8;                // a barrier
   static constexpr int kQuery = kRing + kTiles * kTileBytes;  // [kTurns]
   static constexpr int kWeights = kQuery + kTurns * kQueryBytes;
   static constexpr int kMaxima = kWeights + 16 * kWeightRow;  // f32 [2][4][16], by turns
@@ -31,6 +32,9 @@ struct Layout {
   static constexpr int kTold = kSums + 4 * 16 * 4;
   static constexpr int kLater = kTold + 16;  // [kMostLater]
   static constexpr int kBytes = kLater + kMostLater * 4;
+  // By clusters, when a block has one group: parts of other blocks, where later queries would lie.
+  static constexpr int kParts = kQuery + kQueryBytes;  // f32 [kPartRows][kDim]
+  static constexpr int kPartSums = kLater;             // f32 [kPartRows][2]
 
   /** Of a launch: the host's kTiles are those of sm_90. */
   static int bytes() {
@@ -38,7 +42,9 @@ struct Layout {
     return is_smaller ? kBytes - 2 * kTileBytes - kQueryBytes : kBytes;
   }
 
-  static_assert(kTiles >= 4 && 2 * kTiles * 8 <= kRing);
+  static_assert(kTiles >= 4 && 2 * kTiles * 8 <= kPartsFull);
+  static_assert(!VT_HAS_SM_90 || (kTurns - 1) * kQueryBytes >= kPartRows * kDim * 4);
+  static_assert(kMostLater >= 2 * kPartRows);
 };
 
 /**
@@ -61,28 +67,72 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
     return __ldcg(args.block_tables + static_cast<int64_t>(g.work.row) * args.max_num_blocks +
                   (key >> block_shift));
   };
+  // Tile `tile` of a group's keys or values into the ring's `place`.
+  const auto copy_tile = [&](const Group& g, int kv_head, int block, int tile, int of_v,
+                             int place) {
+    const int key = g.key + tile * kTileKeys + warp * 16;
+    copy_keys<T, kDim>(args, base + L::kRing + place * L::kTileBytes, warp * 16, block,
+                       key & offset_mask, of_v, kv_head, walk.end(g) - key, lane, policy);
+  };
+  // Row r of the m16 tile is head r % group of query r / group. A warp copies four.
+  constexpr int kQueryCopies = (4 * kPieces + 31) / 32;
+  const auto query_row = [&](int i) { return warp * 4 + (lane + i * 32) / kPieces; };
+  const auto query_from = [&](const Group& g, int kv_head, int i) {
+    const int r = query_row(i);
+    if (lane + i * 32 >= 4 * kPieces || r >= g.work.num_queries * group) return int64_t{-1};
+    return static_cast<int64_t>(g.work.query_start + r / group) * args.qkv_stride +
+           (kv_head * group + r % group) * kDim + (lane + i * 32) % kPieces * 8;
+  };
+  const auto copy_query = [&](int i, int64_t from, int turn) {
+    if (lane + i * 32 >= 4 * kPieces) return;
+    copy16_async(row_address<kDim>(base + L::kQuery + turn * L::kQueryBytes, query_row(i),
+                                   (lane + i * 32) % kPieces),
+                 static_cast<const T*>(args.qkv) + max(from, int64_t{0}), from >= 0);
+  };
   Group current;
-  current.round = 0;
-  walk.begin(current, blockIdx.x);
+  walk.start(current);
   int blocks = read_block(current);
-  uint32_t fetched = 0;  // of the first group's tiles
-  if (early) {
-    if (current.item < walk.num_items) {
-      const int old_keys = current.work.seq_len - current.work.num_queries;
-      const int tiles = walk.num_tiles(current);
+  uint32_t fetched = 0;  // of the first group's tiles, and its queries
+  constexpr uint32_t kQueries = 1u << 31;
+  if (early && current.item < walk.num_items) {
+    const int old_keys = current.work.seq_len - current.work.num_queries;
+    const int kv_head = current.item % args.num_kv_heads;
+    const int tiles = walk.num_tiles(current);
+    uint32_t late = 0;  // tiles whose keys the kernel in front writes
 #pragma unroll 1
-      for (int t = 0; t < min(L::kTiles, 2 * tiles); t++) {
-        const int of_v = t >= tiles ? 1 : 0;
-        const int at = t - of_v * tiles;
-        const int key = current.key + at * kTileKeys + warp * 16;
-        const int end = min(key + 16, walk.end(current));
-        if (key >= end || end > old_keys) continue;
-        copy_keys<T, kDim>(args, base + L::kRing + t * L::kTileBytes, warp * 16,
-                           __shfl_sync(~0u, blocks, at), key & offset_mask, of_v,
-                           current.item % args.num_kv_heads, end - key, lane, policy);
+    for (int t = 0; t < 2 * tiles; t++) {
+      const int of_v = t >= tiles ? 1 : 0;
+      const int at = t - of_v * tiles;
+      const int block = __shfl_sync(~0u, blocks, at);
+      const int key = current.key + at * kTileKeys + warp * 16;
+      const int end = min(key + 16, walk.end(current));
+      const bool is_late = key < end && end > old_keys;
+      if (t >= L::kTiles) {
+        if (key < end && !is_late) {
+          prefetch_keys<T, kDim>(args, block, key & offset_mask, of_v, kv_head, lane);
+        }
+      } else if (is_late) {
+        late |= 1u << t;
+      } else {
+        copy_tile(current, kv_head, block, at, of_v, t);
         fetched |= 1u << t;
       }
     }
+    // What is left to do when the queries are there is worked out before.
+    int64_t query[kQueryCopies];
+#pragma unroll
+    for (int i = 0; i < kQueryCopies; i++) query[i] = query_from(current, kv_head, i);
+    wait_for_previous();
+#pragma unroll
+    for (int i = 0; i < kQueryCopies; i++) copy_query(i, query[i], 0);
+    fetched |= late | kQueries;
+    for (; late != 0; late &= late - 1) {
+      const int t = __ffs(late) - 1;
+      const int of_v = t >= tiles ? 1 : 0;
+      copy_tile(current, kv_head, __shfl_sync(~0u, blocks, t - of_v * tiles), t - of_v * tiles,
+                of_v, t);
+    }
+  } else if (early) {
     wait_for_previous();
   }
   int tile = 0;
@@ -92,7 +142,6 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
     walk.advance(next);
     const int next_blocks = read_block(next);
     const int kv_head = current.item % args.num_kv_heads;
-    const int key_end = walk.end(current);
     const int tiles = walk.num_tiles(current);
 #pragma unroll 1
     for (int of_v = 0; of_v < 2; of_v++) {
@@ -101,24 +150,12 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
         const int block = __shfl_sync(~0u, blocks, t);
         barrier_wait(base + (L::kTiles + tile) * 8, parity);
         if ((fetched >> (of_v * tiles + t) & 1) == 0) {
-          const int key = current.key + t * kTileKeys + warp * 16;
-          copy_keys<T, kDim>(args, base + L::kRing + tile * L::kTileBytes, warp * 16, block,
-                             key & offset_mask, of_v, kv_head, key_end - key, lane, policy);
+          copy_tile(current, kv_head, block, t, of_v, tile);
         }
-        if (of_v == 0 && t == 0) {
-          // Row r of the m16 tile is head r % group of query r / group.
+        if (of_v == 0 && t == 0 && (fetched & kQueries) == 0) {
 #pragma unroll
-          for (int i = lane; i < 4 * kPieces; i += 32) {
-            const int r = warp * 4 + i / kPieces;
-            const bool valid = r < current.work.num_queries * group;
-            const T* from = static_cast<const T*>(args.qkv);
-            if (valid) {
-              from += static_cast<int64_t>(current.work.query_start + r / group) * args.qkv_stride +
-                      (kv_head * group + r % group) * kDim + i % kPieces * 8;
-            }
-            copy16_async(
-                row_address<kDim>(base + L::kQuery + turn * L::kQueryBytes, r, i % kPieces), from,
-                valid);
+          for (int i = 0; i < kQueryCopies; i++) {
+            copy_query(i, query_from(current, kv_head, i), turn);
           }
         }
         barrier_arrive_after_copies(base + tile * 8);

@@ -42,6 +42,25 @@ __device__ __forceinline__ int most_whole_keys(const VtCudaPlanAttention& args, 
   return static_cast<int>(min(most, int64_t{1} << 30));
 }
 
+/** As most_whole_keys: all rows stay whole, as clusters need them. */
+constexpr int kAnyKeys = 1 << 30;
+
+/**
+ * Whether clusters of the decode kernel, which take all rows of a step or none, may take this one: a
+ * block a chunk, all of 256 keys, and a multiprocessor for each block of all rows. `blocks` as above.
+ */
+__device__ __forceinline__ bool fits_cluster(const VtCudaPlanAttention& args, int blocks,
+                                             int seq_len, int num_queries) {
+  const int group = args.num_heads / args.num_kv_heads;
+  if (args.decode_cluster <= 1) return false;
+  if (2 * args.num_seqs * args.num_kv_heads * args.decode_cluster > blocks) return false;
+  if (!decodes(seq_len, num_queries, group)) return true;
+  const int begin = first_key(args, seq_len, num_queries);
+  const int others = (seq_len - 1) / chunk_end(0) - begin / chunk_end(0);
+  return seq_len <= 8192 && others < args.decode_cluster &&
+         others * num_queries * group <= kPartRows;
+}
+
 /** A row's works. */
 struct RowPlan {
   int decode_works = 0, prefill_works = 0;
@@ -97,10 +116,11 @@ __device__ __forceinline__ void put_works(const VtCudaPlanAttention& args, const
 }
 
 __device__ __forceinline__ void put_counts(const VtCudaPlanAttention& args, int num_decode,
-                                           int num_prefill) {
+                                           int num_prefill, bool by_clusters) {
   args.work_counts[0] = min(num_decode, args.max_work);
   args.work_counts[1] = min(num_prefill, args.max_work);
   args.work_counts[2] = 0;
+  args.work_counts[3] = by_clusters;
 }
 
 /**
@@ -113,7 +133,8 @@ __device__ __forceinline__ void plan_by_warp(const VtCudaPlanAttention& args, in
   int all_keys = decode_keys(args, seq_len, num_queries);
 #pragma unroll
   for (int d = 1; d < 32; d *= 2) all_keys += __shfl_xor_sync(~0u, all_keys, d);
-  const int most_whole = most_whole_keys(args, all_keys, blocks);
+  const bool by_clusters = __all_sync(~0u, fits_cluster(args, blocks, seq_len, num_queries));
+  const int most_whole = by_clusters ? kAnyKeys : most_whole_keys(args, all_keys, blocks);
   const RowPlan plan = plan_row(args, seq_len, num_queries, most_whole);
   const int key = order_key(plan.size, lane);
   int decode_at = 0;
@@ -132,7 +153,7 @@ __device__ __forceinline__ void plan_by_warp(const VtCudaPlanAttention& args, in
     put_works(args, plan, {row, 0, 0, 0, seq_len, query_start, num_queries, 0}, decode_at,
               prefill_at);
   }
-  if (lane == 0) put_counts(args, num_decode, num_prefill);
+  if (lane == 0) put_counts(args, num_decode, num_prefill, by_clusters);
 }
 
 }  // namespace vt

@@ -106,6 +106,16 @@ __device__ __forceinline__ void cluster_arrive() {
 #endif
 }
 
+/**
+ * An arrival that says only that this block is there, and barriers of its own that were initialised
+ * before a fence_barrier_init(): no fence for what was written, which would be one of the device.
+ */
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+#if VT_HAS_SM_90
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ void cluster_wait() {
 #if VT_HAS_SM_90
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
@@ -154,6 +164,16 @@ __device__ __forceinline__ void send_in_cluster(int rank, float* mine, float val
 #else
   __trap();
 #endif
+}
+
+/** The same of two values, to where `rank` has what this block has at address `mine`. */
+__device__ __forceinline__ void send_in_cluster(int rank, uint32_t mine, float2 values,
+                                                uint32_t barrier) {
+  VT_SM_90(asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(
+          address_in(mine, rank)),
+      "r"(__float_as_uint(values.x)), "r"(__float_as_uint(values.y)), "r"(address_in(barrier, rank))
+      : "memory"));
 }
 
 __device__ __forceinline__ uint32_t load_in_cluster_u32(uint32_t address) {

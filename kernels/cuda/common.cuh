@@ -314,6 +314,11 @@ __device__ __forceinline__ void barrier_arrive_after_copies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
+/** The 128 bytes that hold `at`, to the L2 cache. */
+__device__ __forceinline__ void prefetch_line(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at) : "memory");
+}
+
 /** Fetches a tensor map before its first use; nothing without a copy engine. */
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
 #if VT_HAS_SM_90

@@ -24,8 +24,8 @@ enum {
   /** Launch as programmatic dependent of the kernel before it on the stream. */
   VT_CUDA_DEPENDENT = 1,
   /**
-   * What the step starts with was complete before this step's embedding let the next kernel start, so
-   * it may be read before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
+   * What the step starts with was complete before this step's vt_cuda_embedding, so it may be read
+   * before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
    * keys of earlier steps; vt_cuda_sample: all but logits.
    */
   VT_CUDA_EARLY_READS = 2,
@@ -218,7 +218,8 @@ typedef struct {
   const int32_t* block_tables; /* [rows][max_num_blocks] */
   const int32_t* decode_work;  /* [][8], 16-byte aligned */
   const int32_t* prefill_work; /* [][8] */
-  int32_t* work_counts;        /* [3]: decode, prefill; dealt out, zero before and after a call */
+  /* [4]: decode, prefill; dealt out, zero before and after a call; decode by clusters */
+  int32_t* work_counts;
   /* Bounds known to the host, and room in the lists; 0 leaves the kernel out. */
   int32_t max_decode_work, max_prefill_work;
   void* scratch;      /* f32 [max_decode_work * num_kv_heads][16][head_dim + 2] */
@@ -243,15 +244,23 @@ typedef struct {
   const int32_t* row_of;      /* [num_seqs] row of block_tables and counters; null = 0, 1, .. */
   int32_t* decode_work;       /* [max_work][8] */
   int32_t* prefill_work;      /* [max_work][8] */
-  int32_t* work_counts;       /* [3] */
+  int32_t* work_counts;       /* [4] */
   int32_t num_seqs;
   int32_t max_work;
   int32_t num_heads, num_kv_heads;
   int32_t window;
   int32_t prefill_rows; /* vt_cuda_prefill_rows() of the kernel that prefill_work is for */
   int32_t flags;
+  /* vt_cuda_decode_cluster() of the calls that use the lists, 1 or less: none */
+  int32_t decode_cluster;
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
+/**
+ * Blocks that share a row of decode in a call with room for `max_decode_work`, where the plan finds
+ * all rows short and few enough; 1: none do. Lists that were planned for another number are right
+ * too, and slower.
+ */
+VT_CUDA_API int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads);
 /** `prefill` where it is built for this head_dim and device, else VT_CUDA_PREFILL_MMA. */
 VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */

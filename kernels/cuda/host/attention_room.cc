@@ -16,7 +16,7 @@ constexpr std::size_t kScratchBytes = std::size_t{288} << 20;
 /// Of both lists: kernels/cuda/attention.cuh, AttentionWork.
 constexpr std::size_t kWorkBytes = 32;
 /// Of a group: VtCudaAttention, work_counts.
-constexpr std::size_t kCountBytes = 12;
+constexpr std::size_t kCountBytes = 16;
 /// A work of these many rows (queries times heads of a KV head) or fewer is decode.
 constexpr int kDecodeRows = 16;
 
@@ -124,6 +124,7 @@ VtCudaPlanAttention AttentionRoom::plan_of(const AttentionGroup& group,
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
   args.prefill_rows = prefill_rows_;
+  args.decode_cluster = vt_cuda_decode_cluster(lists.max_decode_work, shape_.num_kv_heads);
   return args;
 }
 

@@ -37,8 +37,9 @@ class Case:
                     num_kv_heads, b, block_size, head_dim).transpose(0, 1)
         self.q = [(rand(n, num_heads, head_dim) * 1.5).to(dtype) for n in seq_lens]
 
-    def run(self, vt: VtCuda, spans, early=False, prefill=0):
-        """spans: (row, begin, end) of each row of one step. The output rows, in order."""
+    def run(self, vt: VtCuda, spans, early=False, prefill=0, room=1 << 20):
+        """spans: (row, begin, end) of each row of one step; room: for so many works of decode, which
+        tells how they are launched. The output rows, in order."""
         qkv = torch.full((sum(e - b for _, b, e in spans),
                           (self.num_heads + 2 * self.num_kv_heads) * self.head_dim), float("nan"),
                          device="cuda", dtype=self.dtype)
@@ -51,14 +52,16 @@ class Case:
         ints = lambda x: torch.tensor(x, dtype=torch.int32, device="cuda")
         lists = vt.plan_attention(ints(start), ints([e for _, _, e in spans]), self.num_heads,
                                   self.num_kv_heads, 4096, self.window,
-                                  prefill_rows=vt.lib.vt_cuda_prefill_rows(prefill, self.head_dim))
+                                  prefill_rows=vt.lib.vt_cuda_prefill_rows(prefill, self.head_dim),
+                                  max_decode_work=room)
+        self.by_clusters = int(lists["work_counts"][3]) == 1
         works = max(1, int(lists["work_counts"][0]))
         scratch = torch.full((works * self.num_kv_heads, 16, self.head_dim + 2), float("nan"),
                              device="cuda")
         counters = torch.zeros(len(spans) * self.num_kv_heads, dtype=torch.int32, device="cuda")
         vt.attention(out, qkv, self.cache, self.tables[[r for r, _, _ in spans]].contiguous(),
                      lists, scratch, counters, 1, self.num_heads, self.scale, self.window, early=early,
-                     prefill=prefill)
+                     prefill=prefill, max_decode_work=room)
         torch.cuda.synchronize()
         assert (out[-1] == 7).all(), "wrote beyond the last token"
         assert (counters == 0).all(), "counters are not back at zero"
@@ -77,6 +80,17 @@ class Case:
             outside |= key <= position - self.window
         scores = scores.masked_fill(outside, float("-inf"))
         return torch.einsum("htk,hkd->thd", scores.softmax(-1), v).flatten(1)
+
+
+def check_small(vt, case, lens, rows, last, fits):
+    """Whether the last tokens of rows are `last` in launches with clusters, which are used if `fits`."""
+    spans = [(r, lens[r] - 1, lens[r]) for r in rows]
+    same = True
+    for early in (False, True):
+        got = case.run(vt, spans, early, room=4 * len(rows))
+        same &= all(torch.equal(a, last[r]) for a, r in zip(got, rows))
+        same &= fits is None or case.by_clusters == fits
+    return same
 
 
 def check(vt: VtCuda, report):
@@ -101,6 +115,11 @@ def check(vt: VtCuda, report):
             early = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)], early=True)
             same = all(torch.equal(a, b[-1:]) and torch.equal(a, c) and torch.equal(a, d)
                        for a, b, c, d in zip(last, whole, alone, early))
+            # Launches that are small enough for clusters: rows alone, and four, with and without one
+            # that is too long.
+            for rows in [[r] for r in range(len(lens))] + [[6, 7, 5, 8], [2, 8], [7, 9, 3, 10]]:
+                fits = window > 0 or max(lens[r] for r in rows) <= 512
+                same &= check_small(vt, case, lens, rows, last, fits)
             # Chunks of 7 and of 100, mixed with decode rows.
             for size in (7, 100):
                 r = lens.index(640)

@@ -130,8 +130,7 @@ def wgmma(kernel):
         for dtype in (BF16, F16):
             linear(ops, 130, 520, 576, dtype, residual=True, large=kernel)
             linear(ops, 300, 264, 592, dtype, f32=True, large=kernel)
-            for m in (250, 257):
-                linear(ops, m, 528, 576, dtype, epilogue=1, large=kernel)
+            linear(ops, 257, 528, 576, dtype, epilogue=1, large=kernel)
             for dim in (64, 128):
                 linear(ops, 200, 8 * dim, 576, dtype, epilogue=2, dim=dim, large=kernel)
     return run
@@ -170,7 +169,7 @@ def attend(ops, dim, dtype, heads, kv_heads, window, way):
         counts = [1 if way == "decode" else n for n in lens]
         start = np.cumsum([0, *counts])
         lists = dict(decode_work=ops.ints(np.zeros((512, 8))), prefill_work=ops.ints(np.zeros((512, 8))),
-                     work_counts=ops.ints(np.zeros(3)))
+                     work_counts=ops.ints(np.zeros(4)))
         device.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=ops.ints(start),
                     seq_lens=ops.ints(lens), num_seqs=len(lens), max_work=512, num_heads=heads,
                     num_kv_heads=kv_heads, window=window,

@@ -83,6 +83,14 @@ class Case {
   /** Whether decode fetches what no kernel in front writes before it waits for that. */
   void read_early(bool early) { early_reads_ = early; }
 
+  /** Launches of decode have clusters, and room for as many works as chunks, or for those alone. */
+  void use_clusters(bool has_room) {
+    uses_clusters_ = true;
+    has_room_ = has_room;
+  }
+  /** Of the last run: whether blocks of a cluster shared rows. */
+  bool ran_by_clusters() const { return ran_by_clusters_; }
+
   /** What run_last gives, of what run has given. */
   std::vector<std::uint16_t> last_of(const std::vector<std::uint16_t>& all, int count,
                                      std::size_t begin, std::size_t end) const {
@@ -111,14 +119,18 @@ class Case {
                                  const std::int32_t* tables,
                                  const std::vector<std::uint16_t>& qkv) {
     const int works = 64;
-    std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(3);
+    std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(4);
+    const int num_seqs = static_cast<int>(seq_lens.size());
+    const int chunks = (*std::max_element(seq_lens.begin(), seq_lens.end()) + 255) / 256;
+    const int cluster = vt_cuda_decode_cluster(num_seqs * chunks, shape_.kv_heads);
     VtCudaPlanAttention plan = {};
     plan.query_start = query_start.data();
     plan.seq_lens = seq_lens.data();
     plan.decode_work = aligned(decode);
     plan.prefill_work = aligned(lists);
     plan.work_counts = counts.data();
-    plan.num_seqs = static_cast<int>(seq_lens.size());
+    plan.num_seqs = num_seqs;
+    plan.decode_cluster = uses_clusters_ ? cluster : 1;
     plan.max_work = works - 1;
     plan.num_heads = shape_.heads;
     plan.num_kv_heads = shape_.kv_heads;
@@ -142,7 +154,7 @@ class Case {
     args.decode_work = plan.decode_work;
     args.prefill_work = plan.prefill_work;
     args.work_counts = counts.data();
-    args.max_decode_work = counts[0];
+    args.max_decode_work = has_room_ ? num_seqs * chunks : counts[0];
     args.max_prefill_work = counts[1];
     args.scratch = aligned(scratch);
     args.counters = counters.data();
@@ -166,6 +178,7 @@ class Case {
     for (const std::uint32_t counter : counters)
       if (counter != 0) emulated::give_up("a counter that is not back at zero");
     if (counts[2] != 0) emulated::give_up("works dealt out that the next layer will miss");
+    ran_by_clusters_ = counts[3] != 0;
     out.resize(out.size() - columns);
     return out;
   }
@@ -223,7 +236,8 @@ class Case {
   }
 
   Shape shape_;
-  bool early_reads_ = false;
+  bool early_reads_ = false, uses_clusters_ = false, has_room_ = false;
+  bool ran_by_clusters_ = false;
   std::vector<Row> rows_;
   int most_blocks_ = 0;
   std::vector<std::uint16_t> cache_, qkv_;
@@ -256,6 +270,35 @@ void check_decode(const char* name, const Shape& shape, const std::vector<Row>& 
   failed += !good;
   std::printf("%s %s, decode: error %.1e, %s\n", good ? "ok " : "BAD", name, error,
               same ? "the same bits" : "OTHER BITS");
+  std::fflush(stdout);
+}
+
+/**
+ * The last `count` queries by clusters, where `fit` says that the rows are short and few enough, in
+ * launches that have a cluster for each and in such as have not: the bits of prefill.
+ */
+void check_clusters(const char* name, const Shape& shape, const std::vector<Row>& rows, int count,
+                    bool fit, const std::vector<emulated::Timing>& timings) {
+  Case batch(shape, rows);
+  emulated::timing = timings[0];
+  const std::vector<std::uint16_t> wanted =
+      batch.last_of(batch.run(VT_CUDA_PREFILL_MMA), count, 0, rows.size());
+  bool same = true, chosen = true;
+  for (const emulated::Timing& timing : timings) {
+    emulated::timing = timing;
+    for (const bool early : {false, true}) {
+      batch.read_early(early);
+      batch.use_clusters(true);
+      same &= batch.run_last(count, 0, rows.size()) == wanted;
+      chosen &= batch.ran_by_clusters() == fit;
+    }
+    batch.use_clusters(false);
+    same &= batch.run_last(count, 0, rows.size()) == wanted;
+  }
+  const bool good = same && chosen;
+  failed += !good;
+  std::printf("%s %s, by clusters: %s, %s\n", good ? "ok " : "BAD", name,
+              chosen ? "as it fits" : "WRONGLY CHOSEN", same ? "the same bits" : "OTHER BITS");
   std::fflush(stdout);
 }
 
@@ -310,6 +353,19 @@ int main(int argc, char**) {
                late);
   check_decode("2/2 x 64, lengths from one tile to six", {2, 2, 64, 16, 0, bf16},
                {{0, 1}, {64, 1}, {191, 1}, {319, 1}, {62, 1}, {256, 1}}, 1, some);
+  vt::multiprocessors = 16;
+  check_clusters("4/1 x 64, two rows", {4, 1, 64, 16, 0, bf16}, {{510, 1}, {287, 1}}, 1, true, all);
+  check_clusters("4/2 x 80, one chunk and two", {4, 2, 80, 16, 0, f16}, {{0, 3}, {300, 3}}, 3, true,
+                 some);
+  check_clusters("3/1 x 96, window", {3, 1, 96, 32, 200, bf16}, {{1100, 1}, {380, 1}}, 1, true,
+                 some);
+  check_clusters("16/1 x 128", {16, 1, 128, 16, 0, bf16}, {{300, 1}, {256, 1}, {255, 1}}, 1, true,
+                 some);
+  check_clusters("2/1 x 256", {2, 1, 256, 16, 0, f16}, {{400, 8}}, 8, true, some);
+  check_clusters("4/1 x 64, a row too long", {4, 1, 64, 16, 0, bf16}, {{300, 1}, {600, 1}}, 1,
+                 false, some);
+  check_clusters("1/1 x 64, too many rows", {1, 1, 64, 16, 0, bf16},
+                 std::vector<Row>(9, {280, 1}), 1, false, late);
   vt::multiprocessors = 2;
   if (more) {
     for (int dim : {64, 80, 96, 128, 256}) {

@@ -96,9 +96,6 @@ inline float __uint_as_float(std::uint32_t bits) {
   std::memcpy(&value, &bits, 4);
   return value;
 }
-inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
-  return {x, y, z, w};
-}
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
@@ -137,9 +134,18 @@ inline bool __all_sync(unsigned, bool value) {
   for (int i = 0; i < 32; i++) all &= values[i] != 0;
   return all;
 }
-inline void __threadfence() {}
 inline void __syncwarp() { emulated::meet_warp(0); }
 inline void __syncthreads() { emulated::named_barrier(0, emulated::num_threads(), true); }
+/// Of a block alone.
+inline int __syncthreads_or(int value) {
+  static int any = 0;
+  any |= value;
+  __syncthreads();
+  const int result = any;
+  __syncthreads();
+  any = 0;
+  return result;
+}
 
 namespace vt {
 
@@ -286,6 +292,8 @@ inline std::uint32_t count_and_wrap(std::uint32_t* counter, std::uint32_t last) 
 }
 inline void fence_barrier_init() {}
 inline void prefetch_map(const CUtensorMap*) {}
+inline void prefetch_line(const void*) {}
+inline int __ffs(std::uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)); }
 inline void copy_box(std::uint32_t to, const CUtensorMap* map, const int (&at)[4],
                      std::uint32_t barrier, std::uint64_t) {
   emulated::copy_box(to, map->map, at, barrier, 1u << emulated::block_rank());
@@ -295,6 +303,14 @@ inline void copy_box_to(unsigned ranks, std::uint32_t to, const CUtensorMap* map
   emulated::copy_box(to, map->map, at, barrier, ranks);
 }
 inline int cluster_rank() { return emulated::block_rank(); }
+inline int cluster_size() { return emulated::num_blocks(); }
+/// The arrival and the wait in one, at the latter.
+inline void cluster_arrive_relaxed() {}
+inline void cluster_wait() { emulated::cluster_barrier(); }
+inline float4* dynamic_shared() { return reinterpret_cast<float4*>(emulated::own_memory()); }
+inline void send_in_cluster(int rank, std::uint32_t mine, float2 values, std::uint32_t barrier) {
+  emulated::send(emulated::in_cluster(mine, rank), &values, emulated::in_cluster(barrier, rank));
+}
 inline void cluster_sync() { emulated::cluster_barrier(); }
 inline std::uint32_t address_in(std::uint32_t address, int rank) {
   return emulated::in_cluster(address, rank);

@@ -24,6 +24,12 @@ struct Box {
   std::uint32_t barrier;
 };
 
+struct Send {
+  std::uint32_t destination;
+  std::uint64_t bytes;
+  std::uint32_t barrier;
+};
+
 /// Copies that an arrival waits for.
 struct Arrival {
   int thread;
@@ -44,6 +50,7 @@ std::vector<std::vector<std::uint8_t>> other_memory;  // of the blocks behind th
 std::uint32_t memory_bytes = 0;
 std::map<int, Copies> copies;
 std::deque<Box> boxes;
+std::deque<Send> sends;
 std::deque<Arrival> arrivals;
 /// By 16-byte piece: written by an ordinary copy, and not fenced since.
 std::vector<bool> is_unfenced;
@@ -88,7 +95,18 @@ void land(const Box& box) {
   mbarrier_bytes(box.barrier, static_cast<int>(to - box.destination));
 }
 
+void land(const Send& send) {
+  std::memcpy(at(send.destination, 8), &send.bytes, 8);
+  mbarrier_bytes(send.barrier, 8);
+}
+
 bool land_oldest() {
+  if (!sends.empty()) {
+    const Send send = sends.front();
+    sends.pop_front();
+    land(send);
+    return true;
+  }
   if (!arrivals.empty()) {
     const Arrival arrival = std::move(arrivals.front());
     arrivals.pop_front();
@@ -117,6 +135,7 @@ void begin_cluster(int num_blocks, std::uint8_t* shared, std::uint32_t bytes) {
   std::memset(shared, 0xff, bytes);
   copies.clear();
   boxes.clear();
+  sends.clear();
   arrivals.clear();
   is_unfenced.assign(bytes / 16 + 1, false);
   do_late_work = land_oldest;
@@ -130,11 +149,17 @@ void end_cluster() {
   }
   if (!arrivals.empty()) give_up("the block ended before its copies");
   if (!boxes.empty()) give_up("the block ended before its boxes");
+  if (!sends.empty()) give_up("the cluster ended before what its blocks send");
 }
 
 std::uint32_t address_of(const void* pointer) {
-  return kSharedBase +
-         static_cast<std::uint32_t>(static_cast<const std::uint8_t*>(pointer) - memory);
+  const auto* byte = static_cast<const std::uint8_t*>(pointer);
+  const bool of_first = byte >= memory && byte < memory + memory_bytes;
+  return kSharedBase + static_cast<std::uint32_t>(byte - (of_first ? memory : own_memory()));
+}
+
+std::uint8_t* own_memory() {
+  return block_rank() == 0 ? memory : other_memory[block_rank() - 1].data();
 }
 
 std::uint8_t* at(std::uint32_t address, std::uint32_t bytes) {
@@ -152,7 +177,7 @@ void copy16(std::uint32_t destination, const void* source, bool valid) {
     give_up("a copy that is not 16-byte aligned");
   Copies& mine = copies[this_fiber()];
   if (timing.late_copies)
-    mine.open.push_back({destination, source, valid});
+    mine.open.push_back({in_cluster(destination, block_rank()), source, valid});
   else
     land(mine, {destination, source, valid});
 }
@@ -186,6 +211,16 @@ void fence_async_proxy() {
 
 void check_fenced(std::uint32_t address) {
   if (is_unfenced[piece_of(address)]) give_up("wgmma reads a copy without a proxy fence");
+}
+
+void send(std::uint32_t destination, const void* bytes, std::uint32_t barrier) {
+  if (destination % 8 != 0) give_up("a send that is not 8-byte aligned");
+  Send all = {destination, 0, barrier};
+  std::memcpy(&all.bytes, bytes, 8);
+  if (timing.late_copies)
+    sends.push_back(all);
+  else
+    land(all);
 }
 
 void copy_box(std::uint32_t destination, const TensorMap& map, const int (&at)[4],

@@ -12,7 +12,7 @@ constexpr std::uint32_t kSharedBytes = 227 << 10;
 constexpr std::uint32_t kSharedBase = 1024;
 
 /// Fills the blocks' shared memory with NaN and forgets what was under way. `shared` is that of the
-/// first; kernels in clusters must not use pointers to theirs.
+/// first; kernels in clusters may only use pointers that own_memory() gave.
 void begin_cluster(int num_blocks, std::uint8_t* shared, std::uint32_t bytes);
 void end_cluster();
 
@@ -21,6 +21,7 @@ void end_cluster();
 constexpr int kRankShift = 24;
 std::uint32_t in_cluster(std::uint32_t address, int rank);
 std::uint32_t address_of(const void* pointer);
+std::uint8_t* own_memory();
 std::uint8_t* at(std::uint32_t address, std::uint32_t bytes);
 
 // cp.async, by thread
@@ -38,6 +39,8 @@ struct TensorMap {
   std::int64_t sizes[4], strides[3];
   int box[4];
 };
+/// st.async: 8 bytes to a block of the cluster, counted on its barrier.
+void send(std::uint32_t destination, const void* bytes, std::uint32_t barrier);
 /// To each block of `ranks` (bits), at the same place, its bytes counted on the same barrier.
 void copy_box(std::uint32_t destination, const TensorMap& map, const int (&at)[4],
               std::uint32_t barrier, unsigned ranks);

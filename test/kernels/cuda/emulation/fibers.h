@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -36,9 +35,6 @@ struct Block {
   /// asked for.
   std::vector<uint64_t> shared;
   size_t object_bytes = 0;
-  /// Of the first object's type; objects of others, of which other blocks know nothing.
-  const void* object_type = nullptr;
-  std::map<const void*, std::vector<uint64_t>> more_objects;
 };
 
 struct Fiber {
