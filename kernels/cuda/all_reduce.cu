@@ -4,6 +4,7 @@
 
 #include "all_reduce.cuh"
 #include "group_check.h"
+#include "linear_send.cuh"
 
 namespace vt {
 namespace {
@@ -16,6 +17,12 @@ template <typename T, int kPeers>
 __global__ void __launch_bounds__(kMaxReduceThreads, kBlocksAtOnce<kPeers>)
     all_reduce_one_shot(const __grid_constant__ AllReduceParams params) {
   reduce_one_shot<T, kPeers>(params, block_shared<ReduceShared>());
+}
+
+template <typename T, int kPeers>
+__global__ void __launch_bounds__(kMaxReduceThreads, kBlocksAtOnce<kPeers>)
+    all_reduce_sent(const __grid_constant__ AllReduceParams params) {
+  reduce_sent<T, kPeers>(params, block_shared<ReduceShared>());
 }
 
 template <typename T, int kPeers>
@@ -65,7 +72,7 @@ int most_rows(const VtCudaGroup& group, int columns, bool one_shot) {
 
 bool takes_one_shot(const VtCudaGroup& group, int num_rows, int columns, int way) {
   if (num_rows < group.num_ranks) return true;
-  if (way != VT_CUDA_WAY_BY_SIZE) return way == VT_CUDA_WAY_ONE_SHOT;
+  if (way != VT_CUDA_WAY_BY_SIZE) return way != VT_CUDA_WAY_TWO_SHOT;
   const int64_t values = static_cast<int64_t>(num_rows) * columns * (group.num_ranks - 1);
   return num_rows <= most_rows(group, columns, true) &&
          values * 4 - values * 6 / group.num_ranks <= kSecondTripBytes;
@@ -110,10 +117,11 @@ int launch_reduce(AllReduceParams& params, bool one_shot, void* stream) {
   const int room = room_of(params.group, a.columns, params.split) / params.split;
   const int clusters = one_shot ? a.num_rows : std::min(a.num_rows, room);
   VT_REQUIRE(clusters <= room, "allReduce: %d rows are too many for one shot", a.num_rows);
-  return launch_clusters(
-      "allReduce", one_shot ? all_reduce_one_shot<T, kPeers> : all_reduce_two_shot<T, kPeers>,
-      params.split, dim3(clusters * params.split), dim3(threads_of(a.columns, params.split)), 0,
-      a.flags, stream, params);
+  const auto kernel = a.way == VT_CUDA_WAY_SENT ? all_reduce_sent<T, kPeers>
+                      : one_shot                ? all_reduce_one_shot<T, kPeers>
+                                                : all_reduce_two_shot<T, kPeers>;
+  return launch_clusters("allReduce", kernel, params.split, dim3(clusters * params.split),
+                         dim3(threads_of(a.columns, params.split)), 0, a.flags, stream, params);
 }
 
 template <typename T>
@@ -132,6 +140,13 @@ T* rows_from(T* first, int64_t row, int stride, int bytes) {
 }
 
 }  // namespace
+
+bool may_be_sent(const VtCudaGroup& group, int num_rows, int columns) {
+  return columns % 16 == 0 && columns <= kMaxColumns &&
+         takes_one_shot(group, num_rows, columns, VT_CUDA_WAY_BY_SIZE) &&
+         num_rows <= most_rows(group, columns, true);
+}
+
 }  // namespace vt
 
 extern "C" int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream) {
@@ -142,6 +157,8 @@ extern "C" int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream) {
       takes_one_shot(*args->group, args->num_rows, args->columns, args->way);
   const int most = most_rows(*args->group, args->columns, one_shot);
   VT_REQUIRE(most > 0, "allReduce: a row of %d columns does not fit the inbox", args->columns);
+  VT_REQUIRE(args->way != VT_CUDA_WAY_SENT || args->num_rows <= most,
+             "allReduce: %d rows that a linear has sent, at most %d fit", args->num_rows, most);
   AllReduceParams params = {};
   params.group = *args->group;
   for (int first = 0; first < args->num_rows; first += most) {

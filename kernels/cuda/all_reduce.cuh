@@ -5,8 +5,9 @@
 // + residual, each addition in f32; out = sum rounded once. norm_out as rmsNorm of out: the same
 // tree (elementwise.cuh), so the same bits.
 //
-// One-shot: each thread sends its 8 values to all others, and waits for those of the others: 4 (n-1)
-// bytes of a value cross each rank's link. Two-shot: row r belongs to rank r % n. Clusters send the
+// One-shot: each thread sends its 8 values to all others, and waits for those of the others:
+// 4 (n-1) bytes of a value cross each rank's link. Sent: as one-shot, but the linear in front has
+// sent them (linear_send.cuh). Two-shot: row r belongs to rank r % n. Clusters send the
 // parts of all rows to their owners, then finish their own and send the sums to all others, which
 // take the norm themselves: 6 (n-1) / n bytes a value, in two trips.
 #ifndef VT_CUDA_ALL_REDUCE_CUH_
@@ -118,6 +119,87 @@ __device__ __forceinline__ void reduce_one_shot(const AllReduceParams& params,
   }
   cluster_begun(share);
   normalise<T>(args, share, shared, 0, row, weights, sum);
+}
+
+/**
+ * Waits for the parts of all ranks, this one too, and adds them up in the order of ranks. This
+ * rank's own linear is as a rule the one to wait for first, for as long as it takes: one look at it
+ * keeps less of that linear's memory busy than one at all parts.
+ */
+template <int kPeers>
+__device__ __forceinline__ void add_sent_parts(const VtCudaGroup& group, uint64_t epoch,
+                                               int op_index, int64_t at, int stride,
+                                               float (&sum)[8]) {
+  Part parts[kPeers + 1];
+  Patience patience(group, epoch, op_index);
+  const uint4* own = inbox(group, group.rank, group.rank, epoch) + at;
+  while (!is_there(load_relaxed(own)) && !patience.is_over(group.rank)) {
+  }
+  for (;;) {
+    int missing = -1;
+#pragma unroll
+    for (int rank = kPeers; rank >= 0; rank--) {
+      if (rank >= group.num_ranks) continue;
+      if (!parts[rank].look(inbox(group, group.rank, rank, epoch) + at, stride)) missing = rank;
+    }
+    if (missing < 0 || patience.is_over(missing)) break;
+  }
+  patience.over();
+#pragma unroll
+  for (int rank = 0; rank <= kPeers; rank++) {
+    if (rank >= group.num_ranks) break;
+    uint4* from = inbox(group, group.rank, rank, epoch) + at;
+    put_back_nothing(from);
+    put_back_nothing(from + stride);
+    float part[8];
+    parts[rank].values(part);
+    if (rank == 0) {
+#pragma unroll
+      for (int e = 0; e < 8; e++) sum[e] = part[e];
+    } else {
+      add8(sum, part);
+    }
+  }
+}
+
+/**
+ * reduce_one_shot of parts that the linear in front sends. That one lets this kernel start when it
+ * may write itself, so whatever came before it has ended: the residual is there, and what lies in
+ * this half of the inbox is of this epoch, so there is nothing to wait for but the parts. Outputs
+ * may lie where the linear reads its x: it has read all of it once one row's sums are all there, as
+ * they are behind the norm's exchange. This kernel ends after the linear, since what follows waits
+ * for this one alone.
+ */
+template <typename T, int kPeers>
+__device__ __forceinline__ void reduce_sent(const AllReduceParams& params, ReduceShared& shared) {
+  const VtCudaGroup& group = params.group;
+  const VtCudaAllReduce& args = params.args;
+  start_next();
+  const RowShare share = share_of(args.columns, params.split);
+  cluster_begin(share, shared);
+  const int64_t row = blockIdx.x / params.split;
+  const ReduceWeights weights = load_weights(args, share.piece);
+  const int pieces = args.columns / 8;
+  const int64_t at = row * 2 * pieces + share.piece;
+  const uint64_t epoch = epoch_of(group, args.ordinal);
+  float sum[8] = {};
+  uint4 packed = {};
+  if (share.piece >= 0) {
+    const uint4 residual = load_residual<T>(args, row, share.piece);
+    add_sent_parts<kPeers>(group, epoch, args.op_index, at, pieces, sum);
+    packed = finish_sum<T>(args, weights, residual, sum);
+  }
+  cluster_begun(share);
+  const auto store_sum = [&] {
+    if (share.piece >= 0) *piece_of<T>(args.out, row, args.out_stride, share.piece) = packed;
+  };
+  if (args.norm_out == nullptr) {
+    wait_for_previous();
+    store_sum();
+    return;
+  }
+  normalise<T>(args, share, shared, 0, row, weights, sum, store_sum);
+  wait_for_previous();
 }
 
 template <typename T, int kPeers>

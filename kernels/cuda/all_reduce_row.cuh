@@ -85,7 +85,7 @@ template <typename T>
 __device__ __forceinline__ uint4 load_residual(const VtCudaAllReduce& args, int64_t row,
                                                int piece) {
   if (args.residual == nullptr) return {};
-  return *piece_of<T>(const_cast<void*>(args.residual), row, args.residual_stride, piece);
+  return __ldcg(piece_of<T>(const_cast<void*>(args.residual), row, args.residual_stride, piece));
 }
 
 __device__ __forceinline__ void add8(float (&sum)[8], const float (&more)[8]) {
@@ -115,12 +115,13 @@ __device__ __forceinline__ uint4 finish_sum(const VtCudaAllReduce& args,
 
 /**
  * norm_out of a row, whose columns are `values`; every thread of the cluster calls it, `turn`
- * counting up from 0.
+ * counting up from 0. `all_here` is called when all threads of the row have their columns.
  */
-template <typename T>
+template <typename T, typename F>
 __device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const RowShare& share,
                                           ReduceShared& shared, int turn, int64_t row,
-                                          const ReduceWeights& weights, float (&values)[8]) {
+                                          const ReduceWeights& weights, float (&values)[8],
+                                          const F& all_here) {
   if (args.norm_out == nullptr) return;
   float sum = 0.0f;
   for (int t = 0; t < share.num_turns; t++) {
@@ -148,6 +149,7 @@ __device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const Row
     if (threadIdx.x == 0) barrier_expect(barrier, num_warps * static_cast<int>(sizeof(float)));
     barrier_wait(barrier, turn / 2 % 2);
   }
+  all_here();
   float total = 0.0f;
   for (int w = 0; w < num_warps; w++) total = __fadd_rn(total, shared.warps[turn % 2][w]);
   if (share.piece < 0) return;
@@ -157,6 +159,13 @@ __device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const Row
   apply_norm(values, scale, weight);
   store8(reinterpret_cast<T*>(piece_of<T>(args.norm_out, row, args.norm_stride, share.piece)),
          values);
+}
+
+template <typename T>
+__device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const RowShare& share,
+                                          ReduceShared& shared, int turn, int64_t row,
+                                          const ReduceWeights& weights, float (&values)[8]) {
+  normalise<T>(args, share, shared, turn, row, weights, values, [] {});
 }
 
 }  // namespace vt

@@ -12,8 +12,14 @@
 // half of e is empty when rank A sends for e + 2: its kernels of e + 1 have ended
 // (griddepcontrol.wait, or the stream's order), and took a value from every rank B, whichever way
 // the parts went. B sent that from a kernel of e + 1, before which its kernels of e had ended, with
-// all that they took and put back in that half of its own memory. Should the chain ever be broken,
-// a value is lost and the wait for it ends with an error: never is a wrong value taken.
+// all that they took and put back in that half of its own memory. That holds too where the sender is
+// the linear in front of a collective (linear_send.cuh): it sends behind its own wait for what is in
+// front of it. Should the chain ever be broken, a value is lost and the wait for it ends with an
+// error.
+//
+// Who takes values looks for them behind its wait, or (reduce_sent) was let start by a kernel that
+// was behind its own: this rank's kernels of e - 2 have ended, so what lies in the half of e is of
+// e, and never is a wrong value taken.
 //
 // A wait gives up after timeout_ns (or half as much again): the first thread of a rank to do so
 // writes the report in host memory and tells all boards, so that no other wait lasts longer;
@@ -74,7 +80,10 @@ __device__ __forceinline__ void put_back_nothing(uint4* at) {
   store_relaxed(at, make_uint4(kNothing, kNothing, kNothing, kNothing));
 }
 
-/** The epoch of a launch; the step's first was written before any of its collectives starts. */
+/**
+ * The epoch of a launch; the step's first was written before any of its collectives, or of the
+ * linears in front of them, starts (vt_cuda_embedding).
+ */
 __device__ __forceinline__ uint64_t epoch_of(const VtCudaGroup& group, int ordinal) {
   return load_relaxed(group.first_epoch) + static_cast<uint64_t>(ordinal);
 }

@@ -1,5 +1,7 @@
 // linear: checks a call and picks the kernel of its class of m. All of them give the same bits for
 // the same row of x: one f32 chain an output, k ascending by 16.
+#include "group_check.h"
+#include "linear_send.cuh"
 #include "linear_x.cuh"
 
 namespace {
@@ -77,6 +79,28 @@ int check_fusion(const VtCudaLinear& a) {
   return 0;
 }
 
+/** All of it: shapes, what is fused, strides and alignment. */
+int check_call(const VtCudaLinear& a) {
+  if (check(a) != 0 || check_fusion(a) != 0) return -1;
+  const int out_columns = a.epilogue == VT_CUDA_SILU_AND_MUL     ? a.n / 2
+                          : a.epilogue == VT_CUDA_ROPE_AND_CACHE ? a.num_heads * a.head_dim
+                                                                 : a.n;
+  VT_REQUIRE(a.x_stride >= a.k && a.weight_stride >= a.k && a.out_stride >= out_columns,
+             "linear: a row stride is shorter than its row");
+  VT_REQUIRE(vt::aligned16(a.x, a.x_stride) && vt::aligned16(a.weight, a.weight_stride) &&
+                 vt::aligned16(a.norm_weight, 0),
+             "linear: rows of x and weight must be 16-byte aligned");
+  VT_REQUIRE(a.epilogue != VT_CUDA_ROPE_AND_CACHE ||
+                 (vt::aligned16(a.cos_sin, 0) && vt::aligned16(a.kv_cache, 0)),
+             "linear: cos_sin and kv_cache must be 16-byte aligned");
+  return 0;
+}
+
+int linear_skinny(const VtCudaLinear& a, void* stream, const vt::Outbox* outbox = nullptr) {
+  return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream, outbox)
+                                : vt::linear_skinny_bf16(a, stream, outbox);
+}
+
 }  // namespace
 
 extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
@@ -92,21 +116,29 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
   const VtCudaLinear& a = *args;
-  if (check(a) != 0 || check_fusion(a) != 0) return -1;
-  const int out_columns = a.epilogue == VT_CUDA_SILU_AND_MUL     ? a.n / 2
-                          : a.epilogue == VT_CUDA_ROPE_AND_CACHE ? a.num_heads * a.head_dim
-                                                                 : a.n;
-  VT_REQUIRE(a.x_stride >= a.k && a.weight_stride >= a.k && a.out_stride >= out_columns,
-             "linear: a row stride is shorter than its row");
-  VT_REQUIRE(vt::aligned16(a.x, a.x_stride) && vt::aligned16(a.weight, a.weight_stride) &&
-                 vt::aligned16(a.norm_weight, 0),
-             "linear: rows of x and weight must be 16-byte aligned");
-  VT_REQUIRE(a.epilogue != VT_CUDA_ROPE_AND_CACHE ||
-                 (vt::aligned16(a.cos_sin, 0) && vt::aligned16(a.kv_cache, 0)),
-             "linear: cos_sin and kv_cache must be 16-byte aligned");
+  if (check_call(a) != 0) return -1;
   if (by_decode(a)) return vt::linear_decode(a, stream);
   if (by_wgmma(a)) return vt::linear_wgmma(a, stream);
   if (a.m > 64) return vt::linear_large(a, stream);
-  return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream)
-                                : vt::linear_skinny_bf16(a, stream);
+  return linear_skinny(a, stream);
+}
+
+extern "C" int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup* group) {
+  const VtCudaLinear& a = *args;
+  return check(a) == 0 && a.m <= vt::kMostSentRows && a.out_dtype == VT_CUDA_F32 &&
+                 a.bias == nullptr && a.residual == nullptr && a.norm_weight == nullptr &&
+                 vt::target() >= vt::Target::sm_90 && vt::linear_skinny_sends(a) &&
+                 vt::may_be_sent(*group, a.m, a.n)
+             ? 1
+             : 0;
+}
+
+extern "C" int vt_cuda_linear_send(const VtCudaLinear* args, const VtCudaGroup* group,
+                                   int32_t ordinal, void* stream) {
+  if (check_call(*args) != 0 || vt::check_group("linear", *group) != 0) return -1;
+  VT_REQUIRE(vt_cuda_linear_sends(args, group) == 1,
+             "linear: m %d, n %d, or what else it does, keep it from sending its sums", args->m,
+             args->n);
+  const vt::Outbox outbox = {*group, ordinal};
+  return linear_skinny(*args, stream, &outbox);
 }

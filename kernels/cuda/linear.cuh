@@ -32,9 +32,12 @@ __device__ __forceinline__ void write_pair(const VtCudaLinear& args, int m, int 
   write_one<T>(args, m, n + 1, second);
 }
 
-/** m <= 64. */
-int linear_skinny_f16(const VtCudaLinear& args, void* stream);
-int linear_skinny_bf16(const VtCudaLinear& args, void* stream);
+struct Outbox;
+/** m <= 64; with `outbox` the sums are sent (linear_send.cuh) instead of written. */
+int linear_skinny_f16(const VtCudaLinear& args, void* stream, const Outbox* outbox = nullptr);
+int linear_skinny_bf16(const VtCudaLinear& args, void* stream, const Outbox* outbox = nullptr);
+/** Of either dtype. */
+bool linear_skinny_sends(const VtCudaLinear& args);
 /** Any m; of use above 64. */
 int linear_large(const VtCudaLinear& args, void* stream);
 /** siluAndMul, any m; whether it is built, and whether it is ahead of cuBLASLt and the op. */

@@ -35,6 +35,7 @@
 #define VT_CUDA_LINEAR_SKINNY_CUH_
 
 #include "linear_epilogue.cuh"
+#include "linear_send.cuh"
 #include "linear_skinny_copy.cuh"
 #include "linear_x.cuh"
 
@@ -60,6 +61,7 @@ struct SkinnyParams {
   bool pairs;          // neighbours in out are aligned to be stored together
   CUtensorMap weight;  // [column][row][half of a head, or 1][group of 64 columns, or 1]
   CUtensorMap x;
+  Outbox outbox;       // kSends
 };
 
 /** What one batch of columns needs in registers: the m16 operand by 16 columns, the other by 32. */
@@ -69,8 +71,8 @@ struct Fragments {
   uint32_t x[kXTiles][kBatch / (kWide ? 32 : 16)][4];
 };
 
-/** kXTiles: tiles of x, of 8 rows where kWide, else of 16. */
-template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX>
+/** kXTiles: tiles of x, of 8 rows where kWide, else of 16. kSends: sums go to all ranks. */
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, bool kSends>
 __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
                                   kXTiles*(kWide ? 8 : 16) <= 32 ? 2 : 1)
     linear_skinny(const __grid_constant__ SkinnyParams params) {
@@ -127,7 +129,13 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     int parity = 1;
     bool has_x = of_x;
     int left = passes * chunks;
-    if (!of_x && left <= params.stages_left) start_next();
+    // The collective of sums that are sent looks for them from its start on: it may not start before
+    // this kernel's wait is over (reduce_sent).
+    const auto let_next_in = [] {
+      if constexpr (kSends) wait_for_previous();
+      start_next();
+    };
+    if (!of_x && left <= params.stages_left) let_next_in();
     for (int pass = 0; pass < passes; pass++) {
       // Lane u copies unit u of the pass; lane 0 copies x.
       const int unit = unit_begin + pass * warps + lane;
@@ -171,7 +179,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
         }
         barrier_arrive_after_copies(barrier);
 #endif
-        if (!of_x && --left == params.stages_left) start_next();
+        if (!of_x && --left == params.stages_left) let_next_in();
         if (++stage == num_stages) stage = 0, parity ^= 1, has_x = true;
       }
     }
@@ -198,6 +206,8 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   };
   const uint32_t held = stages + num_stages * stage_bytes;
   locate(0);
+  uint32_t half_of_inbox = 0;
+  if constexpr (kSends) half_of_inbox = epoch_of(params.outbox.group, params.outbox.ordinal) & 1;
   const auto let_weights_come = [&] {
     if (threadIdx.x == 0) *reinterpret_cast<volatile int*>(shared + kHasX) = 1;
   };
@@ -288,15 +298,20 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
     __syncwarp();
   };
   const auto write = [&](int pass) {
-    if (unit_begin + pass * warps + warp >= unit_end) return;
+    const int unit = unit_begin + pass * warps + warp;
+    if (unit >= unit_end) return;
 #pragma unroll
     for (int i = 0; i < kXTiles; i++) {
+      if constexpr (kSends) {
+        send_tile<kWide>(params.outbox.group, half_of_inbox, args.m, args.n, unit, i, sum[i]);
+      } else {
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const int m = row_of(i, h);
-        if constexpr (kXTiles > 1) ahead[h] = fetch_row<T, kWide>(args, place, m);
-        write_row<T, kWide>(args, place, bias, ahead[h], m, sum[i][kWide ? h : h * 2],
-                            sum[i][kWide ? 2 + h : h * 2 + 1], params.pairs);
+        for (int h = 0; h < 2; h++) {
+          const int m = row_of(i, h);
+          if constexpr (kXTiles > 1) ahead[h] = fetch_row<T, kWide>(args, place, m);
+          write_row<T, kWide>(args, place, bias, ahead[h], m, sum[i][kWide ? h : h * 2],
+                              sum[i][kWide ? 2 + h : h * 2 + 1], params.pairs);
+        }
       }
     }
   };

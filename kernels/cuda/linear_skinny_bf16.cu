@@ -3,8 +3,12 @@
 
 namespace vt {
 
-int linear_skinny_bf16(const VtCudaLinear& args, void* stream) {
-  return linear_skinny_by_shape<__nv_bfloat16>(args, stream);
+int linear_skinny_bf16(const VtCudaLinear& args, void* stream, const Outbox* outbox) {
+  return linear_skinny_by_shape<__nv_bfloat16>(args, stream, outbox);
+}
+
+bool linear_skinny_sends(const VtCudaLinear& args) {
+  return plan_sends(args, plan_skinny(args));
 }
 
 }  // namespace vt

@@ -3,8 +3,8 @@
 
 namespace vt {
 
-int linear_skinny_f16(const VtCudaLinear& args, void* stream) {
-  return linear_skinny_by_shape<__half>(args, stream);
+int linear_skinny_f16(const VtCudaLinear& args, void* stream, const Outbox* outbox) {
+  return linear_skinny_by_shape<__half>(args, stream, outbox);
 }
 
 }  // namespace vt

@@ -106,11 +106,19 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   return plan;
 }
 
-template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX>
-int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream) {
+/** Whether the plan's kernel is built so that it sends: those of few rows, as they are by shape. */
+inline bool plan_sends(const VtCudaLinear& args, const SkinnyPlan& plan) {
+  return args.epilogue == VT_CUDA_PLAIN && args.m <= (plan.wide ? 8 : kMostSentRows) &&
+         (plan.holds_x || !plan.wide);
+}
+
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, bool kSends>
+int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox* outbox,
+                  void* stream) {
   constexpr int kUnitRows = kWide ? 16 : 8;
   SkinnyParams params = {};
   params.args = args;
+  if (kSends) params.outbox = *outbox;
   params.warps = plan.warps;
   params.units = (args.n + kUnitRows - 1) / kUnitRows;
   params.x_rows = kHoldsX ? args.m : staged_rows(args.m);
@@ -165,19 +173,20 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream
                                                   : plan.warps;
   int shared_bytes = kHeaderBytes + params.num_stages * stage_bytes + held_bytes;
   if (keeps_apart(args)) shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
-  return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX>, dim3(grid),
+  return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX, kSends>, dim3(grid),
                 dim3((workers + (kHoldsX ? 1 : 2)) * 32), shared_bytes, args.flags, stream, params);
 }
 
-template <typename T, bool kWide, int kXTiles, bool kHoldsX>
-int linear_skinny_by_columns(const VtCudaLinear& args, const SkinnyPlan& plan, void* stream) {
+template <typename T, bool kWide, int kXTiles, bool kHoldsX, bool kSends>
+int linear_skinny_by_columns(const VtCudaLinear& args, const SkinnyPlan& plan,
+                             const Outbox* outbox, void* stream) {
   switch (plan.columns) {
     case 64:
-      return launch_skinny<T, kWide, kXTiles, 64, kHoldsX>(args, plan, stream);
+      return launch_skinny<T, kWide, kXTiles, 64, kHoldsX, kSends>(args, plan, outbox, stream);
     case 128:
-      return launch_skinny<T, kWide, kXTiles, 128, kHoldsX>(args, plan, stream);
+      return launch_skinny<T, kWide, kXTiles, 128, kHoldsX, kSends>(args, plan, outbox, stream);
     case 256:
-      return launch_skinny<T, kWide, kXTiles, 256, kHoldsX>(args, plan, stream);
+      return launch_skinny<T, kWide, kXTiles, 256, kHoldsX, kSends>(args, plan, outbox, stream);
     default:
       return fail("linear: tuning asks for stages of %d columns", plan.columns);
   }
@@ -185,26 +194,31 @@ int linear_skinny_by_columns(const VtCudaLinear& args, const SkinnyPlan& plan, v
 
 /** The kernel for this shape. */
 template <typename T>
-int linear_skinny_by_shape(const VtCudaLinear& args, void* stream) {
+int linear_skinny_by_shape(const VtCudaLinear& args, void* stream, const Outbox* outbox) {
   const SkinnyPlan plan = plan_skinny(args);
   VT_REQUIRE(plan.warps >= 1 && plan.warps <= kMaxWarps, "linear: tuning asks for %d warps",
              plan.warps);
   VT_REQUIRE(plan.wide || args.epilogue == VT_CUDA_PLAIN,
              "linear: tuning asks for narrow units with an epilogue");
-#define VT_CASE(ROWS, WIDE, TILES, HOLDS)                                       \
-  if (args.m <= ROWS && plan.wide == WIDE && plan.holds_x == HOLDS) {           \
-    return linear_skinny_by_columns<T, WIDE, TILES, HOLDS>(args, plan, stream); \
+#define VT_CASE(ROWS, WIDE, TILES, HOLDS, SENDS)                                               \
+  if (args.m <= ROWS && plan.wide == WIDE && plan.holds_x == HOLDS &&                          \
+      (outbox != nullptr) == SENDS) {                                                          \
+    return linear_skinny_by_columns<T, WIDE, TILES, HOLDS, SENDS>(args, plan, outbox, stream); \
   }
-  VT_CASE(8, true, 1, true)
-  VT_CASE(16, true, 2, true)
-  VT_CASE(16, false, 1, true)
-  VT_CASE(8, true, 1, false)
-  VT_CASE(16, true, 2, false)
-  VT_CASE(32, true, 4, false)
-  VT_CASE(64, true, 8, false)
-  VT_CASE(16, false, 1, false)
-  VT_CASE(32, false, 2, false)
-  VT_CASE(64, false, 4, false)
+  VT_CASE(8, true, 1, true, false)
+  VT_CASE(16, true, 2, true, false)
+  VT_CASE(16, false, 1, true, false)
+  VT_CASE(8, true, 1, false, false)
+  VT_CASE(16, true, 2, false, false)
+  VT_CASE(32, true, 4, false, false)
+  VT_CASE(64, true, 8, false, false)
+  VT_CASE(16, false, 1, false, false)
+  VT_CASE(32, false, 2, false, false)
+  VT_CASE(64, false, 4, false, false)
+  // As plan_sends says.
+  VT_CASE(8, true, 1, true, true)
+  VT_CASE(16, false, 1, true, true)
+  VT_CASE(16, false, 1, false, true)
 #undef VT_CASE
   return fail("linear: no kernel for m %d", args.m);
 }

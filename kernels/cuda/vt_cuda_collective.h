@@ -61,6 +61,8 @@ enum VtCudaWay {
   VT_CUDA_WAY_ONE_SHOT = 1,
   /** A row has an owner: parts go to it, and its sum to all. Not for fewer rows than ranks. */
   VT_CUDA_WAY_TWO_SHOT = 2,
+  /** As one shot, but vt_cuda_linear_send right in front has sent all parts; x is not read. */
+  VT_CUDA_WAY_SENT = 3,
 };
 
 /**
@@ -89,6 +91,17 @@ typedef struct {
 VT_CUDA_API int vt_cuda_all_reduce(const VtCudaAllReduce* args, void* stream);
 VT_CUDA_API int vt_cuda_all_reduce_epochs(const VtCudaGroup* group, int32_t num_rows,
                                           int32_t columns, int32_t way);
+
+/**
+ * vt_cuda_linear, whose f32 sums go to all ranks instead of to `out`, which is not written: parts
+ * of the collective of that ordinal, which must be the next launch, of way VT_CUDA_WAY_SENT, with m
+ * rows of n columns. Only where vt_cuda_linear_sends says 1: then the two have the bits of
+ * vt_cuda_linear and a collective by size, and are faster. It reads sizes, dtypes, epilogue, and
+ * which of the pointers are null; it follows none of the linear's.
+ */
+VT_CUDA_API int vt_cuda_linear_send(const VtCudaLinear* args, const VtCudaGroup* group,
+                                    int32_t ordinal, void* stream);
+VT_CUDA_API int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup* group);
 
 /**
  * vt_cuda_sample over ranks that each have some columns of the logits. A row that is greedy, or has

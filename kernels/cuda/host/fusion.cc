@@ -1,6 +1,7 @@
 // Which neighbours of a program one launch does together: a norm before a linear, siluAndMul or
-// ropeAndCache after it, q and k norms in ropeAndCache, ropeCosSin beside embedding. The bits are those of the ops launched one
-// by one; what lies between two ops that are one is not written.
+// ropeAndCache after it, q and k norms in ropeAndCache, ropeCosSin beside embedding; and which linear
+// sends its sums to the other ranks itself. The bits are those of the ops launched one by one; what
+// lies between two ops that are one is not written.
 #include "launch_error.h"
 #include "launches.h"
 
@@ -22,6 +23,15 @@ Range range_of(const void* data, std::int64_t rows, std::int64_t stride, std::in
 }
 
 bool overlap(const Range& a, const Range& b) { return a.begin < b.end && b.begin < a.end; }
+
+bool is_all_reduce(const OpRecord& op) {
+  return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm;
+}
+
+/// The argument that is added up.
+int part_of(const OpRecord& op) {
+  return op.args[op.id == OpId::all_reduce_residual_norm ? 2 : 1];
+}
 
 bool reads(const OpRecord& op, int buffer) {
   const OpSpec& spec = op_spec(op.id);
@@ -51,6 +61,8 @@ bool Launches::feeds_next_alone(std::size_t index) const {
     if (next.args[1] != buffer || op.args[4] >= 0 ||
         program_.weights[op.args[2]].interleave != kEpilogueInterleave)
       return false;
+  } else if (op.id == OpId::linear && is_all_reduce(next)) {
+    if (part_of(next) != buffer) return false;
   } else if ((op.id == OpId::linear || op.id == OpId::head_rms_norm) &&
              next.id == OpId::rope_and_cache) {
     // In place: attention reads the queries where they are, and nothing reads keys and values.
@@ -72,10 +84,13 @@ int Launches::run_fused(std::size_t index, std::size_t end, const Call& call) co
   const OpRecord& op = program_.ops[index];
   if (index + 1 >= end || !links_[index]) return 0;
   if (op.id == OpId::rms_norm) {
-    const bool epilogue = index + 2 < end && links_[index + 1];
+    const bool epilogue =
+        index + 2 < end && links_[index + 1] && !is_all_reduce(program_.ops[index + 2]);
     if (epilogue && try_fused_linear(index + 1, true, true, call)) return 3;
     return try_fused_linear(index + 1, true, false, call) ? 2 : 0;
   }
+  if (op.id == OpId::linear && is_all_reduce(program_.ops[index + 1]))
+    return try_sending_linear(index, call) ? 2 : 0;
   if (op.id == OpId::linear) return try_fused_linear(index, false, true, call) ? 2 : 0;
   if (op.id == OpId::rope_cos_sin) {
     const VtCudaGather args = embedding_args(program_.ops[index + 1], call);

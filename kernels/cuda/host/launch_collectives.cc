@@ -57,7 +57,16 @@ int Launches::index_of(const OpRecord& op) const {
   return static_cast<int>(&op - program_.ops.data());
 }
 
-void Launches::all_reduce(const OpRecord& op, const Call& call) const {
+bool Launches::try_sending_linear(std::size_t index, const Call& call) const {
+  if (!ranks_->has_inboxes()) return false;
+  const VtCudaLinear args = linear_args(program_.ops[index], call);
+  if (vt_cuda_linear_sends(&args, &group_) == 0) return false;
+  VT_LAUNCH(vt_cuda_linear_send(&args, &group_, *call.num_epochs, call.stream));
+  all_reduce(program_.ops[index + 1], call, true);
+  return true;
+}
+
+void Launches::all_reduce(const OpRecord& op, const Call& call, bool sent) const {
   const bool has_norm = op.id == OpId::all_reduce_residual_norm;
   // out, x, bias, residual; or out, sum, x, weight, bias, residual.
   const int first_in = has_norm ? 2 : 1;
@@ -85,6 +94,7 @@ void Launches::all_reduce(const OpRecord& op, const Call& call) const {
   args.ordinal = *call.num_epochs;
   *call.num_epochs += num_epochs(op, args.num_rows);
   args.op_index = index_of(op);
+  args.way = sent ? VT_CUDA_WAY_SENT : VT_CUDA_WAY_BY_SIZE;
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
   ranks_->all_reduce(args, call.stream);

@@ -85,6 +85,8 @@ class Launches {
   int run_fused(std::size_t index, std::size_t end, const Call& call) const;
   /// The linear at `index`, with the norm before it, or the op after it, or both.
   bool try_fused_linear(std::size_t index, bool norm, bool epilogue, const Call& call) const;
+  /// The linear at `index`, which sends its sums, and the collective of them behind it.
+  bool try_sending_linear(std::size_t index, const Call& call) const;
 
   /// The linear at `index` and the siluAndMul behind it, some of the rows at a time, where what goes
   /// between them has no room for all; how many ops that were, 0 if none.
@@ -116,7 +118,8 @@ class Launches {
 
   // launch_collectives.cc
   void bind_collectives(RankGroup* ranks, Ledger& ledger);
-  void all_reduce(const OpRecord& op, const Call& call) const;
+  /// `sent`: by the linear in front.
+  void all_reduce(const OpRecord& op, const Call& call, bool sent = false) const;
   void sample_sharded(const OpRecord& op, const Call& call) const;
   void gather_and_sample(const OpRecord& op, const Call& call) const;
   int index_of(const OpRecord& op) const;

@@ -6,7 +6,9 @@ bits: sums of every way against the sum in rank order, bit for bit, and against 
 against vt_cuda_rms_norm. sample: sharded rows against vt_cuda_sample. stress: a graph of dependent
 collectives, replayed, each replay with other numbers. times: us alone in a graph, beside NCCL and
 torch's symmetric memory. splits: the same by blocks a row. chain: what one costs between two
-linears. sampling, logprobs: what rows of each kind cost, beside one GPU. fault: one rank stays away. A part that fails or hangs ends its processes, and the next one
+linears. sampling, logprobs: what rows of each kind cost, beside one GPU. fault: one rank stays away.
+sent, sentfault: parts that the linear in front sends: bits, dependent pairs in replayed graphs, a rank
+that stays away. A part that fails or hangs ends its processes, and the next one
 is run; parts joined by + share processes."""
 
 import argparse
@@ -23,6 +25,7 @@ from check_sample import i32  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
 from ranks import BF16, F32, Rank  # noqa: E402
 from sample_table import SampleTable  # noqa: E402
+from sent_collective import sent_fault_part, sent_part  # noqa: E402
 from time_collective import (ONE_SHOT, TWO_SHOT, chain_part, logprobs_part, sampling_part,  # noqa: E402
                              splits_part, times_part)
 from vt_cuda import DEPENDENT  # noqa: E402
@@ -204,6 +207,7 @@ def fault_part(r: Rank, report):
 
 
 PARTS = {"bits": bits_part, "sample": sample_part, "stress": stress_part, "fault": fault_part,
+         "sent": sent_part, "sentfault": sent_fault_part,
          "times": times_part, "splits": splits_part, "chain": chain_part, "sampling": sampling_part,
          "logprobs": logprobs_part}
 

@@ -15,7 +15,7 @@ interface Compiler {
 
 /** Those that do not stand in emulation/, which has its own common.cuh and others. */
 const sources =
-  /^(elementwise\.cuh|group.*|(all_reduce\w*|parts|sample\w*)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
+  /^(elementwise\.cuh|group.*|(all_reduce\w*|linear_send|parts|sample\w*)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
 
 /** A program of emulation/ and the kernels that it runs, in a folder of the test's own. */
 export async function emulate(t: Test, program: string, kernels: string[]): Promise<string> {

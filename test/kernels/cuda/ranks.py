@@ -12,6 +12,8 @@ BF16, F32 = torch.bfloat16, torch.float32
 MEETINGS = 2
 #: VT_CUDA_SAMPLE_SCRATCH of vt_cuda_collective.h
 SAMPLE_SCRATCH = 4
+#: VT_CUDA_WAY_SENT
+SENT = 3
 
 
 class Ranks(ctypes.Structure):
@@ -102,6 +104,18 @@ class Rank:
                      residual_stride=0 if residual is None else residual.stride(0),
                      norm_stride=0 if norm_out is None else norm_out.stride(0), ordinal=ordinal,
                      op_index=op_index, way=way, split=split, eps=eps, dtype=DTYPES[out.dtype])
+
+    def linear_sends(self, sums, x, weight):
+        """Whether a linear that would write `sums` may send them."""
+        args = self.vt.args("VtCudaLinear", self.vt.linear_fields(sums, x, weight))
+        return self.lib.vt_cuda_linear_sends(ctypes.byref(args), ctypes.c_void_p(self.group)) == 1
+
+    def send_linear(self, sums, x, weight):
+        """Of the next collective, an all_reduce with way SENT; `sums` is not written."""
+        args = self.vt.args("VtCudaLinear", self.vt.linear_fields(sums, x, weight, apart=True))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        self.check(self.lib.vt_cuda_linear_send(ctypes.byref(args), ctypes.c_void_p(self.group),
+                                                ctypes.c_int32(self.ordinal), stream))
 
     def all_gather(self, out, x, op_index=0):
         """NCCL's alone."""

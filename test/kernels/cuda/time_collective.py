@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from rank_processes import captured
-from ranks import BF16, F32, MEETINGS, Rank
+from ranks import BF16, F32, MEETINGS, SENT, Rank
 from sample_table import SampleTable, row_of
 from vt_cuda import DEPENDENT
 
@@ -137,7 +137,7 @@ def chain_part(r: Rank, report):
     weight = torch.ones(4096, device="cuda", dtype=BF16)
     r.vt.flags = DEPENDENT
     lines = []
-    for rows in (1, 2, 4, 8, 32, 64, 256):
+    for rows in (1, 2, 4, 8, 16, 32, 64, 256):
         r.free()
         x, out, norm, residual, other = (r.tensor(rows, 4096, t) for t in (F32, BF16, BF16, BF16, BF16))
         mid, gate_up = r.tensor(rows, inner, BF16), r.tensor(rows, 2 * inner, BF16)
@@ -169,17 +169,28 @@ def chain_part(r: Rank, report):
                 up(norm, layer)
                 r.vt.linear(x, mid, downs[layer], apart=True)
 
+        def sending():
+            r.ordinal = MEETINGS
+            for layer in range(layers):
+                up(norm, layer)
+                r.send_linear(x, mid, downs[layer])
+                r.all_reduce(out, x, residual=residual, norm_out=norm, norm_weight=weight, way=SENT)
+
         base, plain = us_of(captured(without), layers, None), us_of(captured(bare), layers, None)
-        graph = captured(with_ranks)
-        r.set_epoch(r.epoch + MEETINGS + layers)
-        r.meet()
-        us = us_of(graph, layers, r)
-        lines.append(f"| {rows} | {plain:.1f} | {base:.1f} | {us:.1f} ({us - plain:+.1f}, {us - base:+.1f}) |")
+        def time_of(queue):
+            graph = captured(queue)
+            r.set_epoch(r.epoch + MEETINGS + layers)
+            r.meet()
+            us = us_of(graph, layers, r)
+            return f"{us:.1f} ({us - plain:+.1f}, {us - base:+.1f})"
+
+        sent = time_of(sending) if r.linear_sends(x, mid, downs[0]) else ""
+        lines.append(f"| {rows} | {plain:.1f} | {base:.1f} | {time_of(with_ranks)} | {sent} |")
     r.vt.flags = 0
     if r.rank == 0:
         print("us a pair of linears | (what the all-reduce adds to bare linears, to linears with norm)")
-        print("| rows | bare | norm, residual | all-reduce |")
-        print("| --- | --- | --- | --- |")
+        print("| rows | bare | norm, residual | all-reduce | parts sent by the linear |")
+        print("| --- | --- | --- | --- | --- |")
         print("\n".join(lines), flush=True)
     report("chain", r.failure() is None, str(r.failure() or ""))
 

@@ -81,6 +81,11 @@ void __stcg(T* to, T value) {
   *to = value;
 }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline std::uint32_t atomicCAS(std::uint32_t* at, std::uint32_t expected, std::uint32_t value) {
+  const std::uint32_t old = *at;
+  if (old == expected) *at = value;
+  return old;
+}
 inline std::int32_t atomicAdd(std::int32_t* to, std::int32_t value) {
   const std::int32_t before = *to;
   *to += value;
@@ -326,13 +331,24 @@ inline void sync_first(int threads) { emulated::named_barrier(1, threads, true);
 inline void start_next() {}
 inline void wait_for_previous() {}
 
-// ---- kernels/cuda/peer_memory.cuh, as far as a step's first and last kernel use it
+// ---- kernels/cuda/peer_memory.cuh, of one rank
 
+template <typename T>
+void store_relaxed(T* to, const T& value) {
+  *to = value;
+}
+template <typename T>
+T load_relaxed(const T* from) {
+  return *from;
+}
+template <typename T>
+void store_release(T* to, T value) {
+  *to = value;
+}
 inline std::uint64_t global_timer_ns() {
   static std::uint64_t now = 1000;
   return ++now;
 }
-inline void store_release(std::uint64_t* to, std::uint64_t value) { *to = value; }
 
 // ---- kernels/cuda/wgmma_ptx.cuh
 

@@ -11,6 +11,7 @@
 #include "device.h"
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/linear_send.cuh"
 #include "test/kernels/cuda/emulation/print_errors.h"
 
 emulated::Dim first_block, gridDim;
@@ -83,6 +84,51 @@ class Case {
     args.tuning = tuning;
     if (vt::linear_skinny_bf16(args, nullptr) != 0) std::exit(1);
     return output;
+  }
+
+  /**
+   * The f32 sums of linear_skinny as they are written, and as each of `num_ranks` ranks finds them
+   * in its inbox: true if these are the same bits, and nothing else was touched.
+   */
+  bool sends(int num_ranks, int tuning) {
+    const std::size_t count = static_cast<std::size_t>(shape_.m) * shape_.n;
+    std::vector<float> sums(count);
+    Words none;
+    VtCudaLinear args = linear_args(none, shape_.n);
+    args.out = sums.data();
+    args.out_dtype = VT_CUDA_F32;
+    args.tuning = tuning;
+    if (vt::linear_skinny_bf16(args, nullptr) != 0) std::exit(1);
+
+    constexpr int kRank = 1, kOrdinal = 2;
+    constexpr std::int64_t kSlot = 1 << 17;
+    const std::uint64_t first_epoch = 5;
+    std::vector<std::vector<std::uint32_t>> boards(num_ranks);
+    vt::Outbox outbox = {};
+    for (int r = 0; r < num_ranks; r++) {
+      boards[r].assign((VT_CUDA_INBOX_OFFSET + 2 * num_ranks * kSlot) / 4, vt::kNothing);
+      outbox.group.boards[r] = boards[r].data();
+    }
+    outbox.group.first_epoch = &first_epoch;
+    outbox.group.slot_bytes = kSlot;
+    outbox.group.rank = kRank;
+    outbox.group.num_ranks = num_ranks;
+    outbox.ordinal = kOrdinal;
+    args.out = nullptr;
+    if (vt::linear_skinny_bf16(args, nullptr, &outbox) != 0) std::exit(1);
+    const std::int64_t slot = (first_epoch + kOrdinal) % 2 * num_ranks + kRank;
+    for (const std::vector<std::uint32_t>& board : boards) {
+      std::vector<std::uint32_t> wanted(board.size(), vt::kNothing);
+      std::uint32_t* to = &wanted[(VT_CUDA_INBOX_OFFSET + slot * kSlot) / 4];
+      for (std::size_t i = 0; i < count; i++) {
+        // First halves of pieces of 8 columns, then second halves.
+        const std::size_t row = i / shape_.n, column = i % shape_.n;
+        const std::size_t at = row * shape_.n + column % 8 / 4 * (shape_.n / 2) + column / 8 * 4;
+        std::memcpy(to + at + column % 4, &sums[i], 4);
+      }
+      if (board != wanted) return false;
+    }
+    return true;
   }
 
   /** linear_large, then what is behind it. */
@@ -265,6 +311,19 @@ void check_skinny(const char* name, const Shape& shape, int tuning) {
   std::fflush(stdout);
 }
 
+void check_sends(const char* name, const Shape& shape, int num_ranks, int tuning) {
+  Case linear(shape);
+  bool same = true;
+  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, false, 1}}) {
+    emulated::timing = timing;
+    same &= linear.sends(num_ranks, tuning);
+  }
+  failed += !same;
+  std::printf("%s sends %s: %s\n", same ? "ok " : "BAD", name,
+              same ? "the same bits" : "OTHER BITS");
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -299,6 +358,17 @@ int main(int argc, char** argv) {
   check_skinny("rope 20 x 3 of 96", {20, 288, 256, bf16, VT_CUDA_ROPE_AND_CACHE, true, 1, 1, 96},
                0);
   if (few) {
+    constexpr int kNarrow = 1 << 8, kWide = 2 << 8;
+    const auto sends = [&](const char* name, int m, int n, int k, int num_ranks, int tuning) {
+      check_sends(name, {m, n, k, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, num_ranks, tuning);
+    };
+    sends("1 x 144, k 256, wide", 1, 144, 256, 2, kWide);
+    sends("1 x 144, k 256, narrow", 1, 144, 256, 2, kNarrow);
+    sends("2 x 1104, k 128, by shape, several passes", 2, 1104, 128, 8, 0);
+    sends("2 x 160, k 128, narrow in stages", 2, 160, 128, 3, kNarrow | kInStages);
+    sends("8 x 80, k 192, by shape", 8, 80, 192, 3, 0);
+    sends("13 x 96, k 128, by shape", 13, 96, 128, 2, 0);
+    sends("16 x 112, k 128, by shape", 16, 112, 128, 4, 0);
     check_skinny("plain 1 x 200, k 1024", {1, 200, 1024, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
     check_skinny("plain 16 x 136, k 1536", {16, 136, 1536, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);
     check_skinny("silu 8 x 416, k 1024", {8, 416, 1024, bf16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64},

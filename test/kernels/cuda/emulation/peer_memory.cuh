@@ -10,9 +10,15 @@ inline void let_others() {
   if (emulation::machine->draw(8) == 0) emulation::machine->yield();
 }
 
+/// How often a value was sent to where one that nobody has taken still lay.
+inline int num_lost = 0;
+
 /// Four values, from any of them on.
 inline void store_relaxed(uint4* to, const uint4& v) {
   const uint32_t values[4] = {v.x, v.y, v.z, v.w};
+  constexpr uint32_t kEmpty = 0xffffffffu;
+  for (uint32_t i = 0; i < 4; i++)
+    if (values[i] != kEmpty && reinterpret_cast<uint32_t*>(to)[i] != kEmpty) num_lost++;
   const uint32_t first = emulation::machine->draw(4);
   for (uint32_t i = first; i < first + 4; i++) {
     reinterpret_cast<uint32_t*>(to)[i % 4] = values[i % 4];

@@ -8,10 +8,12 @@
 #include <cstdlib>
 #include <string>
 
+#include "boards.h"
 #include "elementwise.cuh"
 #include "group.cuh"
 #include "norm_scale.h"
 #include "print_errors.h"
+#include "sending_linear.h"
 
 namespace {
 
@@ -22,9 +24,7 @@ using vt::widen;
 constexpr int64_t kArenaBytes = 1 << 20;
 
 struct Rank {
-  std::vector<char> board, arena;
-  VtCudaGroup group = {};
-  VtCudaGroupReport report = {};
+  std::vector<char> arena;
   /// Of the calls queued so far.
   int num_epochs = 0;
 };
@@ -32,6 +32,8 @@ struct Rank {
 struct Call {
   int rows, columns, way, split;
   bool bias, residual, in_place, norm;
+  /// VT_CUDA_WAY_SENT: in units of 16 columns.
+  bool wide;
 };
 
 /// Where operands lie in the arena.
@@ -50,30 +52,17 @@ uint16_t half_part(int seed, int i) { return round_bf16(part(seed, 100, i)); }
 class Run {
  public:
   Run(uint64_t seed, int num_ranks)
-      : machine_(num_ranks, seed), ranks_(num_ranks), bias_(16384), weight_(16384) {
+      : machine_(num_ranks, seed),
+        ranks_(num_ranks),
+        bias_(16384),
+        weight_(16384),
+        first_epoch_(seed),
+        // So small that many calls take several launches; or with room for the widest rows.
+        slot_bytes_(seed % 2 == 0 ? 12'416 : 49'152),
+        boards_(num_ranks, slot_bytes_, &first_epoch_) {
     machine = &machine_;
-    first_epoch_ = seed;
-    // So small that many calls take several launches; or with room for the widest rows.
-    slot_bytes_ = seed % 2 == 0 ? 12'416 : 49'152;
     for (int i = 0; i < 16384; i++) bias_[i] = half_part(77, i), weight_[i] = half_part(78, i);
-    for (int r = 0; r < num_ranks; r++) {
-      ranks_[r].board.resize(vt_cuda_board_bytes(num_ranks, slot_bytes_), '\xff');
-      std::fill_n(ranks_[r].board.begin(), VT_CUDA_INBOX_OFFSET, '\0');
-      ranks_[r].arena.resize(kArenaBytes);
-    }
-    for (int r = 0; r < num_ranks; r++) {
-      VtCudaGroup& group = ranks_[r].group;
-      for (int p = 0; p < num_ranks; p++) {
-        group.boards[p] = ranks_[p].board.data();
-      }
-      group.first_epoch = &first_epoch_;
-      group.report = &ranks_[r].report;
-      group.timeout_ns = 20'000'000;
-      group.slot_bytes = slot_bytes_;
-      group.rank = r;
-      group.num_ranks = num_ranks;
-      group.max_blocks = 8;
-    }
+    for (Rank& rank : ranks_) rank.arena.resize(kArenaBytes);
   }
 
   /// Queues a call on rank r, with kernels around it that write its operands and look at results.
@@ -88,8 +77,15 @@ class Run {
       if (call.residual)
         for (int i = 0; i < call.rows * call.columns; i++) residual[i] = half_part(index, i);
     });
+    if (call.way == VT_CUDA_WAY_SENT) {
+      emulation::launch({boards_.group(r), rank.num_epochs, call.rows, call.columns, call.wide,
+                         [=](int row, int column) {
+                           return reinterpret_cast<float*>(arena + kX)[row * call.columns + column];
+                         }},
+                        r);
+    }
     VtCudaAllReduce args = {};
-    args.group = &rank.group;
+    args.group = &boards_.group(r);
     args.out = arena + kOut;
     args.x = reinterpret_cast<float*>(arena + kX);
     args.bias = call.bias ? bias_.data() : nullptr;
@@ -106,7 +102,7 @@ class Run {
     args.split = call.split;
     args.dtype = VT_CUDA_BF16;
     if (vt_cuda_all_reduce(&args, stream) != 0) exit(2);
-    rank.num_epochs += vt_cuda_all_reduce_epochs(&rank.group, call.rows, call.columns, call.way);
+    rank.num_epochs += vt_cuda_all_reduce_epochs(&boards_.group(r), call.rows, call.columns, call.way);
     plain(r, [=, this] {
       if (!stops_) check(call, index, r);
       const auto scribble = [](char* from, int64_t bytes) {
@@ -123,19 +119,13 @@ class Run {
   void expect_stop() { stops_ = true; }
   int num_wrong() const { return num_wrong_; }
   uint32_t draw(uint32_t bound) { return machine_.draw(bound); }
-  const VtCudaGroupReport& report(int r) const { return ranks_[r].report; }
+  const VtCudaGroupReport& report(int r) const { return boards_.report(r); }
   uint64_t first_epoch() const { return first_epoch_; }
   uint64_t now_ns() const { return machine_.now_ns; }
   int num_ranks() const { return static_cast<int>(ranks_.size()); }
   bool wide_rows_fit() const { return slot_bytes_ >= 8192 * 6; }
   int num_epochs(int r) const { return ranks_[r].num_epochs; }
-  /// Every value that was sent has been taken.
-  bool inboxes_are_empty() const {
-    for (const Rank& rank : ranks_)
-      for (std::size_t i = VT_CUDA_INBOX_OFFSET; i < rank.board.size(); i++)
-        if (rank.board[i] != '\xff') return false;
-    return true;
-  }
+  bool inboxes_are_empty() const { return boards_.are_empty(); }
 
  private:
   void plain(int r, std::function<void()> body) {
@@ -177,21 +167,26 @@ class Run {
   emulation::Machine machine_;
   std::vector<Rank> ranks_;
   std::vector<uint16_t> bias_, weight_;
-  uint64_t first_epoch_ = 1;
-  int64_t slot_bytes_ = 0;
+  const uint64_t first_epoch_;
+  const int64_t slot_bytes_;
+  Boards boards_;
   int num_wrong_ = 0;
   bool stops_ = false;
 };
 
 Call draw_call(Run& run) {
   Call call = {};
-  call.way = 1 + static_cast<int>(run.draw(2));
-  call.rows = 1 + static_cast<int>(run.draw(call.way == 1 ? 3 : 9));
+  call.way = 1 + static_cast<int>(run.draw(3));
+  call.rows = 1 + static_cast<int>(run.draw(call.way == 2 ? 9 : 3));
+  call.wide = run.draw(2) == 0;
   // A tree of 128 threads, with and without idle ones; of 256 and two turns; of 512.
   const int widths[] = {16, 144, 1024, 1024, 2064, 4096, 8192};
   call.columns = widths[run.draw(run.draw(4) != 0 ? 4 : run.wide_rows_fit() ? 7 : 5)];
   call.split = run.draw(2) == 0 ? 0 : 1 << run.draw(3);
   if (call.columns > 1024) call.rows = 1;
+  // As many as a linear may send, in both tiles of 8.
+  if (call.way == VT_CUDA_WAY_SENT && call.columns <= 144)
+    call.rows = 1 + static_cast<int>(run.draw(run.wide_rows_fit() ? 16 : 8));
   call.bias = run.draw(3) == 0;
   call.residual = run.draw(3) != 0;
   call.in_place = call.residual && run.draw(2) == 0;
@@ -210,8 +205,8 @@ int run_calls(uint64_t seed, int num_calls) {
     if (run.report(r).state != 0) printf("rank %d gave up\n", r);
   for (int r = 0; r < run.num_ranks(); r++)
     if (run.report(r).state != 0) return 1;
-  if (!run.inboxes_are_empty()) {
-    printf("an inbox is not empty\n");
+  if (!run.inboxes_are_empty() || vt::num_lost != 0) {
+    printf("an inbox is not empty, or %d values were lost\n", vt::num_lost);
     return 1;
   }
   printf("%d calls on %d ranks: %d wrong\n", num_calls, run.num_ranks(), run.num_wrong());
