@@ -32,7 +32,7 @@ check() {
 cd "$app" || exit 1
 [ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
 nvidia-smi topo -m 2>/dev/null | head -8
-check bits+sample+stress+fault 60
+check bits+sample+stress+sent+fault+sentfault 60
 check chain+splits+sampling+logprobs 60
 part parity-demo 60 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models demo
 rows=8b-1,8b-256,8b-256-top-k
