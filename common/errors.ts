@@ -64,9 +64,17 @@ export class RequestError extends Error {
   }
 }
 
-/** Bytes from a peer that are not a message of ours; the peer is dropped, nothing else is harmed. */
+/**
+ * Bytes from a peer that are not a message of ours (the peer is dropped, nothing else is harmed), or
+ * a message of ours that cannot be bytes, with the field at fault.
+ */
 export class WireError extends Error {
   override readonly name = 'WireError';
+  readonly field: string | null;
+  constructor(message: string, field: string | null = null) {
+    super(message);
+    this.field = field;
+  }
 }
 
 /**

@@ -14,15 +14,28 @@ const unpackr = new Unpackr(options as object);
 
 /**
  * Encodes a header. Undefined members are left out, integers above 32 bits are written as 64-bit,
- * lone surrogates become U+FFFD. Throws WireError on nesting that the other end would refuse.
+ * lone surrogates become U+FFFD. Throws WireError, with the field, on nesting that the other end
+ * would refuse and on BigInts of more than 64 bits.
  */
 export function encodeHeader(value: object): Uint8Array {
+  const header: Record<string, Plain> = {};
+  for (const [name, member] of Object.entries(value))
+    if (member !== undefined) header[wellFormed(name)] = cleanField(name, member);
   // packr reuses a pool: the slice keeps a sent frame from being overwritten.
-  return Uint8Array.prototype.slice.call(packr.pack(clean(value, 0)));
+  return Uint8Array.prototype.slice.call(packr.pack(header));
 }
 
 type Plain =
   null | boolean | number | bigint | string | Uint8Array | Plain[] | { [key: string]: Plain };
+
+function cleanField(name: string, value: unknown): Plain {
+  try {
+    return clean(value, 1);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    throw new WireError(`field ${name}: ${error.message}`, name);
+  }
+}
 
 function clean(value: unknown, depth: number): Plain {
   if (depth > maxDepth) throw new WireError(`nesting deeper than ${maxDepth}`);
@@ -32,7 +45,11 @@ function clean(value: unknown, depth: number): Plain {
       ? BigInt(value)
       : value;
   if (typeof value === 'string') return wellFormed(value);
-  if (typeof value === 'boolean' || typeof value === 'bigint') return value;
+  if (typeof value === 'boolean') return value;
+  if (typeof value === 'bigint') {
+    if (value < -(2n ** 63n) || value >= 2n ** 64n) throw new WireError('more than 64 bits');
+    return value;
+  }
   if (typeof value !== 'object') return null;
   if (value === null || value instanceof Uint8Array) return value;
   if (Array.isArray(value)) return value.map((member) => clean(member, depth + 1));

@@ -317,6 +317,36 @@ t.test('calls are answered by number, errors keep their code', async (t) => {
   t.match(allowed.message, { text: '<s>', addSpecialTokens: false, allowSpecialTokens: true });
 });
 
+t.test('a call that no message can hold fails alone', async (t) => {
+  const { server, client } = await connected(t);
+  let deep: Record<string, unknown> = {};
+  for (let level = 0; level < 8; level++) deep = { deep };
+  const tooDeep = () => client.applyChatTemplate([], { templateArgs: { deep } });
+  const tooWide = () => client.applyChatTemplate([], { templateArgs: { wide: 2n ** 64n } });
+  const refusal = (message: RegExp) => ({ code: 'bad_request', message, param: 'templateArgs' });
+  const nesting = refusal(/^field templateArgs: nesting deeper than 8$/);
+  const bits = refusal(/^field templateArgs: more than 64 bits$/);
+
+  // More than may be open: what failed at once has left its place.
+  for (let i = 0; i < 20; i++) await t.rejects(tooDeep(), nesting);
+  await t.rejects(client.utility('stats', { deep }), { code: 'bad_request', param: 'args' });
+  const texts = Array.from({ length: 16 }, (_, i) => client.tokenize(`open ${i}`));
+  const held = [t.rejects(tooDeep(), nesting), t.rejects(tooWide(), bits)];
+  texts.push(client.tokenize('last'));
+  for (let i = 0; i < texts.length; i++) {
+    const { peer, message } = await server.detokenizerInbox.next('tokenize');
+    const reply = { kind: 'textReply', callId: message['callId'], text: null, error: null };
+    const columns = { tokenIds: Int32Array.of(i) };
+    server.detokenizer.send(peer, { ...reply, columns });
+  }
+  t.same(
+    (await Promise.all(texts)).map(([id]) => id),
+    texts.map((_, i) => i),
+  );
+  await Promise.all(held);
+  t.ok(client.ready, 'the link is kept');
+});
+
 t.test('status is kept and told', async (t) => {
   const { server, client } = await connected(t);
   t.equal(client.status, null);
