@@ -22,7 +22,10 @@ export interface StreamFormat {
   end(): string;
 }
 
-/** Resolves when the stream has been written; rejects with what failed before its first byte. */
+/**
+ * Resolves when the stream has been written, or only what failed and the rest of a chunk have not;
+ * rejects with what failed before its first byte.
+ */
 export function streamResponse(
   context: HttpContext,
   client: EngineClientLike,
@@ -57,6 +60,8 @@ class StreamSink implements GenerationSink {
   private stream: SseStream | null = null;
   private blocked = false;
   private openChunk: OpenChunk | null = null;
+  /** What ended the generation while a chunk was open: its rest goes first. */
+  private failure: Error | null = null;
   private numFinished = 0;
   /** Outputs that wait for the socket, by choice. */
   private pending = new Map<number, RequestOutput[]>();
@@ -88,10 +93,17 @@ class StreamSink implements GenerationSink {
       this.settle.reject(error);
       return;
     }
-    // A socket that is full would only keep the last words, and half a chunk take them for its own.
-    if (error instanceof ClientGone || this.isBusy()) this.stream.destroy();
-    else this.stream.fail(JSON.stringify(errorBody(toRequestError(error))));
+    this.pending.clear();
+    // A socket that is full would only keep the last words.
+    if (error instanceof ClientGone || this.blocked) this.stream.destroy();
+    // Half a chunk would take them for its own.
+    else if (this.openChunk !== null) this.failure = error;
+    else this.sayFailure(error);
     this.settle.resolve();
+  }
+
+  private sayFailure(error: Error): void {
+    this.stream?.fail(JSON.stringify(errorBody(toRequestError(error))));
   }
 
   private isBusy(): boolean {
@@ -161,6 +173,10 @@ class StreamSink implements GenerationSink {
   private goOn(): void {
     if (this.openChunk !== null) this.writePieces(this.openChunk);
     if (this.isBusy()) return;
+    if (this.failure !== null) {
+      this.sayFailure(this.failure);
+      return;
+    }
     const waiting = this.pending;
     this.pending = new Map();
     for (const [choice, outputs] of waiting)

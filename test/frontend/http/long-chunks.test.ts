@@ -1,6 +1,6 @@
 // The first chunk of a stream that has a long prompt's logprobs: it is made a piece at a time, and
 // what comes meanwhile waits behind it.
-import t from 'tap';
+import t, { type Test as TapTest } from 'tap';
 import { RequestError } from '../../../common/errors.ts';
 import { LogprobList } from '../../../frontend/logprob-list.ts';
 import { readEvents, startServer, type Submission } from './fakes.ts';
@@ -62,7 +62,8 @@ t.test('others have their turn between its pieces', async (t) => {
   t.ok(most < numAll / 4, `${most} of ${numAll} texts in one turn`);
 });
 
-t.test('an error behind half a chunk ends the connection and says nothing', async (t) => {
+/** The whole answer to a request for a long chunk, of which `opened` is told between two pieces. */
+async function openChunk(t: TapTest, opened: (submission: Submission, raw: RawClient) => void) {
   const { client, port, server } = await startServer(t, { maxModelLen: 2 * numTokens });
   client.script = () => undefined;
   const submitted: Promise<Submission> = client.nextSubmission();
@@ -71,13 +72,37 @@ t.test('an error behind half a chunk ends the connection and says nothing', asyn
   const submission = await submitted;
   let numTexts = 0;
   const promptLogprobs = watched(submission.promptLogprobs(), () => {
-    // More than its first column has, and less than all.
-    if (++numTexts !== 3 * numTokens) return;
-    setImmediate(() => submission.fail(new RequestError('internal', 'lost')));
+    // Behind the first piece, which a socket takes at once.
+    if (++numTexts === 1) setImmediate(() => opened(submission, raw));
   });
   submission.say('x', { promptLogprobs });
   await server.idle();
   await raw.closed();
-  t.match(raw.text, /^HTTP\/1.1 200 /);
-  t.notMatch(raw.text, /error|\[DONE\]/);
+  return raw.text;
+}
+
+t.test('an error behind half a chunk is one event behind the whole chunk', async (t) => {
+  const text = await openChunk(t, (submission) => {
+    submission.say('never sent');
+    submission.fail(new RequestError('internal', 'lost'));
+  });
+  t.match(text, /^HTTP\/1.1 200 /);
+  const said = text.slice(text.indexOf('data: '), text.lastIndexOf('}') + 1);
+  // Between the two, where one piece of the response ends and the next begins.
+  const [first = '', last = '', ...others] = said.split('data: ').slice(1);
+  const chunk = first.replace(/\r\n[0-9a-f]+\r\n/g, '').trim();
+  const { choices } = JSON.parse(chunk) as Chunk;
+  t.equal(choices[0].text, `${body.prompt}x`);
+  t.equal(choices[0].logprobs.tokens.length, numTokens + 1);
+  t.match(JSON.parse(last), { error: { message: 'lost', code: 500 } });
+  t.same(others, [], 'nothing else');
+  t.notMatch(text, 'DONE');
+});
+
+t.test('a reader who leaves before the error is said leaves nothing open', async (t) => {
+  const text = await openChunk(t, (submission, raw) => {
+    submission.fail(new RequestError('internal', 'lost'));
+    raw.leave();
+  });
+  t.notMatch(text, '"error"');
 });
