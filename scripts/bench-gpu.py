@@ -148,7 +148,7 @@ def attention_us(vt, batch, context, heads, kv_heads, dim, queries=1, layers=2, 
     works = batch * (math.ceil(context / 256) if queries == 1 else math.ceil(queries / tile))
     lists = vt.plan_attention(ints(0, batch * queries + 1, queries),
                               torch.full((batch,), context, dtype=torch.int32, device="cuda"),
-                              heads, kv_heads, works, prefill_rows=rows)
+                              heads, kv_heads, works, prefill_rows=rows, head_dim=dim)
     scratch = torch.empty(works * kv_heads, 16, dim + 2, device="cuda")
     counters = torch.zeros(batch * kv_heads, dtype=torch.int32, device="cuda")
     bounds = {"max_decode_work": works if queries == 1 else 0,

@@ -46,7 +46,7 @@ class Chain:
         # What a graph must allow for: the chunks of the longest context.
         self.max_work = rows * (max_context // 256)
         self.lists = vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
-                                       self.max_work)
+                                       self.max_work, head_dim=self.dim)
         empty = lambda n, kind=torch.bfloat16: torch.empty(rows, n, device="cuda", dtype=kind)
         self.x, self.normed, self.made = empty(self.hidden), empty(self.hidden), empty(columns)
         self.attended, self.gated = empty(self.heads * self.dim), empty(self.gate)
@@ -116,7 +116,7 @@ class Chain:
         tune = lambda name: tuning.get(name, 0)
         vt.rope_cos_sin(self.cos_sin, self.inv_freq, self.positions, 1.0)
         vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
-                          self.max_work, lists=self.lists)
+                          self.max_work, lists=self.lists, head_dim=self.dim)
         vt.gather("vt_cuda_embedding", self.x, self.table, self.tokens)
         for i in range(self.layers):
             self.qkv(i, fused, tune("qkv"))

@@ -14,7 +14,7 @@ __device__ __forceinline__ int num_chunks(const AttentionWork& work) {
   return (work.seq_len - 1) / kGroupKeys - work.key_begin / kGroupKeys + 1;
 }
 
-/** By the first block of a cluster, before any other sends: what it will get for its item. */
+/** By the first block of a cluster: what it will get for its item; others may have sent before. */
 template <int kDim>
 __device__ __forceinline__ void expect_parts(const AttentionWork& work, int group, uint32_t base) {
   const int rows = (num_chunks(work) - 1) * work.num_queries * group;

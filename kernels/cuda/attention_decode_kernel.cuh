@@ -336,8 +336,8 @@ int launch_decode(const VtCudaAttention& args, void* stream) {
   // One on each multiprocessor at least: where there is none, two of the next kernel's come to lie,
   // and elsewhere none. On an H100 that costs the small linears behind heads of 64 more than it gives.
   const int grid = min(kDim >= 128 ? max(items, num_multiprocessors()) : items, blocks);
-  const int cluster = vt_cuda_decode_cluster(args.max_decode_work, args.num_kv_heads);
-  if (cluster > 1 && items <= 4 * blocks) {
+  const int cluster = vt_cuda_decode_cluster(args.max_decode_work, args.num_kv_heads, kDim);
+  if (cluster > 1) {
     return launch_clusters("attention", attention_decode<T, kDim, true>, cluster,
                            dim3((grid + cluster - 1) / cluster * cluster),
                            dim3(kFolders + kCopiers), Layout<kDim>::bytes(), args.flags, stream,

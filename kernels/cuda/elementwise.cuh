@@ -47,16 +47,30 @@ inline int check_angles(const VtCudaRopeCosSin& args) {
 }
 
 /** ropeCosSin of one token, by `threads` threads. */
-__device__ __forceinline__ void put_angles(const VtCudaRopeCosSin& args, int token, int thread,
-                                           int threads) {
+__device__ __forceinline__ void put_angles(const VtCudaRopeCosSin& args, int token, int position,
+                                           int thread, int threads) {
   const int half = args.head_dim / 2;
-  const float position = static_cast<float>(args.positions[token]);
   float* out = args.out + static_cast<int64_t>(token) * args.head_dim;
   for (int i = thread; i < half; i += threads) {
-    const float angle = __fmul_rn(position, args.inv_freq[i]);
+    const float angle = __fmul_rn(static_cast<float>(position), args.inv_freq[i]);
     out[i] = __fmul_rn(cosf(angle), args.factor);
     out[half + i] = __fmul_rn(sinf(angle), args.factor);
   }
+}
+
+/** 16 bytes, piece `piece`, of the row that embedding has for `id`. */
+__device__ __forceinline__ uint4 gathered(const VtCudaGather& args, int id, int piece) {
+  const int64_t from = static_cast<int64_t>(id) - args.first_index;
+  if (from < 0 || from >= args.num_source_rows) return make_uint4(0, 0, 0, 0);
+  const uint16_t* row = static_cast<const uint16_t*>(args.source) + from * args.source_stride;
+  return reinterpret_cast<const uint4*>(row)[piece];
+}
+
+/** Where piece `piece` of row `row` of the embedding's output lies. */
+__device__ __forceinline__ uint4* gathers_to(const VtCudaGather& args, int row, int piece) {
+  return reinterpret_cast<uint4*>(static_cast<uint16_t*>(args.out) +
+                                  static_cast<int64_t>(row) * args.out_stride) +
+         piece;
 }
 
 /** (a, b) turned by the angle of (cos, sin). */

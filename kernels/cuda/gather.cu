@@ -12,14 +12,10 @@ namespace {
 constexpr int kThreads = 128;
 
 __device__ __forceinline__ void gather_row(const VtCudaGather& args) {
-  const int64_t row = blockIdx.x;
-  const int64_t from = static_cast<int64_t>(args.index[row]) - args.first_index;
-  const bool valid = from >= 0 && from < args.num_source_rows;
-  const uint4* source = reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(args.source) +
-                                                       (valid ? from : 0) * args.source_stride);
-  uint4* out = reinterpret_cast<uint4*>(static_cast<uint16_t*>(args.out) + row * args.out_stride);
+  const int row = blockIdx.x;
+  const int id = args.index[row];
   for (int i = threadIdx.x; i < args.columns / 8; i += kThreads) {
-    out[i] = valid ? source[i] : make_uint4(0, 0, 0, 0);
+    *gathers_to(args, row, i) = gathered(args, id, i);
   }
 }
 
@@ -38,7 +34,7 @@ __global__ void __launch_bounds__(kThreads)
   if (blockIdx.y == 0) {
     gather_row(args);
   } else {
-    put_angles(angles, blockIdx.x, threadIdx.x, kThreads);
+    put_angles(angles, blockIdx.x, angles.positions[blockIdx.x], threadIdx.x, kThreads);
   }
 }
 

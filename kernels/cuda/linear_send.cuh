@@ -17,8 +17,8 @@ constexpr int kMostSentRows = 16;
 
 /** Where sums go instead of to `out`. */
 struct Outbox {
-  VtCudaGroup group;  // of 0 ranks: nowhere
-  int ordinal;        // of the collective behind the linear
+  VtCudaGroup group;
+  int ordinal;  // of the collective behind the linear
 };
 
 /** Whether a collective of so many rows and columns takes parts that are sent (all_reduce.cu). */

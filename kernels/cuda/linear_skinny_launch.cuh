@@ -141,6 +141,8 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox
   params.stages_left = !kHoldsX && own_bytes <= kAtOnce
                            ? steps
                            : min(max(own_bytes / 3, kLeastLeft), kMostLeft) / stage_bytes;
+  // A linear that sends lets it in only behind its own wait: not before its stages are full.
+  if (kSends) params.stages_left = min(params.stages_left, steps - params.num_stages);
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
              stage_bytes);
 

@@ -214,8 +214,8 @@ __device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSum
     const int n = n0 + run * kRunPieces * 8;
     if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
       write_silu<T, kRunPieces>(args, m0, n, place, lane);
-    } else if (kRunPieces == 16 && args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
-      // A run of 128 columns is whole heads; launch_tiles sees to it.
+    } else if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
+      // A run of 128 columns is whole heads; launch_wgmma takes no other tile for it.
       if constexpr (kRunPieces == 16) write_rope<T, kRunPieces>(args, m0, n, place, lane);
     } else {
       write_plain<T, kRunPieces>(args, m0, n, place, lane);

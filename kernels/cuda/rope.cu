@@ -17,7 +17,7 @@ constexpr int kThreads = 128;
 __global__ void rope_cos_sin(const __grid_constant__ VtCudaRopeCosSin args) {
   start_next();
   wait_for_previous();
-  put_angles(args, blockIdx.x, threadIdx.x, blockDim.x);
+  put_angles(args, blockIdx.x, args.positions[blockIdx.x], threadIdx.x, blockDim.x);
 }
 
 /** cos (or sin) of eight neighbouring pairs. */

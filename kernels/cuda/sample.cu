@@ -1,108 +1,6 @@
-// sample: logits to token ids and logprobs, docs/sampling.md as one kernel. A cluster of blocks
-// takes a row of logits into its shared memory, reading it once; whatever the row's parameters ask
-// is then done there. Parts: sample_scan, sample_edit, sample_threshold, sample_draw,
-// sample_logprobs.
-//
-// A row's result does not depend on the number of blocks: maxima, counts and masses in integers are
-// the same in any order, and sums of exponentials go by tiles at absolute borders.
-#include <algorithm>
-
-#include "sample_draw.cuh"
-#include "sample_edit.cuh"
-#include "sample_logprobs.cuh"
-#include "sample_scan.cuh"
-#include "sample_threshold.cuh"
-
-namespace vt {
-namespace sample {
-namespace {
-
-/** By block 0 of the row's cluster. */
-__device__ void answer(const VtCudaSample& args, const Row& row, int index, int id, bool flagged,
-                       bool with_logprob) {
-  if (row.rank != 0 || threadIdx.x != 0) return;
-  args.token_ids[index] = id;
-  args.row_flags[index] = flagged ? 1 : 0;
-  if (args.num_top >= 0 && !with_logprob) args.ranks[index] = 0;
-}
-
-/** The draw of a row whose greatest logit, after section 3, is `best`; ranked. */
-__device__ Word sample(Row& row, Word best) {
-  const Shared& shared = *row.shared;
-  const float temperature = shared.params.temperature;
-  if (temperature < kGreedyBelow) return best;
-  const float z_max = __fdiv_rn(ranked_value(best), temperature);
-  const float least = truncation_threshold(row, temperature, z_max);
-  Draw draw(row, temperature, least, shared.num_tokens);
-  return cluster_max(row, draw.run(z_max, ranked_id(best)));
-}
-
-template <int kKept>
-__global__ void __launch_bounds__(32 * kMaxWarps, 2)
-    sample_row(const __grid_constant__ VtCudaSample args, const int num_tiles) {
-  Shared& shared = block_shared<Shared>();
-  start_next();
-  // With early reads, only logits are waited for.
-  const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
-  if (!early) wait_for_previous();
-  Row row;
-  row.num_blocks = cluster_size();
-  row.rank = cluster_rank();
-  const int index = blockIdx.x / row.num_blocks;
-  const int table_row = args.row_of[index];
-  if (table_row >= 0) {
-    prepare_copy(shared);
-    load_state(args, table_row, index, shared);
-  }
-  // Also by rows without work: the kernels behind this one rely on it.
-  if (early) wait_for_previous();
-  if (table_row == VT_CUDA_ROW_ANSWERED) return;
-  if (table_row < 0) return answer(args, row, index, -1, false, false);
-  if (shared.finished != 0) return answer(args, row, index, -1, false, false);
-
-  row.logits = args.logits + static_cast<int64_t>(index) * args.logits_stride;
-  row.z = VT_HAS_SM_90 ? reinterpret_cast<float*>(dynamic_shared())
-                       : args.scratch + static_cast<int64_t>(index) * args.scratch_stride;
-  row.shared = &shared;
-  row.vocab_size = args.vocab_size;
-  row.num_tiles = num_tiles;
-  row.begin = row.rank * num_tiles * kTile;
-  row.count = max(0, min(num_tiles * kTile, row.vocab_size - row.begin));
-  row.turn = 0;
-  const bool judges = shared.judged_id >= 0;
-  const bool has_edits_here = !judges && has_edits(shared);
-
-  Word best;
-  if (has_edits_here) {
-    const int32_t* history =
-        args.history + static_cast<int64_t>(table_row) * args.history_stride;
-    best = scan_edited(row, history);
-  } else {
-    cluster_arrive();
-    best = scan_logits(row);
-    cluster_wait();  // all blocks are there
-  }
-  best = cluster_max(row, best);
-  if (best == kUnfit || (best == kNone && !judges)) {
-    return answer(args, row, index, -1, true, false);
-  }
-
-  const int id = judges ? shared.judged_id : ranked_id(sample(row, best));
-  const bool with_logprob = has_logprob(args, shared);
-  answer(args, row, index, id, false, with_logprob);
-  if (!with_logprob) return;
-  if (has_edits_here) {
-    fence_async();  // the copy engine writes where threads have written
-    __syncthreads();
-    best = cluster_max(row, scan_logits(row));
-  }
-  const float max = best == kNone ? -INFINITY : ranked_value(best);
-  write_logprobs<kKept>(row, args, index, max, id);
-}
-
-}  // namespace
-}  // namespace sample
-}  // namespace vt
+// sample: logits to token ids and logprobs, docs/sampling.md as one kernel (sample_row.cuh). Parts:
+// sample_scan, sample_edit, sample_threshold, sample_draw, sample_logprobs.
+#include "sample_row.cuh"
 
 extern "C" int vt_cuda_sample_scratch_stride(int32_t vocab_size) {
   using namespace vt::sample;
@@ -113,30 +11,8 @@ extern "C" int vt_cuda_sample_scratch_stride(int32_t vocab_size) {
 }
 
 extern "C" int vt_cuda_sample(const VtCudaSample* args, void* stream) {
-  using namespace vt;
   using namespace vt::sample;
-  const VtCudaSample& a = *args;
-  VT_REQUIRE(a.num_rows > 0 && a.num_rows <= INT32_MAX / kMaxCluster, "sample: %d rows",
-             a.num_rows);
-  VT_REQUIRE(a.vocab_size > 0 && a.vocab_size <= kMaxVocab, "sample: %d ids (at most %d)",
-             a.vocab_size, kMaxVocab);
-  VT_REQUIRE(a.logits_stride >= a.vocab_size, "sample: logits_stride %d below %d ids",
-             a.logits_stride, a.vocab_size);
-  VT_REQUIRE(a.num_top >= -1 && a.num_top <= VT_CUDA_MAX_LOGPROBS,
-             "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
-  VT_REQUIRE(a.num_named >= 0 && a.num_named <= VT_CUDA_MAX_LOGPROB_IDS,
-             "sample: num_named %d (at most %d)", a.num_named, VT_CUDA_MAX_LOGPROB_IDS);
-  const int scratch_stride = vt_cuda_sample_scratch_stride(a.vocab_size);
-  VT_REQUIRE(scratch_stride == 0 || (a.scratch != nullptr && aligned16(a.scratch, 0) &&
-                                     a.scratch_stride >= scratch_stride &&
-                                     a.scratch_stride % 4 == 0),
-             "sample: scratch_stride %d, at least %d", a.scratch_stride, scratch_stride);
-  const Shape shape = shape_of(a.num_rows, a.vocab_size);
-  const bool is_long = a.num_top > 32;
-  const size_t logit_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
-  const size_t shared_bytes =
-      scratch_stride > 0 ? 0 : std::max(logit_bytes, list_bytes(shape.threads, a.num_top));
-  return launch_clusters("sample", is_long ? sample_row<kMostKept> : sample_row<1>, shape.blocks,
-                         dim3(a.num_rows * shape.blocks), dim3(shape.threads),
-                         shared_bytes, a.flags, stream, a, shape.tiles);
+  if (check(*args) != 0) return -1;
+  return args->num_top > 32 ? launch_sample<kMostKept>(*args, NoEnd(), stream)
+                            : launch_sample<1>(*args, NoEnd(), stream);
 }

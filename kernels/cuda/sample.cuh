@@ -46,6 +46,10 @@ inline Shape shape_of(int num_rows, int num_ids) {
 struct Shared {
   VtCudaRowParams params;
   int num_tokens, finished, judged_id;
+  /** Of block 0: what the row was answered with. */
+  struct {
+    int id, flags;
+  } answer;
   /** Barrier of the copy that brings the logits. */
   Word copied;
   /** What the blocks tell each other, by rank; two turns, so that one may be read yet. */

@@ -2,7 +2,8 @@
 // tells the others the best of its own ids of a row that needs no more, or some candidates, or all
 // its logits; then it takes what the others told, and answers rows of the first two kinds; then
 // vt_cuda_sample answers those of the third. Two more tell logprobs (sample_sharded_logprobs.cu).
-// Only the second launch waits for other ranks, so only its grid must run at once.
+// The second launch and the one that finishes logprobs wait for other ranks: their grids must run at
+// once.
 //
 // A best id is the one that vt_cuda_sample would find among this rank's: the argmax of logit, or of
 // z plus noise, both of which belong to an id, wherever it lies.

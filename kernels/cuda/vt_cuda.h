@@ -24,8 +24,8 @@ enum {
   /** Launch as programmatic dependent of the kernel before it on the stream. */
   VT_CUDA_DEPENDENT = 1,
   /**
-   * What the step starts with was complete before this step's vt_cuda_embedding, so it may be read
-   * before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
+   * What the step starts with was complete before this step's embedding let the next kernel start, so
+   * it may be read before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
    * keys of earlier steps; vt_cuda_sample: all but logits.
    */
   VT_CUDA_EARLY_READS = 2,
@@ -260,7 +260,8 @@ VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* st
  * all rows short and few enough; 1: none do. Lists that were planned for another number are right
  * too, and slower.
  */
-VT_CUDA_API int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads);
+VT_CUDA_API int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads,
+                                       int32_t head_dim);
 /** `prefill` where it is built for this head_dim and device, else VT_CUDA_PREFILL_MMA. */
 VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */

@@ -124,7 +124,8 @@ VtCudaPlanAttention AttentionRoom::plan_of(const AttentionGroup& group,
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
   args.prefill_rows = prefill_rows_;
-  args.decode_cluster = vt_cuda_decode_cluster(lists.max_decode_work, shape_.num_kv_heads);
+  args.decode_cluster = vt_cuda_decode_cluster(lists.max_decode_work, shape_.num_kv_heads,
+                                               shape_.head_dim);
   return args;
 }
 

@@ -5,9 +5,11 @@
 // histories and new block ids lie in host memory, and the bus answers few questions at a time: a
 // block asks for the entries of its rows once, as one piece. (When every thread asked for itself,
 // 256 rows took 900 us.) The host wrote it all before the launch, so that plain loads see it.
-// Where one block has all rows it also makes attention's work lists, of what its warps have just
-// written: a launch less, and no reads of it through memory.
+// Where one block has all rows it does more, of what its warps have just written: attention's work
+// lists, and in steps of one token embedding and ropeCosSin. Launches less, and no reads through
+// memory.
 #include "../attention_plan.cuh"
+#include "../elementwise.cuh"
 #include "../peer_memory.cuh"
 #include "launch_error.h"
 #include "step_arrays.h"
@@ -18,6 +20,8 @@ namespace {
 constexpr int kRows = 16;  // of a block
 constexpr int kThreads = kRows * 32;
 constexpr int kPartTokens = 256;
+constexpr int kMostSlots = kRows / 2;  // that are read at once
+constexpr int kPiecesAhead = 4;        // of embedding, of a thread
 
 __device__ __forceinline__ void fill_row(const StepArrays& a, int row) {
   const int* from = reinterpret_cast<const int*>(a.setups + row);
@@ -54,9 +58,10 @@ __device__ __forceinline__ void put_logit(const StepArrays& a, int at, int row, 
   a.batch_of[at] = batch_row;
 }
 
-/// What the plan of attention needs of a row.
-struct alignas(16) RowWork {
+/// What the plan of attention needs of a row, and embedding and ropeCosSin of its first token.
+struct RowWork {
   int row, query_start, num_queries, seq_len;
+  int token_id, position;
 };
 
 /// `work`: of the row, in shared memory.
@@ -76,13 +81,16 @@ __device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowE
   const int lane = threadIdx.x % 32;
   const int begin = blockIdx.y * kPartTokens;
   const int end = min(entry.count, begin + kPartTokens);
+  int first_id = -1;
   for (int t = begin + lane; t < end; t += 32) {
     const int position = entry.start + t;
     const int index = position / a.block_size;
     const int block = index >= entry.copy_from ? host_blocks[index] : blocks[index];
     if (alive) {
-      put_token(a, entry.token_begin + t, position == last ? last_token : history[position],
-                position, block * a.block_size + position % a.block_size);
+      const int id = position == last ? last_token : history[position];
+      if (t == 0) first_id = id;
+      put_token(a, entry.token_begin + t, id, position,
+                block * a.block_size + position % a.block_size);
     } else {
       put_token(a, entry.token_begin + t, -1, 0, -1);
     }
@@ -92,7 +100,7 @@ __device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowE
   for (int b = entry.copy_from + lane; b <= last_block; b += 32) blocks[b] = host_blocks[b];
   if (lane != 0) return;
   const int seq_len = alive ? entry.start + entry.count : 0;
-  work = {row, entry.token_begin, entry.count, seq_len};
+  work = {row, entry.token_begin, entry.count, seq_len, first_id, alive ? entry.start : 0};
   a.query_start[i] = entry.token_begin;
   a.seq_lens[i] = seq_len;
   a.row_of[i] = row;
@@ -103,27 +111,76 @@ __device__ __forceinline__ void build_row(const StepArrays& a, int i, const RowE
   }
 }
 
+/// The step's slot, of which every block reads the header and the entries of its rows.
+__device__ __forceinline__ const char* slot_at(const StepArrays& a, int index) {
+  return a.inputs + index * a.layout.input_bytes;
+}
+
+/// By warps `warp` (entries) and `warp` + 1 (header).
+__device__ __forceinline__ void read_slot(const StepArrays& a, int index, int warp, int4* words) {
+  const int lane = threadIdx.x % 32;
+  const char* slot = slot_at(a, index);
+  if (static_cast<int>(threadIdx.x) / 32 == warp) {
+    // Entries beyond the step's rows are some other step's, and are not used.
+    const int64_t first = blockIdx.x * kRows * static_cast<int64_t>(sizeof(RowEntry));
+    words[2 + lane] = reinterpret_cast<const int4*>(slot + a.layout.row_entries + first)[lane];
+  } else if (static_cast<int>(threadIdx.x) / 32 == warp + 1 && lane < 2) {
+    words[lane] = reinterpret_cast<const int4*>(slot)[lane];
+  }
+}
+
+/**
+ * Embedding and ropeCosSin of the one token. Lets the next kernels start once all is in memory that
+ * they may read without waiting for this one: all but the token's row.
+ */
+__device__ __forceinline__ void embed(const VtCudaGather& embedding, const VtCudaRopeCosSin& angles,
+                                      const RowWork& token) {
+  const int pieces = embedding.columns / 8;
+  uint4 ahead[kPiecesAhead];
+#pragma unroll
+  for (int j = 0; j < kPiecesAhead; j++) {
+    const int p = threadIdx.x + j * kThreads;
+    if (p < pieces) ahead[j] = gathered(embedding, token.token_id, p);
+  }
+  put_angles(angles, 0, token.position, threadIdx.x, kThreads);
+  __threadfence();
+  __syncthreads();
+  start_next();
+#pragma unroll
+  for (int j = 0; j < kPiecesAhead; j++) {
+    const int p = threadIdx.x + j * kThreads;
+    if (p < pieces) *gathers_to(embedding, 0, p) = ahead[j];
+  }
+  for (int p = threadIdx.x + kPiecesAhead * kThreads; p < pieces; p += kThreads) {
+    *gathers_to(embedding, 0, p) = gathered(embedding, token.token_id, p);
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     build_inputs(const __grid_constant__ StepArrays a, const StepPadding padding,
-                 const __grid_constant__ VtCudaPlanAttention plan, const int decode_blocks) {
-  __shared__ __align__(64) int4 words[2 + kRows * 2];
+                 const __grid_constant__ FirstOps first, const int decode_blocks) {
+  __shared__ __align__(64) int4 slot_words[kMostSlots][2 + kRows * 2];
   __shared__ RowWork works[kRows];
+  const int num_slots = a.layout.num_slots;
+  const bool embeds = first.embedding.num_rows > 0;
   wait_for_previous();
-  start_next();
+  if (!embeds) start_next();
   const uint64_t begun = global_timer_ns();
-  const char* slot =
-      a.inputs + *a.step_index % static_cast<uint64_t>(a.layout.num_slots) * a.layout.input_bytes;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int i = blockIdx.x * kRows + warp;
-  if (warp == 0) {
-    // Entries beyond the step's rows are some other step's, and are not used.
-    const int64_t first = blockIdx.x * kRows * static_cast<int64_t>(sizeof(RowEntry));
-    words[2 + lane] =
-        reinterpret_cast<const int4*>(slot + a.layout.row_entries + first)[lane];
-  } else if (warp == 1 && lane < 2) {
-    words[lane] = reinterpret_cast<const int4*>(slot)[lane];
+  const int4* words = slot_words[0];
+  int index;  // of the slot
+  if (embeds && num_slots <= kMostSlots) {
+    // Of all slots, beside the look at which one it is: that takes a third of a read over the bus.
+    if (warp / 2 < num_slots) read_slot(a, warp / 2, warp & ~1, slot_words[warp / 2]);
+    index = static_cast<int>(*a.step_index % static_cast<uint64_t>(num_slots));
+    words = slot_words[index];
+  } else {
+    index = static_cast<int>(*a.step_index % static_cast<uint64_t>(num_slots));
+    read_slot(a, index, 0, slot_words[0]);
   }
+  const char* slot = slot_at(a, index);
   __syncthreads();
   const StepHeader& header = *reinterpret_cast<const StepHeader*>(words);
   const RowEntry entry = *reinterpret_cast<const RowEntry*>(words + 2 + warp * 2);
@@ -138,17 +195,18 @@ __global__ void __launch_bounds__(kThreads)
   if (i < num_rows) {
     build_row(a, i, entry, works[warp]);
   } else if (i < padding.num_rows && blockIdx.y == 0 && lane == 0) {
-    works[warp] = {0, num_tokens, 0, 0};
+    works[warp] = {0, num_tokens, 0, 0, -1, 0};
     a.query_start[i] = num_tokens;
     a.seq_lens[i] = 0;
     a.row_of[i] = 0;
   }
-  if (plan.num_seqs > 0) {
+  if (first.plan.num_seqs > 0) {
     __syncthreads();
-    if (warp == 0) {
+    // A warp that has no row where they are few.
+    if (warp == kRows - 1) {
       RowWork of = {};
-      if (lane < plan.num_seqs) of = works[lane];
-      plan_by_warp(plan, decode_blocks, of.row, of.query_start, of.num_queries, of.seq_len);
+      if (lane < first.plan.num_seqs) of = works[lane];
+      plan_by_warp(first.plan, decode_blocks, of.row, of.query_start, of.num_queries, of.seq_len);
     }
   }
   if (thread == 0) {
@@ -170,20 +228,21 @@ __global__ void __launch_bounds__(kThreads)
   }
   const auto* new_rows = reinterpret_cast<const int32_t*>(slot + a.layout.new_rows);
   for (int j = block; j < header.num_new_rows; j += num_blocks) fill_row(a, new_rows[j]);
+  if (embeds) embed(first.embedding, first.angles, works[0]);
 }
 
 }  // namespace
 
-bool inputs_plan_attention(const StepPadding& padding, int max_count) {
+bool inputs_are_one_block(const StepPadding& padding, int max_count) {
   return padding.num_rows <= kRows && max_count <= kPartTokens;
 }
 
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
-                         const VtCudaPlanAttention& plan, int flags, void* stream) {
+                         const FirstOps& first, int flags, void* stream) {
   const dim3 grid(max(1, (padding.num_rows + kRows - 1) / kRows),
                   max(1, (max_count + kPartTokens - 1) / kPartTokens));
   VT_LAUNCH(launch("inputs", build_inputs, grid, dim3(kThreads), 0, flags, stream, arrays, padding,
-                   plan, most_decode_blocks()));
+                   first, most_decode_blocks()));
 }
 
 }  // namespace vt

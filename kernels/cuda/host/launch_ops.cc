@@ -187,6 +187,10 @@ void Launches::gather_logit_rows(const OpRecord& op, const Call& call) const {
 void Launches::sample(const OpRecord& op, const Call& call) const {
   VtCudaSample args = sample_args(operand(op, 0, call), call);
   args.flags = early(call.shape, call.flags);
+  if (call.finishes) {
+    const LogprobStrides strides{call.shape.num_top, call.shape.num_named};
+    return launch_sample_and_finish(args, arrays_, strides, call.stream);
+  }
   VT_LAUNCH(vt_cuda_sample(&args, call.stream));
 }
 

@@ -125,22 +125,44 @@ std::size_t Launches::buffer_bytes(int index) const {
          dtype_bytes(buffer.dtype);
 }
 
-void Launches::run(const StepShape& shape, bool planned, void* stream, const Watch* watch) const {
+FirstOps Launches::first_ops(const StepShape& shape, bool decodes) const {
+  FirstOps first{};
+  if (shape.num_tokens == 0 || shape.attention.size() != 1) return first;
+  first.plan = attention_->plan_of(shape.attention[0], arrays_);
+  if (!decodes || shape.num_tokens > 1 || !links_[0] || program_.ops[0].id != OpId::rope_cos_sin) return first;
+  const Call call{shape, nullptr, 0};
+  first.angles = angle_args(program_.ops[0], call);
+  first.embedding = embedding_args(program_.ops[1], call);
+  return first;
+}
+
+bool Launches::can_finish(const StepShape& shape) const {
+  if (!has_sample_ || !shape.logits_are_tokens || program_.ops.back().id != OpId::sample)
+    return false;
+  Call call{shape, nullptr, 0};
+  call.num_logits = shape.num_logit_rows;
+  return sample_can_finish(sample_args({nullptr, 0}, call));
+}
+
+bool Launches::run(const StepShape& shape, const FirstOps& first, void* stream,
+                   const Watch* watch) const {
   const int flags = watch == nullptr ? VT_CUDA_DEPENDENT : 0;
-  if (shape.num_tokens == 0) return;
-  if (!planned)
+  if (shape.num_tokens == 0) return false;
+  if (first.plan.num_seqs == 0)
     for (const AttentionGroup& group : shape.attention)
       attention_->plan(group, arrays_, flags, stream);
   int num_epochs = 0;
   Call call{shape, stream, flags};
   call.num_epochs = &num_epochs;
-  run_range(0, first_logit_op_, call, watch);
+  call.finishes = watch == nullptr && can_finish(shape);
+  run_range(first.embedding.num_rows > 0 ? 2 : 0, first_logit_op_, call, watch);
   const int at_once = std::max(1, program_.max_num_logits);
   for (int begin = 0; begin < shape.num_logit_rows; begin += at_once) {
     call.logit_begin = begin;
     call.num_logits = std::min(at_once, shape.num_logit_rows - begin);
     run_range(first_logit_op_, program_.ops.size(), call, watch);
   }
+  return call.finishes;
 }
 
 void Launches::run_range(std::size_t begin, std::size_t end, const Call& call,

@@ -39,9 +39,13 @@ class Launches {
            void* kv_cache, RankGroup* ranks, const RowTableSizes& rows, const StepArrays& arrays,
            Ledger& ledger);
 
-  /// The step's ops, attention's work lists first unless they are `planned`. Each kernel is a
-  /// dependent of the one before, unless `watch` is given. Throws KernelError with the op's name.
-  void run(const StepShape& shape, bool planned, void* stream, const Watch* watch = nullptr) const;
+  /// What the step's first kernel may do besides; `decodes`: one token a row.
+  FirstOps first_ops(const StepShape& shape, bool decodes) const;
+  /// The step's ops but for those in `first`, attention's work lists first. Each kernel is a dependent
+  /// of the one before, unless `watch` is given. Throws KernelError with the op's name. Returns whether
+  /// the last of them ends the step too.
+  bool run(const StepShape& shape, const FirstOps& first, void* stream,
+           const Watch* watch = nullptr) const;
 
   /// `flags` of a launch behind the step's embedding, with VT_CUDA_EARLY_READS where it holds.
   int early(const StepShape& shape, int flags) const {
@@ -68,6 +72,8 @@ class Launches {
     int row_begin = 0, num_rows = 0;
     /// Of the step so far.
     int* num_epochs = nullptr;
+    /// sample ends the step.
+    bool finishes = false;
   };
   struct Operand {
     char* data;
@@ -114,6 +120,7 @@ class Launches {
   void silu_and_mul(const OpRecord& op, const Call& call) const;
   void gather_logit_rows(const OpRecord& op, const Call& call) const;
   void sample(const OpRecord& op, const Call& call) const;
+  bool can_finish(const StepShape& shape) const;
   VtCudaSample sample_args(const Operand& logits, const Call& call) const;
 
   // launch_collectives.cc

@@ -1,114 +1,22 @@
-// The last kernels of a step: logprobs to the result slot where rows asked for them; sampled ids to
-// histories and results, rows that end marked, and the step's number published.
+// The last kernels of a step: logprobs to the result slot where rows asked for them, and its end
+// (finish.cuh).
 //
 // Launch of the last: one block, a thread a row, so that one thread can publish for all. It copies
 // logprobs too, so that one graph serves steps with and without: 20 ids of 256 rows are 40 KB.
-#include "../common.cuh"
-#include "../peer_memory.cuh"
+#include "finish.cuh"
 #include "launch_error.h"
-#include "step_arrays.h"
 
 namespace vt {
 namespace {
 
 constexpr int kThreads = 1024;
 
-__device__ __forceinline__ char* result_slot(const StepArrays& a) {
-  return a.results + *a.step_index % static_cast<uint64_t>(a.layout.num_slots) *
-                         a.layout.result_bytes;
-}
-
-/// By `num_threads` threads. In the slot two lists are as far apart as the step's longest is long.
-__device__ __forceinline__ void put_logprobs(const StepArrays& a, char* slot,
-                                             const StepCounts& counts,
-                                             const LogprobStrides& strides, int thread,
-                                             int num_threads) {
-  const int num_rows = counts.num_logit_rows;
-  const int num_top = counts.num_top;
-  const int num_named = counts.num_named;
-  float* logprobs = reinterpret_cast<float*>(slot + a.layout.logprobs);
-  int32_t* ranks = reinterpret_cast<int32_t*>(slot + a.layout.ranks);
-  int32_t* top_ids = reinterpret_cast<int32_t*>(slot + a.layout.top_ids);
-  float* top_logprobs = reinterpret_cast<float*>(slot + a.layout.top_logprobs);
-  for (int i = thread; i < num_rows; i += num_threads) {
-    logprobs[i] = a.logprobs[i];
-    ranks[i] = a.ranks[i];
-  }
-  for (int i = thread; i < num_rows * num_top; i += num_threads) {
-    const int l = i / num_top;
-    const int64_t from = static_cast<int64_t>(l) * strides.top + i - l * num_top;
-    top_ids[i] = a.top_ids[from];
-    top_logprobs[i] = a.top_logprobs[from];
-  }
-  float* named_logprobs = reinterpret_cast<float*>(slot + a.layout.named_logprobs);
-  for (int i = thread; i < num_rows * num_named; i += num_threads) {
-    const int l = i / num_named;
-    const int k = i - l * num_named;
-    const int row = a.logit_row[l];
-    if (row < 0 || a.judged_ids[l] >= 0 || k >= a.params[row].num_logprob_ids) continue;
-    named_logprobs[static_cast<int64_t>(row) * num_named + k] =
-        a.named_logprobs[static_cast<int64_t>(row) * strides.named + k];
-  }
-}
-
 __global__ void __launch_bounds__(256)
     copy_logprobs(const __grid_constant__ StepArrays a, const LogprobStrides strides) {
   wait_for_previous();
   start_next();
-  put_logprobs(a, result_slot(a), *a.counts, strides, blockIdx.x * blockDim.x + threadIdx.x,
+  put_logprobs(a, result_slot(a, *a.step_index), *a.counts, strides, blockIdx.x * blockDim.x + threadIdx.x,
                gridDim.x * blockDim.x);
-}
-
-/// What sampling does not change of a row, asked for at once: each answer takes most of a
-/// microsecond.
-struct Known {
-  int row, logit;
-  int finished, num_tokens, num_prompt_tokens, min_tokens, max_num_tokens, num_stop_ids;
-  const int32_t* more_stop_ids;
-  int32_t stop_ids[kStopIdsOnDevice];
-};
-
-__device__ __forceinline__ Known known_of(const StepArrays& a, int i) {
-  const int row = a.row_of[i];
-  const VtCudaRowParams& params = a.params[row];
-  Known known = {row,
-                 a.logit_of[i],
-                 a.finished[row],
-                 a.num_tokens[row],
-                 params.num_prompt_tokens,
-                 params.min_tokens,
-                 params.max_num_tokens,
-                 params.num_stop_ids,
-                 params.stop_ids,
-                 {}};
-  // Of a row that has more of them, none lies here.
-  const int4* ids = reinterpret_cast<const int4*>(a.stop_ids + row * kStopIdsOnDevice);
-  reinterpret_cast<int4*>(known.stop_ids)[0] = ids[0];
-  reinterpret_cast<int4*>(known.stop_ids)[1] = ids[1];
-  return known;
-}
-
-__device__ __forceinline__ bool is_stop_id(const Known& known, int id) {
-  bool is = false;
-  if (known.num_stop_ids <= kStopIdsOnDevice) {
-#pragma unroll
-    for (int s = 0; s < kStopIdsOnDevice; s++) {
-      is |= s < known.num_stop_ids && known.stop_ids[s] == id;
-    }
-  } else {
-    for (int s = 0; s < known.num_stop_ids; s++) is |= known.more_stop_ids[s] == id;
-  }
-  return is;
-}
-
-/// RowTable::append of kernels/host, on the device. Returns whether the row ends.
-__device__ __forceinline__ bool append(const StepArrays& a, const Known& known, int id) {
-  const int count = known.num_tokens + 1;
-  a.histories[known.row * a.history_stride + known.num_tokens] = id;
-  a.last_token[known.row] = id;
-  a.num_tokens[known.row] = count;
-  if (count >= known.max_num_tokens || count >= a.max_model_len) return true;
-  return count - known.num_prompt_tokens >= known.min_tokens && is_stop_id(known, id);
 }
 
 /// `early`: what the step began with was complete before this kernel could start, so it waits for
@@ -117,54 +25,19 @@ __global__ void __launch_bounds__(kThreads)
     finish_step(const __grid_constant__ StepArrays a, const LogprobStrides strides,
                 const bool early) {
   if (!early) wait_for_previous();
-  const uint64_t step_index = *a.step_index;
-  const StepCounts counts = *a.counts;
-  const uint64_t start_ns = *a.start_ns;
-  const int num_rows = counts.num_rows;
+  const StepEnd step = begin_end(a);
   int i = threadIdx.x;
   Known known = {};
-  if (i < num_rows) known = known_of(a, i);
-  char* slot = result_slot(a);
+  if (i < step.counts.num_rows) known = known_of(a, i);
   if (early) wait_for_previous();
-  if (counts.num_judged > 0) {
-    for (int l = threadIdx.x; l < counts.num_logit_rows; l += kThreads) {
-      if ((a.sampled_flags[l] & kRowFlagNan) != 0) a.unfit[a.batch_of[l]] = 1;
-    }
-    __syncthreads();
-  }
-  int32_t* token_ids = reinterpret_cast<int32_t*>(slot + a.layout.token_ids);
-  uint8_t* row_flags = reinterpret_cast<uint8_t*>(slot + a.layout.row_flags);
-  while (i < num_rows) {
-    const int logit = known.logit;
-    const int sampled = logit >= 0 ? a.sampled_ids[logit] : -1;
-    const int flags = logit >= 0 ? a.sampled_flags[logit] : 0;
-    const bool unfit =
-        (counts.num_judged > 0 && a.unfit[i] != 0) || (flags & kRowFlagNan) != 0;
-    int end = known.finished;
-    int id = -1;
-    if (end == kNotFinished && unfit) end = kUnfitLogits;
-    if (end == kNotFinished && logit >= 0) {
-      id = sampled;
-      if (append(a, known, id)) end = kFinished;
-    }
-    if (end != known.finished) a.finished[known.row] = end;
-    token_ids[i] = id;
-    // Also in later steps of the row, until it is filled anew.
-    row_flags[i] = end == kUnfitLogits ? kRowFlagNan : 0;
+  mark_unfit(a, step.counts);
+  while (i < step.counts.num_rows) {
+    const int l = known.logit;
+    finish_row(a, step, i, known, l >= 0 ? a.sampled_ids[l] : -1, l >= 0 ? a.sampled_flags[l] : 0);
     i += kThreads;
-    if (i < num_rows) known = known_of(a, i);
+    if (i < step.counts.num_rows) known = known_of(a, i);
   }
-  if (strides.top >= 0 && counts.num_top >= 0) {
-    put_logprobs(a, slot, counts, strides, threadIdx.x, kThreads);
-  }
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  ResultHeader* header = reinterpret_cast<ResultHeader*>(slot);
-  header->start_ns = start_ns;
-  header->end_ns = global_timer_ns();
-  *a.step_index = step_index + 1;
-  // What the block wrote before the barrier is published too.
-  store_release(&header->done, step_index + 1);
+  publish(a, step, strides);
 }
 
 }  // namespace

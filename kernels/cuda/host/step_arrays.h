@@ -135,11 +135,17 @@ struct StepArrays {
 struct StepPadding {
   std::int32_t num_rows, num_tokens, num_logit_rows;
 };
-/// `plan`: of all rows, where inputs_plan_attention; with num_seqs 0 it makes no lists.
+/// What the first kernel does besides, where inputs_are_one_block: attention's work lists of all
+/// rows, unless num_seqs is 0; embedding and ropeCosSin of a step of one token, unless num_rows is 0.
+struct FirstOps {
+  VtCudaPlanAttention plan;
+  VtCudaGather embedding;
+  VtCudaRopeCosSin angles;
+};
 void launch_build_inputs(const StepArrays& arrays, const StepPadding& padding, int max_count,
-                         const VtCudaPlanAttention& plan, int flags, void* stream);
-/// Whether it is one block, which can make attention's work lists.
-bool inputs_plan_attention(const StepPadding& padding, int max_count);
+                         const FirstOps& first, int flags, void* stream);
+/// Whether it is one block, which can do more than build arrays.
+bool inputs_are_one_block(const StepPadding& padding, int max_count);
 
 /// How far apart sample put the lists of two rows. `top` -1: it was not asked for logprobs.
 struct LogprobStrides {
@@ -152,5 +158,11 @@ void launch_copy_logprobs(const StepArrays& arrays, int num_logit_rows,
 /// publishes the results. With VT_CUDA_EARLY_READS all but what was sampled is read at once.
 void launch_finish_step(const StepArrays& arrays, const LogprobStrides& strides, int flags,
                         void* stream);
+
+/// sample and launch_finish_step of a step of one row that has a row of logits, no prompt's, where
+/// sample_can_finish.
+void launch_sample_and_finish(const VtCudaSample& args, const StepArrays& arrays,
+                              const LogprobStrides& strides, void* stream);
+bool sample_can_finish(const VtCudaSample& args);
 
 }  // namespace vt

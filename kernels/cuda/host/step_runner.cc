@@ -75,13 +75,13 @@ int StepRunner::max_rows() const {
 void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int max_count) {
   const bool watched = options_.debug_sync;
   const int flags = watched ? 0 : VT_CUDA_DEPENDENT;
-  VtCudaPlanAttention plan{};
-  const bool planned = shape.attention.size() == 1 && inputs_plan_attention(padding, max_count);
-  if (planned) plan = launches_.attention()->plan_of(shape.attention[0], arrays_);
+  FirstOps first{};
+  if (inputs_are_one_block(padding, max_count))
+    first = launches_.first_ops(shape, shape.logits_are_tokens && !watched);
   // After the step before, to its end: this one may overwrite all that it read.
-  launch_build_inputs(arrays_, padding, max_count, plan, 0, stream_);
+  launch_build_inputs(arrays_, padding, max_count, first, 0, stream_);
   if (watched) stream_.synchronize();
-  launches_.run(shape, planned, stream_, watched ? &watch_ : nullptr);
+  if (launches_.run(shape, first, stream_, watched ? &watch_ : nullptr)) return;
   LogprobStrides strides{shape.num_top, shape.num_named};
   if (!shape.logits_are_tokens) {
     // Prompts may have logprobs, and one block would take long to copy those.

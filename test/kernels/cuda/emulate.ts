@@ -13,17 +13,30 @@ interface Compiler {
   readonly args: readonly string[];
 }
 
+/** Of kernels/cuda/host, and of kernels. */
+const hostSources = [
+  'finish.cuh',
+  'launch_error.h',
+  'results.cu',
+  'sample_and_finish.cu',
+  'step_arrays.h',
+];
+const sharedSources = ['check.h', 'step.h'];
+
 /** Those that do not stand in emulation/, which has its own common.cuh and others. */
 const sources =
   /^(elementwise\.cuh|group.*|(all_reduce\w*|linear_send|parts|sample\w*)\.cuh?|vt_cuda\w*\.h|error\.h)$/;
 
 /** A program of emulation/ and the kernels that it runs, in a folder of the test's own. */
 export async function emulate(t: Test, program: string, kernels: string[]): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'vt-emulation-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
+  const root = mkdtempSync(join(tmpdir(), 'vt-emulation-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  const folder = join(root, 'cuda');
   const from = join(packageRoot, 'kernels/cuda');
   for (const name of readdirSync(from).filter((name) => sources.test(name)))
     cpSync(join(from, name), join(folder, name));
+  for (const name of hostSources) cpSync(join(from, 'host', name), join(folder, 'host', name));
+  for (const name of sharedSources) cpSync(join(from, '..', name), join(root, name));
   cpSync(join(packageRoot, 'test/kernels/cuda/emulation'), folder, { recursive: true });
   const native = (await import(
     pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href

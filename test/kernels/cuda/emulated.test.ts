@@ -101,9 +101,13 @@ t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
   t.equal(run.stdout.match(/^ok /gm)?.length, 18);
 });
 
-t.test('work lists made with the inputs, and results of a step', { skip }, async (t) => {
-  const binary = await build(t, ['step_check'], ['attention', 'host/inputs', 'host/results']);
+t.test('what the first and the last kernel of a step do', { skip }, async (t) => {
+  const binary = await build(
+    t,
+    ['step_check'],
+    ['attention', 'gather', 'host/inputs', 'host/results'],
+  );
   const run = spawnSync(binary, [], { encoding: 'utf8' });
   t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-  t.equal(run.stdout.match(/^ok /gm)?.length, 2);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 3);
 });

@@ -130,7 +130,8 @@ def wgmma(kernel):
         for dtype in (BF16, F16):
             linear(ops, 130, 520, 576, dtype, residual=True, large=kernel)
             linear(ops, 300, 264, 592, dtype, f32=True, large=kernel)
-            linear(ops, 257, 528, 576, dtype, epilogue=1, large=kernel)
+            for m in (250, 257):
+                linear(ops, m, 528, 576, dtype, epilogue=1, large=kernel)
             for dim in (64, 128):
                 linear(ops, 200, 8 * dim, 576, dtype, epilogue=2, dim=dim, large=kernel)
     return run

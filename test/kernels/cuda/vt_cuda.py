@@ -138,8 +138,8 @@ class VtCuda:
                 **table.fields}
 
     def plan_attention(self, query_start, seq_lens, num_heads, num_kv_heads, max_work, window=0,
-                       lists=None, prefill_rows=64, max_decode_work=None):
-        """max_decode_work: of the calls of attention that will use the lists"""
+                       lists=None, prefill_rows=64, max_decode_work=None, head_dim=128):
+        """max_decode_work, head_dim: of the calls of attention that will use the lists"""
         device = query_start.device
         lists = lists or {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
@@ -149,7 +149,7 @@ class VtCuda:
                   num_heads=num_heads, num_kv_heads=num_kv_heads, window=window,
                   prefill_rows=prefill_rows,
                   decode_cluster=self.lib.vt_cuda_decode_cluster(max_decode_work or max_work,
-                                                                 num_kv_heads), **lists)
+                                                                 num_kv_heads, head_dim), **lists)
         return lists
 
     def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,

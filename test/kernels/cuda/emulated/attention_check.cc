@@ -122,7 +122,10 @@ class Case {
     std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(4);
     const int num_seqs = static_cast<int>(seq_lens.size());
     const int chunks = (*std::max_element(seq_lens.begin(), seq_lens.end()) + 255) / 256;
-    const int cluster = vt_cuda_decode_cluster(num_seqs * chunks, shape_.kv_heads);
+    // Narrow heads have clusters in launches of more works than multiprocessors.
+    const int least = uses_clusters_ ? vt::multiprocessors / shape_.kv_heads + 1 : 0;
+    const int room = std::max(num_seqs * chunks, least);
+    const int cluster = vt_cuda_decode_cluster(room, shape_.kv_heads, shape_.dim);
     VtCudaPlanAttention plan = {};
     plan.query_start = query_start.data();
     plan.seq_lens = seq_lens.data();
@@ -154,7 +157,7 @@ class Case {
     args.decode_work = plan.decode_work;
     args.prefill_work = plan.prefill_work;
     args.work_counts = counts.data();
-    args.max_decode_work = has_room_ ? num_seqs * chunks : counts[0];
+    args.max_decode_work = has_room_ ? room : counts[0];
     args.max_prefill_work = counts[1];
     args.scratch = aligned(scratch);
     args.counters = counters.data();

@@ -101,6 +101,9 @@ inline float __uint_as_float(std::uint32_t bits) {
   std::memcpy(&value, &bits, 4);
   return value;
 }
+inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
+  return {x, y, z, w};
+}
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
@@ -139,6 +142,7 @@ inline bool __all_sync(unsigned, bool value) {
   for (int i = 0; i < 32; i++) all &= values[i] != 0;
   return all;
 }
+inline void __threadfence() {}
 inline void __syncwarp() { emulated::meet_warp(0); }
 inline void __syncthreads() { emulated::named_barrier(0, emulated::num_threads(), true); }
 /// Of a block alone.

@@ -1,5 +1,5 @@
-// A step's first and last kernel in the emulated block: attention's work lists made in the first one
-// against those of vt_cuda_plan_attention, and what the last one makes of sampled ids against a few
+// A step's first and last kernel in the emulated block: attention's work lists, embedding and angles
+// made in the first one against those of the kernels that make nothing else, and what the last one makes of sampled ids against a few
 // lines that say it. `step_check`.
 #include <cstdio>
 #include <cstdlib>
@@ -40,9 +40,10 @@ void report(const std::string& what, int wrong) {
 class Step {
  public:
   static constexpr int kTable = 24, kTokens = 2048, kLength = 20000, kBlock = 16, kWorks = 400;
+  static constexpr int kSlot = 4096, kResult = 1024, kMostSlots = 9;
 
-  Step(std::mt19937& random, int num_rows, int most_queries) : random_(random) {
-    arrays.layout = {64, 1024, 2048, 4096, 64, 512, 0, 0, 0, 0, 0, 1024, 2};
+  Step(std::mt19937& random, int num_rows, int most_queries, int num_slots = 4) : random_(random) {
+    arrays.layout = {64, 1024, 2048, kSlot, 64, 512, 0, 0, 0, 0, 0, kResult, num_slots};
     arrays.inputs = inputs_;
     arrays.results = results_;
     arrays.histories = take<std::int32_t>(kTable * kLength);
@@ -94,7 +95,6 @@ class Step {
   StepArrays arrays{};
   std::vector<vt::RowEntry> entries;
 
- private:
   /// 16-byte aligned, of a value that is nobody's.
   template <typename T>
   T* take(std::size_t count) {
@@ -103,6 +103,7 @@ class Step {
     return reinterpret_cast<T*>(pieces_.back().data());
   }
 
+ private:
   void fill(int num_rows, int most_queries) {
     vt::StepHeader header = {num_rows, 0, 0, 0, 0, -1, 0, 77};
     for (int r = 0; r < kTable; r++) {
@@ -127,12 +128,13 @@ class Step {
       const int count = below(2) == 0 ? 1 : 1 + below(most_queries);
       const int start = arrays.num_tokens[row] - 1;
       const bool samples = below(5) != 0;
+      for (int t = 0; t < count; t++) arrays.histories[row * kLength + start + t] = below(40);
       entries.push_back({row, start, count, header.num_tokens, (start + kBlock) / kBlock,
                          samples ? header.num_logit_rows : -1, below(7) == 0 ? 1 : 0, 0});
       header.num_tokens += count;
       header.num_logit_rows += samples;
     }
-    char* slot = inputs_ + *arrays.step_index % 2 * 4096;
+    char* slot = inputs_ + *arrays.step_index % arrays.layout.num_slots * kSlot;
     std::memcpy(slot, &header, sizeof header);
     std::memcpy(slot + 64, entries.data(), entries.size() * sizeof(vt::RowEntry));
   }
@@ -143,8 +145,8 @@ class Step {
   };
   std::vector<std::vector<Piece>> pieces_;
   std::vector<std::vector<std::int32_t>> more_stop_ids_;
-  alignas(64) char inputs_[2 * 4096] = {};
-  alignas(64) char results_[2 * 1024] = {};
+  alignas(64) char inputs_[kMostSlots * kSlot] = {};
+  alignas(64) char results_[kMostSlots * kResult] = {};
 };
 
 void check_lists(std::mt19937& random) {
@@ -158,7 +160,8 @@ void check_lists(std::mt19937& random) {
     const VtCudaPlanAttention made = step.plan(padded, heads, kv_heads, window, max_work);
     const VtCudaPlanAttention wanted = step.plan(padded, heads, kv_heads, window, max_work);
     emulated::timing = {false, false, static_cast<unsigned>(turn)};
-    vt::launch_build_inputs(step.arrays, {padded, Step::kTokens, padded}, 100, made, 0, nullptr);
+    vt::launch_build_inputs(step.arrays, {padded, Step::kTokens, padded}, 100, {made, {}, {}}, 0,
+                            nullptr);
     for (int i = 0; i < rows; i++) {
       const vt::RowEntry& entry = step.entries[i];
       const bool alive = entry.is_new != 0 || step.arrays.finished[entry.row] == 0;
@@ -178,6 +181,53 @@ void check_lists(std::mt19937& random) {
   report("work lists made with the inputs", wrong);
 }
 
+void check_embedding(std::mt19937& random) {
+  constexpr int kIds = 30, kDim = 96;
+  int wrong = 0, num_real = 0;
+  for (int turn = 0; turn < 60; turn++) {
+    // A step of padding alone, too.
+    Step step(random, turn % 10 == 9 ? 0 : 1, 1, turn % 4 == 3 ? Step::kMostSlots : 4);
+    const VtCudaPlanAttention made = step.plan(1, 8, 2, 0, Step::kWorks);
+    const VtCudaPlanAttention listed = step.plan(1, 8, 2, 0, Step::kWorks);
+    const int columns = turn % 5 == 0 ? 17'000 : 1088;
+    VtCudaGather gather = {};
+    auto* table = step.take<std::uint16_t>(kIds * columns);
+    for (int i = 0; i < kIds * columns; i++) table[i] = static_cast<std::uint16_t>(random());
+    gather.source = table;
+    gather.index = step.arrays.token_ids;
+    gather.num_rows = 1;
+    gather.columns = gather.source_stride = columns;
+    gather.out_stride = columns + 8;
+    gather.num_source_rows = kIds;
+    gather.first_index = turn % 2 == 0 ? 0 : 4;
+    gather.dtype = gather.out_dtype = VT_CUDA_BF16;
+    VtCudaRopeCosSin angles = {};
+    auto* frequencies = step.take<float>(kDim / 2);
+    for (int i = 0; i < kDim / 2; i++) frequencies[i] = 1.0f / static_cast<float>(1 + i * i);
+    angles.inv_freq = frequencies;
+    angles.positions = step.arrays.positions;
+    angles.num_tokens = 1;
+    angles.head_dim = kDim;
+    angles.factor = 1.5f;
+    VtCudaGather gather_too = gather;
+    VtCudaRopeCosSin angles_too = angles;
+    for (VtCudaGather* of : {&gather, &gather_too})
+      of->out = step.take<std::uint16_t>(2 * gather.out_stride);
+    for (VtCudaRopeCosSin* of : {&angles, &angles_too}) of->out = step.take<float>(2 * kDim);
+    emulated::timing = {false, false, static_cast<unsigned>(turn)};
+    vt::launch_build_inputs(step.arrays, {1, 1, 1}, 1, {made, gather, angles}, 0,
+                            nullptr);
+    if (vt_cuda_plan_attention(&listed, nullptr) != 0) std::exit(1);
+    if (vt_cuda_embedding_and_angles(&gather_too, &angles_too, nullptr) != 0) std::exit(1);
+    num_real += step.arrays.token_ids[0] >= 0;
+    wrong += std::memcmp(made.decode_work, listed.decode_work, Step::kWorks * 32) != 0;
+    wrong += std::memcmp(gather.out, gather_too.out, 2 * gather.out_stride * 2) != 0;
+    wrong += std::memcmp(angles.out, angles_too.out, 2 * kDim * 4) != 0;
+  }
+  wrong += num_real < 30;
+  report("embedding and angles with the inputs", wrong);
+}
+
 void check_results(std::mt19937& random) {
   int wrong = 0, ended = 0;
   for (int turn = 0; turn < 60; turn++) {
@@ -193,7 +243,7 @@ void check_results(std::mt19937& random) {
     const std::vector<std::int32_t> known(a.num_tokens, a.num_tokens + Step::kTable);
     const std::vector<std::int32_t> before(a.finished, a.finished + Step::kTable);
     vt::launch_finish_step(a, {}, turn % 2 == 0 ? VT_CUDA_EARLY_READS : 0, nullptr);
-    const char* slot = a.results + index % 2 * 1024;
+    const char* slot = a.results + index % a.layout.num_slots * Step::kResult;
     const auto* header = reinterpret_cast<const vt::ResultHeader*>(slot);
     wrong += header->done != index + 1 || *a.step_index != index + 1;
     wrong += header->start_ns != *a.start_ns || header->end_ns <= header->start_ns;
@@ -226,6 +276,7 @@ void check_results(std::mt19937& random) {
 int main() {
   std::mt19937 random(11);
   check_lists(random);
+  check_embedding(random);
   check_results(random);
   return failed == 0 ? 0 : 1;
 }

@@ -18,8 +18,15 @@ inline char* shared_begin(emulation::Block& block) {
 }
 template <typename T>
 T& block_shared() {
+  static const char type = 0;
   emulation::Block& block = *emulation::machine->current->block;
+  if (block.object_type != nullptr && block.object_type != &type) {
+    std::vector<uint64_t>& object = block.more_objects[&type];
+    if (object.empty()) object.assign((sizeof(T) + 15) / 8, 0xa5a5a5a5a5a5a5a5u);
+    return *reinterpret_cast<T*>(object.data());
+  }
   if (block.shared.empty()) {
+    block.object_type = &type;
     block.object_bytes = (sizeof(T) + 15) / 16 * 16;
     const size_t words = (block.object_bytes + emulation::machine->current->kernel->shared_bytes) / 8;
     block.shared.assign(words + 1, 0xa5a5a5a5a5a5a5a5u);

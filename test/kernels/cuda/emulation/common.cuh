@@ -23,6 +23,9 @@
 struct float4 {
   float x, y, z, w;
 };
+struct int4 {
+  int x, y, z, w;
+};
 struct uint2 {
   uint32_t x, y;
 };
@@ -223,12 +226,18 @@ inline int device_of(void* stream) {
   return static_cast<int>(reinterpret_cast<intptr_t>(stream)) - 1;
 }
 
-template <typename Params>
-int launch(const char*, void (*kernel)(Params), dim3 grid, dim3 block, size_t shared_bytes, int,
-           void* stream, const Params& params) {
+template <typename... Params, typename... Args>
+int launch(const char*, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, int,
+           void* stream, Args... args) {
   emulation::machine->launch(device_of(stream), grid.x, block.x, 1, shared_bytes,
-                             [kernel, params] { kernel(params); });
+                             [=] { kernel(args...); });
   return 0;
+}
+
+inline uint32_t count_and_wrap(uint32_t* counter, uint32_t last) {
+  const uint32_t before = *counter;
+  *counter = before >= last ? 0 : before + 1;
+  return before;
 }
 
 inline void start_next() { emulation::machine->allow_next(); }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -35,6 +36,9 @@ struct Block {
   /// asked for.
   std::vector<uint64_t> shared;
   size_t object_bytes = 0;
+  /// Of the first object's type; objects of others, of which other blocks know nothing.
+  const void* object_type = nullptr;
+  std::map<const void*, std::vector<uint64_t>> more_objects;
 };
 
 struct Fiber {
