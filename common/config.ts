@@ -1,6 +1,7 @@
 // The configuration as processes see it. The command line becomes one Config (frontend/cli), parsed
 // once and frozen; each process receives its slice in the supervisor's `config` message. What is
 // learned at start (number of blocks, addresses) is a message, never a write.
+import type { Memory } from './host-memory.ts';
 import type {
   HttpLimits,
   HttpTimeouts,
@@ -128,6 +129,8 @@ export interface WorkerSlice extends ProcessSlice {
   readonly numRanks: number;
   /** On the same host, this one among them. */
   readonly numLocalRanks: number;
+  /** Before any rank of this generation packed its weights; null on another node: it looks itself. */
+  readonly hostMemory: Memory | null;
   /** null where one rank runs the whole model. */
   readonly collectives: Collectives | null;
   readonly engineAddress: string;

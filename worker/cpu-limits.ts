@@ -1,23 +1,12 @@
 // How many threads a CPU backend should have: physical cores of the affinity mask, within the
 // cgroup's quota. Two hyperthreads share one set of multipliers, so a thread each gains nothing.
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
-
-/** A file's text, null if it cannot be read. */
-export type ReadText = (path: string) => string | null;
+import { cgroupFolders, readText, type ReadText } from '../common/system-text.ts';
 
 export function defaultNumThreads(read: ReadText = readText): number {
   const cores = numPhysicalCores(read) ?? availableParallelism();
   return Math.max(1, Math.min(cores, Math.floor(cgroupCpuQuota(read))));
-}
-
-function readText(path: string): string | null {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return null;
-  }
 }
 
 /** null where /proc and /sys do not tell. */
@@ -43,9 +32,7 @@ function parseCpuList(text: string): number[] {
 /** CPUs that the cgroup grants, Infinity without a quota; the smallest on the way to the root. */
 function cgroupCpuQuota(read: ReadText): number {
   let quota = Infinity;
-  const lines = (read('/proc/self/cgroup') ?? '').split('\n');
-  const unified = lines.find((line) => line.startsWith('0::'))?.slice(3) ?? '/';
-  for (let path = unified; ; path = dirname(path)) {
+  for (let path = cgroupFolders(read).unified; ; path = dirname(path)) {
     const [max, period] = (read(join('/sys/fs/cgroup', path, 'cpu.max')) ?? '').trim().split(' ');
     if (Number(max) > 0 && Number(period) > 0)
       quota = Math.min(quota, Number(max) / Number(period));

@@ -1,11 +1,11 @@
 // Everything between a worker's slice and a loaded backend: dtypes, program, weights, KV size.
 import type { WorkerSlice } from '../common/config.ts';
+import { hostMemory, type Memory } from '../common/host-memory.ts';
 import type { Backend, BackendLoad } from '../kernels/backend.ts';
 import { blockBytes, type Dtype, type Program } from '../kernels/program.ts';
 import { computeFormat } from './compute-format.ts';
 import { defaultNumThreads } from './cpu-limits.ts';
 import { checkKvBlocks, numKvBlocks } from './kv-size.ts';
-import { hostMemory, type Memory } from './memory.ts';
 import { buildProgram } from './program/build.ts';
 import { Checkpoint } from './weights/checkpoint.ts';
 import { dummyWeights } from './weights/dummy-weights.ts';
@@ -73,8 +73,9 @@ export async function loadModel(
 }
 
 /** Ranks on one host share its memory. */
-function localShare({ numLocalRanks }: WorkerSlice): Memory {
-  const { totalBytes, availableBytes } = hostMemory();
+function localShare(slice: WorkerSlice): Memory {
+  const { numLocalRanks } = slice;
+  const { totalBytes, availableBytes } = slice.hostMemory ?? hostMemory();
   return {
     totalBytes: Math.floor(totalBytes / numLocalRanks),
     availableBytes: Math.floor(availableBytes / numLocalRanks),

@@ -5,6 +5,7 @@ import { rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { findCudaDevice } from '../../common/cuda-device.ts';
+import { memoryOfGenerations } from '../../common/host-memory.ts';
 import { createLogger, type Logger } from '../../common/log.ts';
 import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
 import { parentPipeFd, processEnv } from '../../common/process.ts';
@@ -130,6 +131,7 @@ function makePlan(
   network: Network | null,
   listening: Listening | null,
 ): Plan {
+  const hostMemory = memoryOfGenerations();
   return {
     token,
     controlAddress: endpoints.control,
@@ -149,7 +151,7 @@ function makePlan(
     command: (role) => [entryPoint(role)],
     fds: (role) => (role === 'frontend' && listening ? [listening.fd] : []),
     slice: (id, generations) => ({
-      ...makeSlice(id, { config, endpoints, runDir, generations, network }),
+      ...makeSlice(id, { config, endpoints, runDir, generations, hostMemory, network }),
     }),
     addresses: ({ role, generation }) =>
       role === 'detokenizer'

@@ -10,6 +10,7 @@ import type {
   ProcessSlice,
   WorkerSlice,
 } from '../../common/config.ts';
+import type { Memory } from '../../common/host-memory.ts';
 import { rankTokens } from '../../common/rank-tokens.ts';
 import { firstInheritedFd } from '../../common/process.ts';
 import type { ChildId } from '../supervisor/child.ts';
@@ -29,6 +30,8 @@ export interface SliceContext {
   readonly endpoints: Endpoints;
   readonly runDir: RunDir;
   readonly generations: Generations;
+  /** Of this host, the same for all ranks of a generation. */
+  readonly hostMemory: (generation: number) => Memory;
   /** null where all ranks are on this host. */
   readonly network: Network | null;
 }
@@ -131,6 +134,7 @@ function workerSlice(id: ChildId, context: SliceContext) {
     rank: id.index,
     numRanks,
     numLocalRanks: numRanks / flags.nnodes,
+    hostMemory: node ? null : context.hostMemory(id.generation),
     collectives: collectives(id, context),
     engineAddress: engine.address,
     engineKey: engine.curve?.publicKey ?? null,

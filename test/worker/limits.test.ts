@@ -1,8 +1,8 @@
 // Memory and threads: what is decided when the operator says nothing, and what is refused.
 import t from 'tap';
+import { hostMemory } from '../../common/host-memory.ts';
 import { defaultNumThreads } from '../../worker/cpu-limits.ts';
 import { numKvBlocks, type KvSizeRequest } from '../../worker/kv-size.ts';
-import { hostMemory } from '../../worker/memory.ts';
 
 const request: KvSizeRequest = {
   blockBytes: 1 << 20,
