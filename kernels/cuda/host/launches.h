@@ -153,6 +153,7 @@ class Launches {
   /// Null, and of num_ranks 1, where there are no others.
   const RankGroup* ranks_ = nullptr;
   VtCudaGroup group_{};
+  bool linears_send_ = false;
   /// Of sample, by row of logits, where it asks for any.
   DeviceBuffer sample_scratch_;
   int sample_scratch_stride_ = 0;
