@@ -176,10 +176,11 @@ function asList<T extends readonly unknown[]>(value: T, name: string): T {
 
 function tokenIdsOf(prompt: readonly number[] | Int32Array): Int32Array {
   if (prompt instanceof Int32Array) return prompt;
-  if (Array.isArray(prompt) && prompt.every((id: number) => (id | 0) === id))
-    return Int32Array.from(prompt);
+  if (Array.isArray(prompt) && prompt.every(isInt32)) return Int32Array.from(prompt);
   throw new RequestError('bad_request', 'a prompt must be text or a list of token ids', 'prompt');
 }
+
+const isInt32 = (id: unknown) => Number.isInteger(id) && (id as number) === ((id as number) | 0);
 
 function isConversation(
   conversations: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],

@@ -37,10 +37,11 @@ export function numKvBlocks(request: KvSizeRequest): number {
   const blocksPerRequest = blocksOf(request);
   const share = Math.floor(Math.max(0, availableBytes - weightBytes) * availableShare);
   const bytes = kvCacheMemoryBytes ?? Math.min(maxDefaultBytes, share);
-  const origin =
-    kvCacheMemoryBytes === null
-      ? ` (40 % of what weights of ${weightBytes} leave of ${availableBytes})`
-      : '';
+  const decided =
+    share > maxDefaultBytes
+      ? 'the most that is taken unasked'
+      : `40 % of what weights of ${weightBytes} leave of ${availableBytes}`;
+  const origin = kvCacheMemoryBytes === null ? ` (${decided})` : '';
   const useful = maxNumSeqs * blocksPerRequest + 1;
   const numBlocks = Math.min(Math.floor(bytes / blockBytes), useful, maxBlocks);
   const needed = (blocksPerRequest + 1) * blockBytes;

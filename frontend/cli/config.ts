@@ -144,10 +144,13 @@ function chooseBatch(
 
 function chooseKeys({ apiKey }: Flags, env: NodeJS.ProcessEnv): readonly string[] {
   const key = env['VLLM_API_KEY'] ?? '';
-  const keys = apiKey.length > 0 || key === '' ? apiKey : [key];
+  const isFlag = apiKey.length > 0 || key === '';
+  const keys = isFlag ? apiKey : [key];
   // Others could not be told from what a header may not hold, and nobody would get in.
   if (!keys.every((it) => /^[\x21-\x7e]+$/.test(it)))
-    throw badFlag('--api-key: a key must be of ASCII characters without spaces');
+    throw badFlag(
+      `${isFlag ? '--api-key' : 'VLLM_API_KEY'}: a key must be of ASCII characters without spaces`,
+    );
   return keys;
 }
 

@@ -40,11 +40,14 @@ export function readChatTemplate(given: string | null): { path: string } | { tex
   const isTemplate = /\{[{%]/.test(given);
   // A template is no path, whatever it is long.
   if (isTemplate && !existsSync(given)) return { text: given };
-  if (isFile(given)) return { path: given };
-  throw new StartError(
-    exitCodes.badFlag,
-    `--chat-template: ${given} is neither a file nor a template`,
-  );
+  let why = `${given} is neither a file nor a template`;
+  try {
+    if (isFile(given)) return { path: given };
+  } catch (error) {
+    // It cannot be looked at.
+    why = (error as Error).message;
+  }
+  throw new StartError(exitCodes.badFlag, `--chat-template: ${why}`);
 }
 
 /** Field of generation_config.json -> ours, with the values that sampling takes. */

@@ -39,7 +39,17 @@ t.test('LLM generates for lists of prompts, chats, and leaves nothing behind', a
     code: 'bad_request',
     param: 'temperature',
   });
-  for (const wrong of [[[1, 1.5]], [[2 ** 32 + 1]], [[1, '2']], [null], [prompt, {}], undefined, 7])
+  for (const wrong of [
+    [[1, 1.5]],
+    [[1n]],
+    [1n],
+    [[2 ** 32 + 1]],
+    [[1, '2']],
+    [null],
+    [prompt, {}],
+    undefined,
+    7,
+  ])
     await t.rejects(llm.generate(wrong as never), { code: 'bad_request', param: /^prompts?$/ });
   await t.rejects(llm.chat(undefined as never), { code: 'bad_request', param: 'conversations' });
   await t.rejects(llm.generate(new Array<number>(300).fill(5)), {

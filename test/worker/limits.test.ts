@@ -25,6 +25,9 @@ t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can 
   t.throws(() => numKvBlocks({ ...small, weightBytes: 6000 * 2 ** 20 }), {
     message: /has 0 bytes \(40 % of what weights of 6291456000 leave of 5242880000\), but one/,
   });
+  t.throws(() => numKvBlocks({ ...request, blockBytes: 2 ** 30 }), {
+    message: /has 4294967296 bytes \(the most that is taken unasked\), but one/,
+  });
   t.equal(numKvBlocks({ ...request, maxNumSeqs: 20 }), 201, 'and the null block');
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 6 * 2 ** 30 }), 6144);
   t.equal(numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 }), 11);

@@ -133,6 +133,13 @@ t.test('--chat-template takes the text of a template, longer than any path', (t)
   t.end();
 });
 
+const loopFolder = mkdtempSync(join(tmpdir(), 'vt-loop-'));
+const loop = join(loopFolder, 'loop');
+symlinkSync('loop', loop);
+t.teardown(() => {
+  rmSync(loopFolder, { recursive: true });
+});
+
 const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', '4k'], /--max-model-len: 4000 is more than the model's 2048/],
   [['--ssl-keyfile', 'x'], /go together/],
@@ -148,14 +155,24 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
     /^--generation-config: \/nowhere\/generation_config.json does not exist$/,
   ],
   [['--override-generation-config', '{"temprature": 1}'], /temprature is not one of/],
+  [['--chat-template', 'x'.repeat(5000)], /^--chat-template: x+: ENAMETOOLONG/],
+  [['--chat-template', 'a\0b'], /^--chat-template: .*null bytes/],
+  [['--chat-template', loop], /^--chat-template: .*loop: ELOOP/],
   [['--api-key', 'a b'], /^--api-key: a key must be of ASCII characters without spaces$/],
   [['--api-key', 'good', 'schlüssel'], /--api-key/],
 ];
 for (const [argv, message] of bad)
-  t.test(`makeConfig refuses ${argv.join(' ')}`, (t) => {
+  t.test(`makeConfig refuses ${JSON.stringify(argv).slice(0, 80)}`, (t) => {
     t.throws(() => config(argv), { exitCode: 64, message });
     t.end();
   });
+
+t.test('a bad key of the environment is said to be that', (t) => {
+  t.throws(() => config([], { VLLM_API_KEY: 'a b' }), { exitCode: 64, message: /^VLLM_API_KEY: / });
+  const both = () => config(['--api-key', 'a b'], { VLLM_API_KEY: 'good' });
+  t.throws(both, { exitCode: 64, message: /^--api-key: / });
+  t.end();
+});
 
 const gpu = (gib: number): CudaAnswer => ({
   device: {
