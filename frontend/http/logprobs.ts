@@ -109,15 +109,14 @@ export class CompletionLogprobsWriter {
   }
 }
 
-/** Of tokens 0 to length, the last one's end included; counted when the first is asked for. */
+/** Of tokens 0 to length, the last one's end included; each is counted on from those asked for. */
 function lazyOffsets(begin: number, length: number, text: (index: number) => string) {
-  let offsets: Float64Array | null = null;
+  const offsets = new Float64Array(length + 1);
+  offsets[0] = begin;
+  let numKnown = 1;
   return (index: number): number => {
-    if (offsets === null) {
-      offsets = new Float64Array(length + 1);
-      offsets[0] = begin;
-      for (let i = 0; i < length; i++) offsets[i + 1] = offsets[i]! + numCharacters(text(i));
-    }
+    for (; numKnown <= index; numKnown++)
+      offsets[numKnown] = offsets[numKnown - 1]! + numCharacters(text(numKnown - 1));
     return offsets[index]!;
   };
 }

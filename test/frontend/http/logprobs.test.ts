@@ -1,6 +1,7 @@
 // Logprobs in the shapes of both APIs. The fake's token is second best at -1 after "!" at -0.5.
 import t from 'tap';
-import { listOf, startServer, readEvents, type Submission } from './fakes.ts';
+import { CompletionLogprobsWriter } from '../../../frontend/http/logprobs.ts';
+import { fakeLogprobs, listOf, startServer, readEvents, type Submission } from './fakes.ts';
 
 const messages = [{ role: 'user', content: 'hi' }];
 const sayAb = (submission: Submission) => {
@@ -253,4 +254,28 @@ t.test('finish_reason repetition', async (t) => {
     t.match(events.at(-2), { choices: [ended] });
     t.equal(events.at(-1), '[DONE]');
   }
+});
+
+t.test('an offset makes the texts before it, each once', (t) => {
+  const list = listOf(Array.from({ length: 100 }, () => fakeLogprobs(97, 0)));
+  const textOf = list.textOf.bind(list);
+  let numTexts = 0;
+  let most = 0;
+  Object.assign(list, {
+    textOf: (entry: number) => {
+      numTexts++;
+      return textOf(entry);
+    },
+  });
+  const writer = new CompletionLogprobsWriter({ asTokenIds: false, numTop: 0, areNamed: false });
+  const offsets = writer.write(null, list).text_offset;
+  for (const index of [0, 10, 3, 60]) {
+    t.equal(offsets.at(index), index);
+    most = Math.max(most, index);
+    t.equal(numTexts, most);
+  }
+  const next = writer.write(null, list).text_offset;
+  t.equal(next.at(0), 100, 'the next part goes on where this one ends');
+  t.equal(numTexts, 100);
+  t.end();
 });
