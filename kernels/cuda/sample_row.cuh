@@ -19,8 +19,8 @@ namespace vt {
 namespace sample {
 
 /** By block 0 of the row's cluster. */
-__device__ __forceinline__ void answer(const VtCudaSample& args, const Row& row, int index, int id, bool flagged,
-                       bool with_logprob) {
+__device__ __forceinline__ void answer(const VtCudaSample& args, const Row& row, int index, int id,
+                                       bool flagged, bool with_logprob) {
   if (row.rank != 0 || threadIdx.x != 0) return;
   row.shared->answer = {id, flagged ? 1 : 0};
   args.token_ids[index] = id;

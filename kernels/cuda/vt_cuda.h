@@ -24,9 +24,9 @@ enum {
   /** Launch as programmatic dependent of the kernel before it on the stream. */
   VT_CUDA_DEPENDENT = 1,
   /**
-   * What the step starts with was complete before this step's embedding let the next kernel start, so
-   * it may be read before the kernel in front has finished. vt_cuda_attention: work lists, block tables and the
-   * keys of earlier steps; vt_cuda_sample: all but logits.
+   * What the step starts with was complete before this step's embedding let the next kernel start,
+   * so it may be read before the kernel in front has finished. vt_cuda_attention: work lists, block
+   * tables and the keys of earlier steps; vt_cuda_sample: all but logits.
    */
   VT_CUDA_EARLY_READS = 2,
   /**

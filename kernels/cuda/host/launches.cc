@@ -129,7 +129,8 @@ FirstOps Launches::first_ops(const StepShape& shape, bool decodes) const {
   FirstOps first{};
   if (shape.num_tokens == 0 || shape.attention.size() != 1) return first;
   first.plan = attention_->plan_of(shape.attention[0], arrays_);
-  if (!decodes || shape.num_tokens > 1 || !links_[0] || program_.ops[0].id != OpId::rope_cos_sin) return first;
+  const bool has_angles = links_[0] && program_.ops[0].id == OpId::rope_cos_sin;
+  if (!decodes || shape.num_tokens > 1 || !has_angles) return first;
   const Call call{shape, nullptr, 0};
   first.angles = angle_args(program_.ops[0], call);
   first.embedding = embedding_args(program_.ops[1], call);

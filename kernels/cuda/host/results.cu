@@ -15,8 +15,8 @@ __global__ void __launch_bounds__(256)
     copy_logprobs(const __grid_constant__ StepArrays a, const LogprobStrides strides) {
   wait_for_previous();
   start_next();
-  put_logprobs(a, result_slot(a, *a.step_index), *a.counts, strides, blockIdx.x * blockDim.x + threadIdx.x,
-               gridDim.x * blockDim.x);
+  put_logprobs(a, result_slot(a, *a.step_index), *a.counts, strides,
+               blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
 }
 
 /// `early`: what the step began with was complete before this kernel could start, so it waits for

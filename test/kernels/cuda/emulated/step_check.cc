@@ -1,6 +1,6 @@
 // A step's first and last kernel in the emulated block: attention's work lists, embedding and angles
-// made in the first one against those of the kernels that make nothing else, and what the last one makes of sampled ids against a few
-// lines that say it. `step_check`.
+// made in the first one against those of the kernels that make nothing else, and what the last one
+// makes of sampled ids against a few lines that say it. `step_check`.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
