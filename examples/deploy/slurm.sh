@@ -14,7 +14,8 @@ set -euo pipefail
 : "${PORT:=8000}"
 
 # Node 0 of the job is the head. Its name may mean a loopback address there: MASTER_ADDR overrides.
-head_host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# sed reads to the end; a head that leaves early could end scontrol, and with it this script.
+head_host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 if [ -z "${MASTER_ADDR:-}" ]; then
   MASTER_ADDR=$(srun --nodes=1 --ntasks=1 --nodelist="$head_host" hostname -I | cut -d ' ' -f 1)
 fi
