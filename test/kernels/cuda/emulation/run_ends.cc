@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "draws.h"
 #include "fibers.h"
 #include "host/step_arrays.h"
 #include "print_errors.h"
@@ -18,20 +19,6 @@ extern "C" const char* vt_cuda_error() { return "printed above"; }
 namespace {
 
 constexpr int kTop = 3, kTable = 20, kLength = 40, kResult = 2048;
-
-class Draws {
- public:
-  explicit Draws(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
-  uint32_t below(uint32_t bound) {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<uint32_t>(state_ >> 33) % bound;
-  }
-  bool one_in(uint32_t n) { return below(n) == 0; }
-  float unit() { return static_cast<float>(below(1 << 24)) * 0x1p-24f; }
-
- private:
-  uint64_t state_;
-};
 
 /// A step before its rows are sampled: the same of the same seed.
 class Step {

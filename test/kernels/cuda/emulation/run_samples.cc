@@ -7,6 +7,7 @@
 #include <deque>
 #include <vector>
 
+#include "draws.h"
 #include "group.cuh"
 #include "print_errors.h"
 
@@ -27,20 +28,6 @@ struct Row {
     return row_of >= 0 && finished == 0 && judged < 0 && params.temperature > 0 &&
            (params.min_p > 0 || (params.top_k > 0 && params.top_k <= 64));
   }
-};
-
-class Draws {
- public:
-  explicit Draws(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
-  uint32_t below(uint32_t bound) {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<uint32_t>(state_ >> 33) % bound;
-  }
-  bool one_in(uint32_t n) { return below(n) == 0; }
-  float unit() { return static_cast<float>(below(1 << 24)) * 0x1p-24f; }
-
- private:
-  uint64_t state_;
 };
 
 /// Kinds by turns, so that a step has several.
