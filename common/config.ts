@@ -129,8 +129,8 @@ export interface WorkerSlice extends ProcessSlice {
   readonly numRanks: number;
   /** On the same host, this one among them. */
   readonly numLocalRanks: number;
-  /** Before any rank of this generation packed its weights; null on another node: it looks itself. */
-  readonly hostMemory: Memory | null;
+  /** Before any rank of this generation packed its weights. */
+  readonly hostMemory: Memory;
   /** null where one rank runs the whole model. */
   readonly collectives: Collectives | null;
   readonly engineAddress: string;

@@ -1,6 +1,6 @@
 // Everything between a worker's slice and a loaded backend: dtypes, program, weights, KV size.
 import type { WorkerSlice } from '../common/config.ts';
-import { hostMemory, type Memory } from '../common/host-memory.ts';
+import type { Memory } from '../common/host-memory.ts';
 import type { Backend, BackendLoad } from '../kernels/backend.ts';
 import { blockBytes, type Dtype, type Program } from '../kernels/program.ts';
 import { computeFormat } from './compute-format.ts';
@@ -73,9 +73,8 @@ export async function loadModel(
 }
 
 /** Ranks on one host share its memory. */
-function localShare(slice: WorkerSlice): Memory {
-  const { numLocalRanks } = slice;
-  const { totalBytes, availableBytes } = slice.hostMemory ?? hostMemory();
+function localShare({ numLocalRanks, hostMemory }: WorkerSlice): Memory {
+  const { totalBytes, availableBytes } = hostMemory;
   return {
     totalBytes: Math.floor(totalBytes / numLocalRanks),
     availableBytes: Math.floor(availableBytes / numLocalRanks),

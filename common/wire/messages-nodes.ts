@@ -1,5 +1,6 @@
 // Messages between the head of a server that runs on several hosts and the supervisors of the other
 // nodes, which start and end ranks at the head's word. Over TCP with CURVE only.
+import type { Memory } from '../host-memory.ts';
 import type { Hello, Refused } from './messages-common.ts';
 
 // ---------------------------------------------------------------- node -> head
@@ -20,6 +21,8 @@ export interface NodeJoin {
   readonly weightsHash: string;
   /** --threads of this node. */
   readonly numThreads: number;
+  /** Before any rank of its packed its weights. */
+  readonly hostMemory: Memory;
 }
 
 /** A rank that this node ran has ended. */
@@ -29,6 +32,8 @@ export interface RankExited {
   readonly generation: number;
   readonly exitCode: number | null;
   readonly signal: string | null;
+  /** Without this rank. */
+  readonly hostMemory: Memory;
 }
 
 export type NodeToHead = Hello | NodeJoin | RankExited;

@@ -3,7 +3,9 @@ import * as field from './fields.ts';
 import type * as m from './messages.ts';
 import { hello, refused, type LinkSpec } from './specs-common.ts';
 
-const { u32, integer, string, nullable } = field;
+const { u32, counter, integer, string, nullable, record } = field;
+
+const memory = record({ totalBytes: counter, availableBytes: counter });
 
 export const nodeToHead: LinkSpec<m.NodeToHead> = {
   hello,
@@ -18,6 +20,7 @@ export const nodeToHead: LinkSpec<m.NodeToHead> = {
       configHash: string,
       weightsHash: string,
       numThreads: u32,
+      hostMemory: memory,
     },
     columns: null,
   },
@@ -27,6 +30,7 @@ export const nodeToHead: LinkSpec<m.NodeToHead> = {
       generation: u32,
       exitCode: nullable(integer),
       signal: nullable(string),
+      hostMemory: memory,
     },
     columns: null,
   },

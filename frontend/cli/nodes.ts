@@ -6,6 +6,7 @@ import { createSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { exitCodes, StartError } from '../../common/errors.ts';
+import { hostMemory } from '../../common/host-memory.ts';
 import type { EndNode, NodeJoin } from '../../common/wire/messages.ts';
 import { makeNodeKeys, type NodeKeys } from '../supervisor/node-keys.ts';
 import type { Config } from './config.ts';
@@ -112,6 +113,7 @@ export async function makeJoin(config: Config, env: NodeJS.ProcessEnv): Promise<
     configHash: hash.config,
     weightsHash: hash.weights,
     numThreads: flags.threads,
+    hostMemory: hostMemory(),
   };
 }
 

@@ -1,5 +1,6 @@
 // `vllm-ts serve --node-rank N` above 0: this host's share of the ranks of a server whose head is
 // elsewhere. Everything else (HTTP, scheduling, flags of sampling and memory) is the head's.
+import { hostMemory } from '../../common/host-memory.ts';
 import type { Logger } from '../../common/log.ts';
 import { processTitle } from '../../common/process.ts';
 import { NodeAgent } from '../supervisor/node-agent.ts';
@@ -22,6 +23,7 @@ export async function serveNode(config: Config, log: Logger): Promise<number> {
     workerCommand: [entryPoint('worker')],
     log,
     join: () => makeJoin(config, process.env),
+    hostMemory: () => hostMemory(),
   });
   process.title = processTitle('node', flags.nodeRank);
   const signals = new SignalPolicy();

@@ -131,7 +131,9 @@ function makePlan(
   network: Network | null,
   listening: Listening | null,
 ): Plan {
-  const hostMemory = memoryOfGenerations();
+  const hostMemory = Array.from({ length: config.flags.nnodes }, (_, node) =>
+    memoryOfGenerations(node === 0 ? undefined : () => network!.nodes.hostMemory(node)),
+  );
   return {
     token,
     controlAddress: endpoints.control,

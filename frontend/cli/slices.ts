@@ -30,8 +30,8 @@ export interface SliceContext {
   readonly endpoints: Endpoints;
   readonly runDir: RunDir;
   readonly generations: Generations;
-  /** Of this host, the same for all ranks of a generation. */
-  readonly hostMemory: (generation: number) => Memory;
+  /** By node rank: of its host, the same for all ranks of a generation. */
+  readonly hostMemory: readonly ((generation: number) => Memory)[];
   /** null where all ranks are on this host. */
   readonly network: Network | null;
 }
@@ -134,7 +134,7 @@ function workerSlice(id: ChildId, context: SliceContext) {
     rank: id.index,
     numRanks,
     numLocalRanks: numRanks / flags.nnodes,
-    hostMemory: node ? null : context.hostMemory(id.generation),
+    hostMemory: context.hostMemory[network?.nodes.nodeOf(id.index) ?? 0]!(id.generation),
     collectives: collectives(id, context),
     engineAddress: engine.address,
     engineKey: engine.curve?.publicKey ?? null,

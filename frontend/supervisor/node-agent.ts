@@ -1,13 +1,14 @@
 // The supervisor of a node that is not the head: joins the head over TCP, starts and kills ranks at
 // its word, and tells it when one has ended. It decides nothing else. Without the head its ranks
 // end, and it waits for the head to come back.
+import type { Memory } from '../../common/host-memory.ts';
 import type { Logger } from '../../common/log.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import { makeHello } from '../../common/wire/handshake.ts';
 import type { KillRank, NodeJoin, NodeToHead, StartRank } from '../../common/wire/messages.ts';
 import { receive } from '../../common/wire/receive.ts';
 import { clientCurve, DealerLink, type AnyMessage } from '../../common/wire/transport.ts';
-import type { Running } from './child.ts';
+import type { ExitStatus, Running } from './child.ts';
 import { spawnLocal } from './local-process.ts';
 import { LongWait } from './long-wait.ts';
 import { nodeSilenceMs, type NodeKeys } from './node-keys.ts';
@@ -29,6 +30,8 @@ export interface NodeAgentOptions {
   readonly log: Logger;
   /** Asked each time the head is reached. */
   join(): Promise<NodeJoin>;
+  /** Of this host, now. */
+  hostMemory(): Memory;
 }
 
 interface Rank {
@@ -147,19 +150,24 @@ export class NodeAgent {
     const running = spawnLocal({ ...id, command, fds: [], address, serverKey, token }, (status) => {
       const next = this.ranks.get(index)?.next ?? null;
       this.ranks.delete(index);
-      const { code: exitCode, signal } = status;
-      this.tell({ kind: 'rankExited', index, generation, exitCode, signal });
+      this.rankExited(index, generation, status);
       if (next && this.isJoined) this.startRank(next);
       if (this.ranks.size === 0) this.noRankIsLeft?.();
     });
     this.ranks.set(index, { generation, running, next: null });
   }
 
+  private rankExited(index: number, generation: number, status: ExitStatus): void {
+    const { code: exitCode, signal } = status;
+    const hostMemory = this.options.hostMemory();
+    this.tell({ kind: 'rankExited', index, generation, exitCode, signal, hostMemory });
+  }
+
   private killRank({ index, generation }: KillRank): void {
     const rank = this.ranks.get(index);
     if (rank?.next?.generation === generation) {
       rank.next = null;
-      this.tell({ kind: 'rankExited', index, generation, exitCode: null, signal: 'SIGKILL' });
+      this.rankExited(index, generation, { code: null, signal: 'SIGKILL' });
     }
     if (rank?.generation === generation) rank.running.kill();
   }

@@ -2,6 +2,7 @@
 // one TCP link, with CURVE keys made of the nodes' common secret; at this supervisor's word it
 // starts and kills ranks, and says when one has ended. The ranks speak for themselves, on the same
 // link. A node that is silent or goes takes its ranks along; they are started again when it is back.
+import type { Memory } from '../../common/host-memory.ts';
 import type { Logger } from '../../common/log.ts';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import { checkHello } from '../../common/wire/handshake.ts';
@@ -40,6 +41,8 @@ export interface NodesEvents {
 interface Node {
   readonly peer: PeerId;
   readonly join: NodeJoin;
+  /** As it told last. */
+  hostMemory: Memory;
 }
 
 interface Rank {
@@ -109,6 +112,11 @@ export class Nodes {
   /** What the rank's node said of itself; null for the head's own and while it is missing. */
   joinOf(rank: number): NodeJoin | null {
     return this.here.get(this.nodeOf(rank))?.join ?? null;
+  }
+
+  /** Of a node that is here, as it was when it joined or a rank of its ended last. */
+  hostMemory(nodeRank: number): Memory {
+    return this.here.get(nodeRank)!.hostMemory;
   }
 
   /** Runs a rank on its node, as soon as that is here. */
@@ -183,7 +191,7 @@ export class Nodes {
       this.tell(before.peer, { kind: 'endNode', exitCode: exitCodes.badFlag, message });
       this.lose(nodeRank, 'another has taken its place');
     }
-    const node = { peer, join };
+    const node = { peer, join, hostMemory: join.hostMemory };
     this.here.set(nodeRank, node);
     log.info(`${name} has joined`);
     for (const [index, rank] of this.ranks)
@@ -203,7 +211,9 @@ export class Nodes {
   private rankExited(peer: PeerId, message: RankExited): void {
     const { index, generation, exitCode: code } = message;
     const rank = this.ranks.get(index);
-    if (this.here.get(this.nodeOf(index))?.peer !== peer) return;
+    const node = this.here.get(this.nodeOf(index));
+    if (node?.peer !== peer) return;
+    node.hostMemory = message.hostMemory;
     if (rank?.generation !== generation || !rank.isStarted) return;
     this.over(index, rank, { code, signal: message.signal as NodeJS.Signals | null });
   }
