@@ -9,28 +9,36 @@ namespace vt {
 /** Shared memory of a block where two are to fit on a multiprocessor, and where it is alone. */
 constexpr int kLimitShared = 112 * 1024;
 constexpr int kLimitAlone = 216 * 1024;
-/** Two blocks of so much never lie on one multiprocessor; one still fits beside one of kLimitShared. */
+/** Two blocks of so much never lie on one multiprocessor; one fits beside one of kLimitShared. */
 constexpr int kApart = 114 * 1024;
 /** Linears of more columns are kept apart in a step. */
 constexpr int kMostTogether = 2048;
 /** What gate and up take, the most of a layer, where they are kept apart. */
-constexpr int kLimitApart = 144 * 1024;
+constexpr int kLimitApart = 160 * 1024;
+/** What others of many columns take there, for one or two rows. */
+constexpr int kLimitWide = 128 * 1024;
 /**
  * What a rank's part of a sum takes, one or two rows of it: the collective behind it waits for small
  * reads, and so fewer weights are to be under way.
  */
-constexpr int kLimitPart = 80 * 1024;
+constexpr int kLimitPart = 96 * 1024;
 
-/** Bytes of weights that a block has under way until its x is there. */
-constexpr int kBytesAhead = 16 * 1024;
+/** Bytes of weights that a block has under way until its x is there; of a short x with a norm. */
+constexpr int kBytesAhead = 32 * 1024;
+constexpr int kBytesAheadOfNorm = 16 * 1024;
+
+/** Two rows of x are held where they are no longer than this; else they take the room of stages. */
+constexpr int kMostHeldByTwo = 2048;
 
 /**
  * Bytes of weights that a block has left to ask for when it lets the next kernel in: a third of its
- * own, within these. Where x comes in stages, behind a norm of its own, a block of no more than
- * kAtOnce lets it in at once: there the way from kernel to kernel is longer than the weights'.
+ * own, within these (gate and up that are kept apart: kMostLeftApart). Where x comes in stages,
+ * behind a norm of its own, a block of no more than kAtOnce lets it in at once: there the way from
+ * kernel to kernel is longer than the weights'.
  */
 constexpr int kLeastLeft = 16 * 1024;
 constexpr int kMostLeft = 96 * 1024;
+constexpr int kMostLeftApart = 192 * 1024;
 constexpr int kAtOnce = 64 * 1024;
 
 /** How a call is cut: never changes the result. */
@@ -60,8 +68,9 @@ inline int skinny_limit(const VtCudaLinear& args, int units_each) {
   if (args.m > 32) return kLimitAlone;
   if (!keeps_apart(args) || args.k <= kMostTogether) return kLimitShared;
   if (args.epilogue == VT_CUDA_SILU_AND_MUL) return kLimitApart;
-  const bool is_part = args.out_dtype == VT_CUDA_F32 && units_each <= kMaxWarps && args.m <= 2;
-  return is_part ? kLimitPart : kLimitShared;
+  if (args.m > 2) return kLimitShared;
+  const bool is_part = args.out_dtype == VT_CUDA_F32 && units_each <= kMaxWarps;
+  return is_part ? kLimitPart : args.n > kMostTogether ? kLimitWide : kLimitShared;
 }
 
 /** By shape, as measured, or as `tuning` asks. */
@@ -71,8 +80,9 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   const int tuned_limit = args.tuning >> 25 & 63;
   const int held_bytes = args.m * held_stride(args.k, 256);
   // Of more than 2 rows each multiprocessor fetches so much that it rather begins with a part.
-  plan.holds_x =
-      args.norm_weight != nullptr || (args.m <= 2 && args.tuning >= 0 && held_bytes <= kHeldLimit);
+  plan.holds_x = args.norm_weight != nullptr ||
+                 (args.m <= (args.k <= kMostHeldByTwo ? 2 : 1) && args.tuning >= 0 &&
+                  held_bytes <= kHeldLimit);
   // Wide units where an epilogue needs them, or, for few rows, where they come out even.
   const int multiprocessors = num_multiprocessors();
   const int runs = (args.n + 7) / 8;
@@ -86,11 +96,14 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   const int units_each = (units + multiprocessors - 1) / multiprocessors;
   plan.limit = tuned_limit != 0 ? tuned_limit * 4096 : skinny_limit(args, units_each);
   plan.limit = min(plan.limit, max_shared_bytes());
-  // Gate and up of few rows go two units at a time: so narrow a stage is asked for early enough.
-  const bool by_twos = plan.warps == 0 && plan.holds_x && units_each >= kMaxWarps &&
-                       args.epilogue == VT_CUDA_SILU_AND_MUL;
+  // Gate and up of few rows go two units at a time, or in two passes: so narrow a stage is asked for
+  // early enough.
+  const bool of_few = plan.warps == 0 && plan.holds_x && args.epilogue == VT_CUDA_SILU_AND_MUL;
+  const bool by_twos = of_few && units_each >= kMaxWarps;
   if (by_twos) {
     plan.warps = 2;
+  } else if (of_few && units_each > kMaxWarps / 2 && args.k <= 2 * kMostTogether) {
+    plan.warps = (units_each + 1) / 2;
   } else if (plan.warps == 0) {
     const int passes = units_each == kMaxWarps ? 2 : (units_each + kMaxWarps - 1) / kMaxWarps;
     plan.warps = (units_each + passes - 1) / passes;
@@ -135,12 +148,17 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox
   params.num_stages =
       min(min(kMaxStages, steps), (plan.limit - kHeaderBytes - held_bytes) / stage_bytes);
   const int tuned_ahead = args.tuning >> 4 & 15;
-  const int bytes_ahead = tuned_ahead == 0 ? kBytesAhead : tuned_ahead * 8192;
+  const bool of_norm = args.norm_weight != nullptr && args.k <= kMostTogether;
+  const int bytes_ahead = tuned_ahead != 0 ? tuned_ahead * 8192
+                          : of_norm        ? kBytesAheadOfNorm
+                                           : kBytesAhead;
   params.stages_ahead = tuned_ahead == 15 ? kMaxStages : max(1, bytes_ahead / stage_bytes);
   const int own_bytes = units_each * kUnitRows * args.k * 2;
+  const bool is_up = args.epilogue == VT_CUDA_SILU_AND_MUL && keeps_apart(args);
+  const int most_left = is_up ? kMostLeftApart : kMostLeft;
   params.stages_left = !kHoldsX && own_bytes <= kAtOnce
                            ? steps
-                           : min(max(own_bytes / 3, kLeastLeft), kMostLeft) / stage_bytes;
+                           : min(max(own_bytes / 3, kLeastLeft), most_left) / stage_bytes;
   // A linear that sends lets it in only behind its own wait: not before its stages are full.
   if (kSends) params.stages_left = min(params.stages_left, steps - params.num_stages);
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
