@@ -5,6 +5,7 @@ import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { addAccessChecks } from './access.ts';
 import { capConnections, closeAfterLast } from './connections.ts';
 import { warnOnce, type HttpContext } from './context.ts';
+import { answerHalfClosed } from './half-closed.ts';
 import { ClientGone, sendError, toRequestError } from './http-errors.ts';
 import { readJsonBody } from './json-body.ts';
 import { answerParserErrors, answerPlainHttp } from './parser-errors.ts';
@@ -61,7 +62,8 @@ export function createApp(context: HttpContext): FastifyInstance {
     refused: (reason) => warnOnce(context, `connections are refused: ${reason}`),
   });
   answerParserErrors(app.server);
-  if (config.tls !== null) answerPlainHttp(app.server);
+  if (config.tls === null) answerHalfClosed(app.server);
+  else answerPlainHttp(app.server);
   closeAfterLast(app.server, limits.requestsPerConnection);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (_: FastifyRequest, payload: IncomingMessage) =>

@@ -5,7 +5,8 @@ import type { EngineClientLike } from './backend.ts';
 import type { HttpContext } from './context.ts';
 import type { Generation } from './generation.ts';
 import { ClientGone } from './http-errors.ts';
-import { onSocketClose } from './socket-close.ts';
+import { whileHalfClosed } from './half-closed.ts';
+import { onSocketClose } from './socket-events.ts';
 
 export class OpenRequest {
   private generation: Generation | null = null;
@@ -19,9 +20,19 @@ export class OpenRequest {
       this.fail(new ClientGone());
       context.ended();
     };
-    const forget = onSocketClose(reply.request.raw.socket, closed);
+    const { socket, httpVersionMinor } = reply.request.raw;
+    const forgetClose = onSocketClose(socket, closed);
+    const forgetEnd = whileHalfClosed(socket, () => {
+      // HTTP/1.0 knows no 100 Continue: such a client is taken for gone.
+      if (httpVersionMinor === 0) socket.destroy();
+      else if (reply.raw.socket !== null && !reply.raw.headersSent) reply.raw.writeContinue();
+    });
+    const forget = () => {
+      forgetClose();
+      forgetEnd();
+    };
     // After the last byte as well as when the connection breaks.
-    if (reply.raw.destroyed || reply.request.raw.socket.destroyed) closed();
+    if (reply.raw.destroyed || socket.destroyed) closed();
     else reply.raw.once('close', closed);
   }
 

@@ -2,6 +2,7 @@
 // when the socket has taken them; it knows nothing of what they mean.
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
+import { whileHalfClosed } from './half-closed.ts';
 
 export const done = 'data: [DONE]\n\n';
 
@@ -17,6 +18,7 @@ export class SseStream {
   private readonly stallMs: number;
   private readonly onStall: () => void;
   private stallTimer: NodeJS.Timeout | null = null;
+  private isBetweenEvents = true;
 
   /** Sends the headers that the reply has so far. Nothing may be sent through the reply after it. */
   constructor(
@@ -41,15 +43,26 @@ export class SseStream {
       this.stopTimer();
       handlers.drained();
     });
-    this.raw.once('close', () => this.stopTimer());
+    const forget = whileHalfClosed(reply.request.raw.socket, () => this.ask());
+    this.raw.once('close', () => {
+      this.stopTimer();
+      forget();
+    });
   }
 
   /** False when the socket is full: `drained` follows, and nothing should be written before it. */
   write(bytes: string): boolean {
     if (this.raw.destroyed) return false;
+    this.isBetweenEvents = bytes.endsWith(eventEnd);
     const taken = this.raw.write(bytes);
     if (!taken) this.stallTimer ??= setTimeout(this.onStall, this.stallMs);
     return taken;
+  }
+
+  /** A comment, for a client that may be gone: what it is sent finds out. */
+  private ask(): void {
+    if (this.isBetweenEvents && !this.raw.writableNeedDrain && !this.raw.writableEnded)
+      this.raw.write(`:${eventEnd}`);
   }
 
   /** The timer of a full socket goes on: it may be that the end is never taken either. */

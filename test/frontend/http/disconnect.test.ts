@@ -26,16 +26,49 @@ for (const stream of [false, true]) {
     t.match(metrics, /^http_requests_total\{.*status="4xx",handler="\/v1\/completions"\} 1$/m);
   });
 
-  t.test(`${form}: half-closed is gone as well`, async (t) => {
+  t.test(`${form}: to a client that has closed its end`, async (t) => {
     const { client, port } = await startServer(t);
     client.script = () => undefined;
     const submitted = client.nextSubmission();
     const raw = await RawClient.open(port);
     raw.post(path, { prompt: 'a', stream });
+    raw.socket.end();
+    const submission = await submitted;
+    await raw.until((text) => text.includes('HTTP/1.1 100 Continue'));
+    submission.say('the first words');
+    if (stream) await raw.until((text) => text.includes('\n:\n\n'));
+    submission.say(' and the last', { finishReason: 'stop' });
+    await raw.closed();
+    t.match(raw.text, /HTTP\/1\.1 200 OK[^]*the first words[^]* and the last/);
+    t.equal(submission.aborted, false);
+  });
+
+  t.test(`${form}: a client that closes its end and then leaves`, async (t) => {
+    const { client, port } = await startServer(t);
+    client.script = () => undefined;
+    const submitted = client.nextSubmission();
+    const raw = await RawClient.open(port);
+    raw.post(path, { prompt: 'a', stream });
+    raw.socket.end();
+    await raw.until((text) => text.includes('HTTP/1.1 100 Continue'));
+    raw.leave();
+    const submission = await submitted;
+    await submission.untilAborted();
+    t.equal(submission.aborted, true);
+  });
+
+  t.test(`${form}: with HTTP/1.0 a client that has closed its end is gone`, async (t) => {
+    const { client, port } = await startServer(t);
+    client.script = () => undefined;
+    const submitted = client.nextSubmission();
+    const raw = await RawClient.open(port);
+    raw.post(path, { prompt: 'a', stream }, '1.0');
     const submission = await submitted;
     raw.socket.end();
     await submission.untilAborted();
     t.equal(submission.aborted, true);
+    await raw.closed();
+    t.equal(raw.text, '');
   });
 
   t.test(`${form}: every prompt and choice is ended`, async (t) => {
@@ -135,6 +168,14 @@ t.test('gone before the engine has taken the request: it is ended when it is tak
   accept();
   await submission.untilAborted();
   t.equal(submission.aborted, true);
+});
+
+t.test('other routes answer a client that has closed its end', async (t) => {
+  const { port } = await startServer(t);
+  const raw = await RawClient.open(port);
+  raw.socket.end('GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n');
+  await raw.closed();
+  t.match(raw.text, /^HTTP\/1\.1 200 OK/);
 });
 
 t.test('pipelined requests are ended too', async (t) => {

@@ -26,10 +26,10 @@ export class RawClient {
   }
 
   /** A POST with its whole body. */
-  post(path: string, body: unknown): void {
+  post(path: string, body: unknown, version = '1.1'): void {
     const text = JSON.stringify(body);
     this.socket.write(
-      `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n` +
+      `POST ${path} HTTP/${version}\r\nhost: localhost\r\ncontent-type: application/json\r\n` +
         `content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
     );
   }
