@@ -94,6 +94,7 @@ function contentText({ role, content }: MessageInput, where: string): string {
     throw bad(`${where}.content`, 'is required');
   }
   const texts = content.map((part, i) => {
+    if (typeof part === 'string') return part;
     if (part.type !== 'text') throw notBuilt(`${where}.content.${i}.type`);
     if (typeof part.text !== 'string') {
       throw bad(`${where}.content.${i}.text`, 'must be a string');

@@ -1,10 +1,11 @@
-// Chat messages: a role, and content as a string or as text parts.
+// Chat messages: a role, and content as a string or as text parts. A part may be a bare string:
+// OpenAI's are objects, vLLM takes both.
 import * as z from 'zod';
 import * as field from './fields.ts';
 
 const contentRule = 'must be a string or a list of text parts';
 
-const part = z.looseObject({ type: z.string({ error: contentRule }) }, { error: contentRule });
+const part = z.union([z.string(), z.looseObject({ type: z.string() })], { error: contentRule });
 
 const message = z.looseObject(
   {

@@ -91,16 +91,13 @@ t.test('text parts, null contents and the developer role', async (t) => {
       { role: 'assistant', content: null, refusal: null, tool_calls: [] },
       {
         role: 'user',
-        content: [
-          { type: 'text', text: 'a' },
-          { type: 'text', text: 'b' },
-        ],
+        content: [{ type: 'text', text: 'a' }, { type: 'text', text: 'b' }, 'c'],
       },
     ],
   });
   t.equal(response.status, 200);
   const ids = client.submissions[0]!.request.promptTokenIds.slice(1);
-  t.equal(Buffer.from(ids).toString(), 'system:be kind\nassistant:\nuser:a\nb\nassistant:');
+  t.equal(Buffer.from(ids).toString(), 'system:be kind\nassistant:\nuser:a\nb\nc\nassistant:');
 });
 
 t.test(
