@@ -3,6 +3,7 @@
 // it however the supervisor ends.
 import {
   chmodSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -12,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { FrontendJson } from '../../common/config.ts';
 import { StartError } from '../../common/errors.ts';
 import { maxSocketPathBytes } from '../../common/wire/transport.ts';
@@ -40,26 +41,20 @@ export class RunDir {
     checkPath(join(parent, `${freshPrefix}XXXXXX`, 'lock'));
     removeStale(parent);
     const path = makeIn(parent, () => mkdtempSync(join(parent, freshPrefix)));
-    return new RunDir(path, listenUnix(join(path, 'lock')), true);
+    return new RunDir(path, takeLock(path), true);
   }
 
   /** A folder that the operator names; made if it is missing, else it must be theirs and 0700. */
   static named(name: string): RunDir {
     const path = resolve(name);
     checkPath(join(path, 'lock'));
-    const made =
-      makeIn(path, () => mkdirSync(path, { recursive: true, mode: 0o700 })) !== undefined;
+    const made = makeIn(path, () => makeFolders(path));
     if (made) chmodSync(path, 0o700);
     const stat = lstatSync(path);
     if (!stat.isDirectory()) throw new StartError(1, `run directory ${path} is not a folder`);
     if ((stat.mode & 0o077) !== 0 || stat.uid !== process.getuid?.())
       throw new StartError(1, `run directory ${path} must belong to this user with mode 0700`);
-    try {
-      return new RunDir(path, listenUnix(join(path, 'lock')), made);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-      throw new StartError(1, `run directory ${path} is in use by another server`);
-    }
+    return new RunDir(path, takeLock(path), made);
   }
 
   /** Path of a file that a process makes in this folder. */
@@ -97,16 +92,40 @@ export class RunDir {
   }
 }
 
+/**
+ * False if it is there. Node's own way (`recursive`) tries for ever where the system says that the
+ * parent is missing though it is not, as /proc does.
+ */
+function makeFolders(path: string): boolean {
+  if (existsSync(path)) return false;
+  makeFolders(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
+  return true;
+}
+
+function takeLock(folder: string): Listening {
+  try {
+    return listenUnix(join(folder, 'lock'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw notMade(folder, error);
+    throw new StartError(1, `run directory ${folder} is in use by another server`);
+  }
+}
+
 function makeIn<T>(folder: string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    throw new StartError(
-      1,
-      `no run directory can be made in ${folder} (${(error as Error).message}); ` +
-        'set XDG_RUNTIME_DIR or --frontend-address to another folder',
-    );
+    throw notMade(folder, error);
   }
+}
+
+function notMade(folder: string, error: unknown): StartError {
+  return new StartError(
+    1,
+    `no run directory can be made in ${folder} (${(error as Error).message}); ` +
+      'set XDG_RUNTIME_DIR or --frontend-address to another folder',
+  );
 }
 
 function checkPath(path: string): void {

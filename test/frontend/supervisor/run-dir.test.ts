@@ -6,6 +6,7 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -33,6 +34,24 @@ t.test('RunDir.fresh makes a private folder and removes it', (t) => {
   t.equal(statSync(file).mode & 0o777, 0o600);
   runDir.remove();
   t.same(readdirSync(parent), []);
+  t.end();
+});
+
+t.test('RunDir.named says where no folder, or no socket in it, can be made', (t) => {
+  // For /proc Node's recursive mkdir would try for ever.
+  for (const path of ['/proc/x', '/proc/x/y', '/proc/self/fd'])
+    t.throws(() => RunDir.named(path), { message: `no run directory can be made in ${path} (` });
+  t.end();
+});
+
+t.test('RunDir.named makes the folders above its own', (t) => {
+  const parent = folder(t);
+  symlinkSync(parent, join(parent, 'link'));
+  const path = join(parent, 'link', 'above', 'own');
+  const runDir = RunDir.named(path);
+  t.equal(statSync(path).mode & 0o777, 0o700);
+  runDir.remove();
+  t.equal(existsSync(path), false);
   t.end();
 });
 
