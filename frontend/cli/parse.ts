@@ -73,9 +73,10 @@ function readFlags(serve: Command): Flags {
 const flagKey = (name: string) =>
   name.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** vLLM takes --max_model_len as well, and -tp, which commander does not. */
+/** vLLM takes --max_model_len as well, -tp and -O3, which commander does not. */
 function withDashes(arg: string): string {
   if (arg === '-tp' || arg.startsWith('-tp=')) return arg.replace('-tp', '--tensor-parallel-size');
+  if (/^-O\d/.test(arg)) return arg.replace('-O', '-O=');
   if (!arg.startsWith('--')) return arg;
   const [name = '', ...value] = arg.split('=');
   return [name.replaceAll('_', '-'), ...value].join('=');

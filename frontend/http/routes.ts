@@ -48,6 +48,8 @@ function routeTable(context: HttpContext): readonly (readonly ['GET' | 'POST', s
   ];
 }
 
+const maxPathShown = 200;
+
 export function addRoutes(app: FastifyInstance, context: HttpContext): void {
   const table = routeTable(context);
   for (const [method, url, handler] of table) {
@@ -56,7 +58,11 @@ export function addRoutes(app: FastifyInstance, context: HttpContext): void {
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?', 1)[0]!;
     const methods = table.filter(([, url]) => matches(url, path)).map(([method]) => method);
-    if (methods.length === 0) throw new RequestError('not_found', 'there is no such route');
+    if (methods.length === 0)
+      throw new RequestError(
+        'not_found',
+        `there is no route ${request.method} ${path.slice(0, maxPathShown)}`,
+      );
     reply.header('allow', [...methods, 'OPTIONS'].join(', '));
     throw new RequestError('method_not_allowed', `this route takes ${methods.join(' and ')}`);
   });

@@ -296,9 +296,12 @@ t.test('keys that would reach a prototype are keys like any other', async (t) =>
 
 t.test('unknown routes and methods', async (t) => {
   const { url } = await startServer(t);
-  const missing = await fetch(`${url}/v1/nothing`);
+  const missing = await fetch(`${url}/v1/embeddings?a=b`, { method: 'POST' });
   t.equal(missing.status, 404);
-  t.match(await missing.json(), { error: { type: 'NotFoundError', param: null, code: 404 } });
+  const message = 'there is no route POST /v1/embeddings';
+  t.same(await missing.json(), {
+    error: { message, type: 'NotFoundError', param: null, code: 404 },
+  });
   const method = await fetch(`${url}/v1/completions`);
   t.equal(method.status, 405);
   t.equal(method.headers.get('allow'), 'POST, OPTIONS');
