@@ -41,6 +41,10 @@ struct Part {
     high = load_relaxed(from + stride);
     return is_there(low) && is_there(high);
   }
+  __device__ static void put_back_nothing(uint4* at, int stride) {
+    vt::put_back_nothing(at);
+    vt::put_back_nothing(at + stride);
+  }
   __device__ void values(float (&to)[8]) const {
     const uint32_t bits[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
@@ -75,8 +79,7 @@ __device__ __forceinline__ void add_parts(const VtCudaGroup& group, uint64_t epo
   for (int p = 0; p < kPeers; p++) {
     if (p + 1 >= group.num_ranks) break;
     uint4* from = inbox(group, group.rank, peer_of(group, p), epoch) + at;
-    put_back_nothing(from);
-    put_back_nothing(from + stride);
+    Part::put_back_nothing(from, stride);
     float part[8];
     parts[p].values(part);
     // Part p is that of rank p, or p + 1: this rank's own comes in between.
@@ -89,36 +92,54 @@ __device__ __forceinline__ void add_parts(const VtCudaGroup& group, uint64_t epo
   }
 }
 
+/** What a thread of a cluster that has one row knows before it waits for the kernel in front. */
+struct OneRow {
+  RowShare share;
+  ReduceWeights weights;
+  int64_t row;
+  int pieces;  // of a row
+  int64_t at;  // of the thread's piece in a slot, in fours
+  uint64_t epoch;
+};
+
+/** cluster_begun must follow. */
+__device__ __forceinline__ OneRow begin_row(const AllReduceParams& params, ReduceShared& shared) {
+  const VtCudaAllReduce& args = params.args;
+  start_next();
+  OneRow of;
+  of.share = share_of(args.columns, params.split);
+  cluster_begin(of.share, shared);
+  of.row = blockIdx.x / params.split;
+  of.weights = load_weights(args, of.share.piece);
+  of.pieces = args.columns / 8;
+  of.at = of.row * 2 * of.pieces + of.share.piece;
+  of.epoch = epoch_of(params.group, args.ordinal);
+  return of;
+}
+
 template <typename T, int kPeers>
 __device__ __forceinline__ void reduce_one_shot(const AllReduceParams& params,
                                                 ReduceShared& shared) {
   const VtCudaGroup& group = params.group;
   const VtCudaAllReduce& args = params.args;
-  start_next();
-  const RowShare share = share_of(args.columns, params.split);
-  cluster_begin(share, shared);
-  const int64_t row = blockIdx.x / params.split;
-  const ReduceWeights weights = load_weights(args, share.piece);
-  const int pieces = args.columns / 8;
-  const int64_t at = row * 2 * pieces + share.piece;
-  const uint64_t epoch = epoch_of(group, args.ordinal);
+  const OneRow of = begin_row(params, shared);
   wait_for_previous();
   float sum[8] = {};
-  if (share.piece >= 0) {
+  if (of.share.piece >= 0) {
     Part own;
-    own.load(args.x + row * args.x_stride + share.piece * 8);
+    own.load(args.x + of.row * args.x_stride + of.share.piece * 8);
 #pragma unroll
     for (int p = 0; p < kPeers; p++) {
       if (p + 1 >= group.num_ranks) break;
-      own.send_to(inbox(group, peer_of(group, p), group.rank, epoch) + at, pieces);
+      own.send_to(inbox(group, peer_of(group, p), group.rank, of.epoch) + of.at, of.pieces);
     }
-    const uint4 residual = load_residual<T>(args, row, share.piece);
-    add_parts<kPeers>(group, epoch, args.op_index, at, pieces, own, sum);
-    *piece_of<T>(args.out, row, args.out_stride, share.piece) =
-        finish_sum<T>(args, weights, residual, sum);
+    const uint4 residual = load_residual<T>(args, of.row, of.share.piece);
+    add_parts<kPeers>(group, of.epoch, args.op_index, of.at, of.pieces, own, sum);
+    *piece_of<T>(args.out, of.row, args.out_stride, of.share.piece) =
+        finish_sum<T>(args, of.weights, residual, sum);
   }
-  cluster_begun(share);
-  normalise<T>(args, share, shared, 0, row, weights, sum);
+  cluster_begun(of.share);
+  normalise<T>(args, of.share, shared, 0, of.row, of.weights, sum);
 }
 
 /**
@@ -149,8 +170,7 @@ __device__ __forceinline__ void add_sent_parts(const VtCudaGroup& group, uint64_
   for (int rank = 0; rank <= kPeers; rank++) {
     if (rank >= group.num_ranks) break;
     uint4* from = inbox(group, group.rank, rank, epoch) + at;
-    put_back_nothing(from);
-    put_back_nothing(from + stride);
+    Part::put_back_nothing(from, stride);
     float part[8];
     parts[rank].values(part);
     if (rank == 0) {
@@ -174,31 +194,25 @@ template <typename T, int kPeers>
 __device__ __forceinline__ void reduce_sent(const AllReduceParams& params, ReduceShared& shared) {
   const VtCudaGroup& group = params.group;
   const VtCudaAllReduce& args = params.args;
-  start_next();
-  const RowShare share = share_of(args.columns, params.split);
-  cluster_begin(share, shared);
-  const int64_t row = blockIdx.x / params.split;
-  const ReduceWeights weights = load_weights(args, share.piece);
-  const int pieces = args.columns / 8;
-  const int64_t at = row * 2 * pieces + share.piece;
-  const uint64_t epoch = epoch_of(group, args.ordinal);
+  const OneRow of = begin_row(params, shared);
   float sum[8] = {};
   uint4 packed = {};
-  if (share.piece >= 0) {
-    const uint4 residual = load_residual<T>(args, row, share.piece);
-    add_sent_parts<kPeers>(group, epoch, args.op_index, at, pieces, sum);
-    packed = finish_sum<T>(args, weights, residual, sum);
+  if (of.share.piece >= 0) {
+    const uint4 residual = load_residual<T>(args, of.row, of.share.piece);
+    add_sent_parts<kPeers>(group, of.epoch, args.op_index, of.at, of.pieces, sum);
+    packed = finish_sum<T>(args, of.weights, residual, sum);
   }
-  cluster_begun(share);
+  cluster_begun(of.share);
   const auto store_sum = [&] {
-    if (share.piece >= 0) *piece_of<T>(args.out, row, args.out_stride, share.piece) = packed;
+    if (of.share.piece < 0) return;
+    *piece_of<T>(args.out, of.row, args.out_stride, of.share.piece) = packed;
   };
   if (args.norm_out == nullptr) {
     wait_for_previous();
     store_sum();
     return;
   }
-  normalise<T>(args, share, shared, 0, row, weights, sum, store_sum);
+  normalise<T>(args, of.share, shared, 0, of.row, of.weights, sum, store_sum);
   wait_for_previous();
 }
 

@@ -36,6 +36,15 @@ struct alignas(16) AttentionWork {
   int key_end;
 };
 
+/** Entry `index` of a list of works. */
+__device__ __forceinline__ AttentionWork load_work(const int32_t* list, int index) {
+  AttentionWork work;
+  const int4* from = reinterpret_cast<const int4*>(list) + index * 2;
+  reinterpret_cast<int4*>(&work)[0] = __ldcg(from);
+  reinterpret_cast<int4*>(&work)[1] = __ldcg(from + 1);
+  return work;
+}
+
 /**
  * Rows (queries times heads of a KV head, times chunks but the first) that the first block of a
  * cluster has room for.
@@ -147,6 +156,16 @@ __device__ __forceinline__ void tile_weights(Scores& s, const float (&m)[2], flo
   }
 }
 
+/** What sums of values are worth under a new maximum. */
+template <int kTiles>
+__device__ __forceinline__ void rescale_values(float (&o)[kTiles][4], const float (&alpha)[2]) {
+#pragma unroll
+  for (int d = 0; d < kTiles; d++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) o[d][e] = __fmul_rn(o[d][e], alpha[e / 2]);
+  }
+}
+
 /** One chunk into the total: (m, l, o) and (chunk_m, chunk_l, chunk_o) become factors. */
 struct Merge {
   float of_total;
@@ -164,6 +183,28 @@ __device__ __forceinline__ Merge merge_sums(float& m, float& l, float chunk_m, f
 
 __device__ __forceinline__ float merge_value(float total, float chunk, Merge merge) {
   return __fmaf_rn(total, merge.of_total, __fmul_rn(chunk, merge.of_chunk));
+}
+
+/**
+ * What a lane has of a chunk into the total, both its rows, n8 tile by tile: (m, l, o) as they are
+ * after the chunk's last tile.
+ */
+template <int kTiles>
+__device__ __forceinline__ void merge_chunk(float (&total_m)[2], float (&total_l)[2],
+                                            float (&total)[kTiles][4], const float (&m)[2],
+                                            const float (&l)[2], const float (&o)[kTiles][4],
+                                            float c) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const Merge merge = merge_sums(total_m[h], total_l[h], m[h], l[h], c);
+#pragma unroll
+    for (int d = 0; d < kTiles; d++) {
+#pragma unroll
+      for (int e = h * 2; e < h * 2 + 2; e++) {
+        total[d][e] = merge_value(total[d][e], o[d][e], merge);
+      }
+    }
+  }
 }
 
 /** Element offset of the keys (or values) of `block` for a layer and KV head. */

@@ -61,10 +61,7 @@ struct Walk {
     g.item = item;
     if (g.item >= args.max_decode_work * args.num_kv_heads) return;
     // Read before num_items is known: the list has room for max_decode_work.
-    const int4* from =
-        reinterpret_cast<const int4*>(args.decode_work) + g.item / args.num_kv_heads * 2;
-    reinterpret_cast<int4*>(&g.work)[0] = __ldcg(from);
-    reinterpret_cast<int4*>(&g.work)[1] = __ldcg(from + 1);
+    g.work = load_work(args.decode_work, g.item / args.num_kv_heads);
     g.key = g.work.key_begin;
   }
 

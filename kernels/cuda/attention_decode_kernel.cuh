@@ -185,11 +185,7 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
         m[h] = tile_m;
       }
       barrier_wait(base + at * 8, ring_parity(tiles + t));
-#pragma unroll
-      for (int d = 0; d < kDimTiles; d++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) o[d][e] = __fmul_rn(o[d][e], alpha[e / 2]);
-      }
+      rescale_values(o, alpha);
       const uint32_t values = base + L::kRing + at * L::kTileBytes;
       [[maybe_unused]] uint32_t odd[4];
 #pragma unroll
@@ -223,19 +219,13 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
     if (chunk_end(work.key_begin) < work.key_end &&
         (walk.ends_item(current) || chunk_end(current.key) == key_end)) {
       // A chunk of several ends.
+      merge_chunk(total_m, total_l, total, m, l, o, c);
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const Merge merge = merge_sums(total_m[h], total_l[h], m[h], l[h], c);
+      for (int h = 0; h < 2; h++) m[h] = -INFINITY, l[h] = 0.0f;
 #pragma unroll
-        for (int d = 0; d < kDimTiles; d++) {
+      for (int d = 0; d < kDimTiles; d++) {
 #pragma unroll
-          for (int e = h * 2; e < h * 2 + 2; e++) {
-            total[d][e] = merge_value(total[d][e], o[d][e], merge);
-            o[d][e] = 0.0f;
-          }
-        }
-        m[h] = -INFINITY;
-        l[h] = 0.0f;
+        for (int e = 0; e < 4; e++) o[d][e] = 0.0f;
       }
       if (walk.ends_item(current)) {
 #pragma unroll

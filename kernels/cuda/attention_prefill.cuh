@@ -53,11 +53,7 @@ __global__ void __launch_bounds__(PrefillLayout<kDim>::kThreads, PrefillLayout<k
 
   for (int item = blockIdx.x; item < num_items; item += gridDim.x) {
     const int kv_head = item % args.num_kv_heads;
-    AttentionWork work;
-    const int4* entry =
-        reinterpret_cast<const int4*>(args.prefill_work) + item / args.num_kv_heads * 2;
-    reinterpret_cast<int4*>(&work)[0] = __ldcg(entry);
-    reinterpret_cast<int4*>(&work)[1] = __ldcg(entry + 1);
+    const AttentionWork work = load_work(args.prefill_work, item / args.num_kv_heads);
     const int query0 = work.first;
     const int queries = min(tile_queries, work.num_queries - query0);
     const int position0 = work.seq_len - work.num_queries + query0;
@@ -154,19 +150,13 @@ __global__ void __launch_bounds__(PrefillLayout<kDim>::kThreads, PrefillLayout<k
         }
       }
       if (chunk_end(key0) == key0 + kTileKeys || tile + 1 == tile_end) {
+        merge_chunk(total_m, total_l, total, m, l, o, c);
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-          const Merge merge = merge_sums(total_m[h], total_l[h], m[h], l[h], c);
+        for (int h = 0; h < 2; h++) m[h] = -INFINITY, l[h] = 0.0f;
 #pragma unroll
-          for (int d = 0; d < kDimTiles; d++) {
+        for (int d = 0; d < kDimTiles; d++) {
 #pragma unroll
-            for (int e = h * 2; e < h * 2 + 2; e++) {
-              total[d][e] = merge_value(total[d][e], o[d][e], merge);
-              o[d][e] = 0.0f;
-            }
-          }
-          m[h] = -INFINITY;
-          l[h] = 0.0f;
+          for (int e = 0; e < 4; e++) o[d][e] = 0.0f;
         }
       }
       __syncthreads();

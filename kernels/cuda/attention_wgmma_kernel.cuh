@@ -167,29 +167,6 @@ struct Folder {
     }
   }
 
-  __device__ __forceinline__ void rescale_sums() {
-#pragma unroll
-    for (int d = 0; d < kDimTiles; d++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) o[d][e] = __fmul_rn(o[d][e], alpha[e / 2]);
-    }
-  }
-
-  __device__ __forceinline__ void merge_chunk(const float (&chunk_m)[2],
-                                              const float (&chunk_l)[2]) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-      const Merge merge = merge_sums(total_m[h], total_l[h], chunk_m[h], chunk_l[h], c);
-#pragma unroll
-      for (int d = 0; d < kDimTiles; d++) {
-#pragma unroll
-        for (int e = h * 2; e < h * 2 + 2; e++) {
-          total[d][e] = merge_value(total[d][e], o[d][e], merge);
-        }
-      }
-    }
-  }
-
   __device__ __forceinline__ void forget_chunk() {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -209,9 +186,9 @@ struct Folder {
    * one before unless `first`. */
   __device__ __forceinline__ void settle(bool first, bool fresh) {
     if (!fresh) {
-      rescale_sums();
+      rescale_values(o, alpha);
     } else if (!first) {
-      merge_chunk(ended_m, ended_l);
+      merge_chunk(total_m, total_l, total, ended_m, ended_l, o, c);
     }
   }
 
@@ -250,7 +227,7 @@ struct Folder {
     settle(first, fresh);
     issue_values(fresh);
     end_values();
-    merge_chunk(m, l);
+    merge_chunk(total_m, total_l, total, m, l, o, c);
   }
 
   /** total / l to the output, by way of shared memory, so that rows are written whole. */

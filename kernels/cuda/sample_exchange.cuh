@@ -57,6 +57,14 @@ __device__ __forceinline__ RowNews news_of(const uint4& words) {
           static_cast<int>(words.y & ((1u << kIdBits) - 1)), __uint_as_float(words.z), words.w};
 }
 
+/** Begins a launch of a round: the epoch, behind the wait for what is in front of it. */
+__device__ __forceinline__ uint64_t begin_round(const ShardParams& params) {
+  start_next();
+  const uint64_t epoch = epoch_of(params.group, params.args.ordinal);
+  wait_for_previous();
+  return epoch;
+}
+
 /** Of row `index`, by block 0 of its cluster. */
 __device__ inline void tell_ranks(const ShardParams& params, uint64_t epoch, int index,
                                   const uint4& words) {

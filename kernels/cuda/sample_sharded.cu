@@ -123,9 +123,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_part(const __grid_constant__ ShardParams params, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
   const VtCudaSample& sample = params.sample;
-  start_next();
-  const uint64_t epoch = epoch_of(params.group, params.args.ordinal);
-  wait_for_previous();
+  const uint64_t epoch = begin_round(params);
   const int index = blockIdx.x / cluster_size();
   if (index == sample.num_rows) {
     if (cluster_rank() != 0) return;
@@ -254,9 +252,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   Candidates& candidates = shared.candidates;
   const VtCudaGroup& group = params.group;
   const VtCudaSample& sample = params.sample;
-  start_next();
-  const uint64_t epoch = epoch_of(group, params.args.ordinal);
-  wait_for_previous();
+  const uint64_t epoch = begin_round(params);
   Patience patience(group, epoch, params.args.op_index);
   const int rank = threadIdx.x;
   for (int index = blockIdx.x; index <= sample.num_rows; index += gridDim.x) {

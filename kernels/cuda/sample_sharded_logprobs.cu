@@ -66,9 +66,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     tell_parts(const __grid_constant__ ShardParams params, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
   const VtCudaSample& sample = params.sample;
-  start_next();
-  const uint64_t epoch = epoch_of(params.group, params.args.ordinal);
-  wait_for_previous();
+  const uint64_t epoch = begin_round(params);
   const int index = blockIdx.x / cluster_size();
   Chosen chosen;
   if (!has_round(params, index, chosen)) return;
@@ -150,9 +148,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   FinishShared& shared = block_shared<FinishShared>();
   const VtCudaGroup& group = params.group;
   const VtCudaSample& sample = params.sample;
-  start_next();
-  const uint64_t epoch = epoch_of(group, params.args.ordinal);
-  wait_for_previous();
+  const uint64_t epoch = begin_round(params);
   Patience patience(group, epoch, params.args.op_index);
   const int tiles_of_rank = params.args.x_columns / kTile;
   const int lane = threadIdx.x % 32;
