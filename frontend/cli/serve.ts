@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { findCudaDevice } from '../../common/cuda-device.ts';
 import { memoryOfGenerations } from '../../common/host-memory.ts';
 import { createLogger, type Logger } from '../../common/log.ts';
-import { isSignalIgnored, raiseFileLimit, type Listening } from '../../common/os/index.ts';
+import { isSignalIgnored, type Listening } from '../../common/os/index.ts';
 import { parentPipeFd, processEnv } from '../../common/process.ts';
 import { Nodes } from '../supervisor/nodes.ts';
 import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
@@ -20,33 +20,27 @@ import { makeRefusal, nodesAddress, readNodeKeys, resolveHost, workersAddress } 
 import { serveNode } from './serve-node.ts';
 import { asksForCuda, makeConfig, report, type Config } from './config.ts';
 import { baseUrl, bindHttp, curlLine } from './listen.ts';
+import { fitOpenFiles } from './open-files.ts';
 import type { ServeCommand } from './parse.ts';
 import { makeSlice, type Network } from './slices.ts';
-
-/** Open files of a frontend beside its connections. */
-const filesBesides = 128;
 
 /** Runs a server to its end and returns the exit code. Throws StartError before anything runs. */
 export async function serve(command: ServeCommand): Promise<number> {
   const { flags } = command;
   const cuda = asksForCuda(flags) ? await findCudaDevice() : null;
-  const config = makeConfig(command, process.env, cuda);
+  const asked = makeConfig(command, process.env, cuda);
   const isHead = flags.nodeRank === 0;
   const log = createLogger({
     process: isHead ? 'supervisor' : `node ${flags.nodeRank}`,
-    level: config.logLevel,
+    level: asked.logLevel,
     format: flags.logFormat,
   });
-  if (!isHead) return await serveNode(config, log);
+  if (!isHead) return await serveNode(asked, log);
+  const config = fitOpenFiles(asked, log);
   const tcp = parseTcpAddress(flags.frontendAddress ?? '');
   const token = randomBytes(32).toString('hex');
   const network = await makeNetwork(config, token, log);
   const listening = flags.headless ? null : bindHttp(config);
-  const numFiles = raiseFileLimit();
-  if (flags.maxConnections + filesBesides > numFiles)
-    log.warn(
-      `this system allows ${numFiles} open files, less than --max-connections ${flags.maxConnections} need`,
-    );
   const runDir =
     flags.frontendAddress === null || tcp !== null
       ? RunDir.fresh()

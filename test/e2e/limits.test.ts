@@ -1,8 +1,9 @@
 // Flags of limits reach every process that keeps the limit: the frontend, the engine behind it, and
 // the detokenizer, whom strangers ask.
+import { connect, type Socket } from 'node:net';
 import t from 'tap';
 import { get, post } from './client.ts';
-import { startServer } from './server.ts';
+import { runCommand, serveCommand, startServer } from './server.ts';
 
 t.test('a raised limit is raised in every process, and a lowered one lowered', async (t) => {
   const server = await startServer(t, ['--max-stop-token-ids', '1100', '--max-messages', '1']);
@@ -49,4 +50,26 @@ for (const asked of ['auto', '-1'])
 t.test('--max-model-len auto is the model’s where there is room', async (t) => {
   const server = await startServer(t, ['--max-model-len', 'auto']);
   t.match((await get(server, '/v1/models')).body, { data: [{ max_model_len: 2048 }] });
+});
+
+t.test('a connection for which no file is left is refused with words', async (t) => {
+  const shell = ['sh', '-c', 'ulimit -n 160 && exec "$0" "$@"'];
+  const server = runCommand(t, [...shell, ...serveCommand, '--port', '0']);
+  await server.waitReady();
+  t.match(server.stderr, /allows 160 open files: 32 connections are taken, not --max-connections/);
+  const port = Number(new URL(server.url).port);
+  const sockets: Socket[] = [];
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()));
+  const answers = Array.from({ length: 200 }, () => {
+    const socket = connect({ host: '127.0.0.1', port });
+    sockets.push(socket);
+    socket.write('GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    return new Promise<string>((resolve, reject) => {
+      socket.once('data', (data) => resolve(data.toString()));
+      socket.once('error', reject).once('end', () => reject(new Error('closed without a word')));
+    });
+  });
+  const statuses = (await Promise.all(answers)).map((answer) => answer.split(' ')[1]);
+  t.equal(statuses.filter((status) => status === '200').length, 32);
+  t.equal(statuses.filter((status) => status === '503').length, 168);
 });
