@@ -15,8 +15,8 @@ constexpr int kMaxWarps = 16;
 constexpr int kBins = 512;
 constexpr int kMaxListed = 256;
 constexpr int kMaxBiases = 512;
-/** That a rank tells the others of a row. */
-constexpr int kMaxCandidates = 64;
+/** Of a row that is told by candidates, from all ranks together. */
+constexpr int kMaxCandidates = 2048;
 constexpr float kGreedyBelow = 1e-5f;
 
 constexpr int kMaxVocab = kMaxCluster * kMaxTiles * kTile;
@@ -76,7 +76,7 @@ struct Shared {
       float mine[kMaxListed];
     } list;
     uint32_t queues[kMaxWarps][64];
-    int32_t candidates[kMaxCandidates]; /* places in z */
+    int32_t candidates[kMaxCandidates / 2]; /* places in z, of one of two ranks or more */
     double tile_sums[kMaxVocab / kTile];
   };
 };

@@ -1,8 +1,8 @@
 // What ranks tell each other of a row of logits of which each has a run of ids. A rank's slot of an
 // inbox begins with 16 bytes for each row, and 16 more for the step's tokens; behind them each row
-// has room for the rank's logits, or for the candidates among them, and for what a second round
-// tells of logprobs. A rank writes to its own inbox as to others', so that all is taken alike, but
-// for its logits, which it reads where they are.
+// has room for the rank's logits, for candidates among them, and for what a second round tells of
+// logprobs. A rank writes to its own inbox as to others', so that all is taken alike, but for its
+// logits, which it reads where they are.
 #ifndef VT_CUDA_SAMPLE_EXCHANGE_CUH_
 #define VT_CUDA_SAMPLE_EXCHANGE_CUH_
 
@@ -26,7 +26,11 @@ enum Told : uint32_t {
   kBestId,
   /** The row cannot be sampled. */
   kNotFit,
+  /** All ids that the rank's own min-p and top-k leave. */
   kCandidates,
+  /** The likeliest ids, and the mass of the others: the row has top-p alone. */
+  kLikeliest,
+  /** All logits are needed, and sent when all ranks know it. */
   kAllLogits,
   /** Nothing has to be found: the row judges a prompt token. */
   kJudged,
@@ -35,11 +39,14 @@ enum Told : uint32_t {
 /** What a rank tells of a row, as 16 bytes. */
 struct RowNews {
   Told kind = kIdle;
-  /** Key of the best id's value; or how many candidates; or whether the judged id is the rank's. */
+  /** Key of the best id's value, or of the greatest candidate; or whether the judged id is here. */
   uint32_t value = 0;
-  /** The best id. */
+  /** The best id; or how many candidates, which are not sent if there is no room for so many. */
   int id = 0;
-  /** Of the best id, or the judged one, as it came out of the model. */
+  /**
+   * Of the best id, or the judged one, as it came out of the model. Of kLikeliest: the mass of the
+   * rank's other ids, the greatest candidate's being 1.
+   */
   float logit = 0;
   /** Of a row that has a logprob: key of the rank's greatest logit as it came out of the model. */
   uint32_t greatest = 0;
@@ -74,15 +81,29 @@ __device__ inline void tell_ranks(const ShardParams& params, uint64_t epoch, int
   send(inbox(group, rank, group.rank, epoch) + index, words);
 }
 
-/** Of one row, in fours: logits or candidates; tiles; best ids, two in one, or named ids. */
-__host__ __device__ __forceinline__ int room_of_row(int x_columns) {
-  return x_columns / 4 + x_columns / kTile + VT_CUDA_MAX_LOGPROB_IDS;
+/** Candidates that a rank can tell of a row. */
+__host__ __device__ __forceinline__ int most_candidates(int num_ranks) {
+  return kMaxCandidates / num_ranks;
+}
+
+/** Of one row, in fours: logits; candidates; tiles; best ids, two in one, or named ids. */
+__host__ __device__ __forceinline__ int room_of_row(int x_columns, int num_ranks) {
+  return x_columns / 4 + most_candidates(num_ranks) + x_columns / kTile + VT_CUDA_MAX_LOGPROB_IDS;
 }
 
 /** Where it begins, behind what is told of all rows. */
-__device__ __forceinline__ int64_t room_of(const ShardParams& params, int index) {
-  return params.sample.num_rows + 1 +
-         static_cast<int64_t>(index) * room_of_row(params.args.x_columns);
+__device__ __forceinline__ int64_t logits_at(const ShardParams& params, int index) {
+  const int each = room_of_row(params.args.x_columns, params.group.num_ranks);
+  return params.sample.num_rows + 1 + static_cast<int64_t>(index) * each;
+}
+__device__ __forceinline__ int64_t candidates_at(const ShardParams& params, int index) {
+  return logits_at(params, index) + params.args.x_columns / 4;
+}
+__device__ __forceinline__ int64_t sums_at(const ShardParams& params, int index) {
+  return candidates_at(params, index) + most_candidates(params.group.num_ranks);
+}
+__device__ __forceinline__ int64_t alternatives_at(const ShardParams& params, int index) {
+  return sums_at(params, index) + params.args.x_columns / kTile;
 }
 
 /** This rank's part of row `index`, as one block of its cluster sees it. */
@@ -103,19 +124,14 @@ __device__ __forceinline__ Row part_of_row(const ShardParams& params, int index,
   return row;
 }
 
-/** Alternatives of a row whose logprobs come in a second round; others gather all logits. */
-constexpr int kMostToldBest = 32;
-
 /** What all ranks know of a row after the first round, if they tell its logprobs in a second. */
 struct Chosen {
-  int id; /* or one of these */
+  int id; /* or kNoRound */
   float logit;
   /** Of the row's logits, as they came out of the model. */
   float greatest;
 
   static constexpr int kNoRound = -1;
-  /** Is what vt_cuda_sample answered from all_logits, which has the logit too. */
-  static constexpr int kAnswered = -2;
 };
 
 __device__ __forceinline__ void choose(const ShardParams& params, int index, const Chosen& chosen) {
@@ -126,71 +142,19 @@ __device__ __forceinline__ void choose(const ShardParams& params, int index, con
   to[2 * step] = __float_as_int(chosen.greatest);
 }
 
-/** The second round, in a file of its own; after vt_cuda_sample. */
+/** Whether a row has a second round; then `chosen` is what it was told with. */
+__device__ __forceinline__ bool has_round(const ShardParams& params, int index, Chosen& chosen) {
+  const int step = params.sample.num_rows;
+  const int32_t* from = params.args.rest + step + index;
+  chosen = {from[0], __int_as_float(from[step]), __int_as_float(from[2 * step])};
+  return chosen.id != Chosen::kNoRound;
+}
+
+/** Gathers the rows that args.rest names in all_logits: a launch in a file of its own. */
+int gather_logits(const ShardParams& params, void* stream);
+
+/** The second round, in a file of its own. */
 int tell_logprobs(const ShardParams& params, void* stream);
-
-__device__ inline void send_logits(const ShardParams& params, uint64_t epoch, const Row& row,
-                                   int index) {
-  const VtCudaGroup& group = params.group;
-  const auto* from = reinterpret_cast<const uint4*>(
-      params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  const int64_t at = room_of(params, index);
-  const int step = row.num_blocks * static_cast<int>(blockDim.x);
-  for (int i = row.rank * static_cast<int>(blockDim.x) + threadIdx.x;
-       i < params.args.x_columns / 4; i += step) {
-    const uint4 values = from[i];
-    for (int p = 0; p + 1 < group.num_ranks; p++) {
-      send(inbox(group, peer_of(group, p), group.rank, epoch) + at + i, values);
-    }
-  }
-}
-
-/** Row `index` of all_logits. */
-__device__ __forceinline__ float* all_logits(const ShardParams& params, int index) {
-  return params.args.all_logits + static_cast<int64_t>(index) * params.sample.logits_stride;
-}
-
-/** The logits of rank `rank` to their place in all_logits. All threads of the block. */
-__device__ inline void take_logits(const ShardParams& params, Patience& patience, uint64_t epoch,
-                                   int index, int rank) {
-  const VtCudaGroup& group = params.group;
-  const int columns = params.args.x_columns;
-  float* out = all_logits(params, index);
-  const auto* mine = reinterpret_cast<const uint4*>(
-      params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  uint4* from = inbox(group, group.rank, rank, epoch) + room_of(params, index);
-  const bool is_own = rank == group.rank;
-  const int count = columns / 4;
-  constexpr int kAhead = 4;  // looks that are on their way at a time
-  for (int begin = threadIdx.x; begin < count; begin += kAhead * static_cast<int>(blockDim.x)) {
-    const auto place = [&](int ahead) { return begin + ahead * static_cast<int>(blockDim.x); };
-    uint4 looks[kAhead];
-#pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      if (place(a) < count) looks[a] = is_own ? mine[place(a)] : load_relaxed(from + place(a));
-    }
-#pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      const int i = place(a);
-      if (i >= count) break;
-      const uint4 values = is_own ? looks[a] : take(from + i, looks[a], rank, patience);
-      const uint32_t bits[4] = {values.x, values.y, values.z, values.w};
-      const int first = rank * columns + 4 * i;
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        if (first + e < params.sample.vocab_size) out[first + e] = __uint_as_float(bits[e]);
-      }
-    }
-  }
-}
-
-/** `value` for all logits of rank `rank`. All threads of the block. */
-__device__ inline void fill_logits(const ShardParams& params, int index, int rank, float value) {
-  const int begin = rank * params.args.x_columns;
-  const int end = min(params.sample.vocab_size, begin + params.args.x_columns);
-  float* out = all_logits(params, index);
-  for (int id = begin + static_cast<int>(threadIdx.x); id < end; id += blockDim.x) out[id] = value;
-}
 
 }  // namespace sample
 }  // namespace vt

@@ -1,9 +1,8 @@
-// sampleSharded: rows of logits of which every rank has a run of ids. Three launches: each rank
-// tells the others the best of its own ids of a row that needs no more, or some candidates, or all
-// its logits; then it takes what the others told, and answers rows of the first two kinds; then
-// vt_cuda_sample answers those of the third. Two more tell logprobs (sample_sharded_logprobs.cu).
-// The second launch and the one that finishes logprobs wait for other ranks: their grids must run at
-// once.
+// sampleSharded: rows of logits of which every rank has a run of ids. Four launches: each rank
+// tells the others the best of its own ids of a row that needs no more, or some candidates; then it
+// takes what the others told, and answers the rows that this decides; then the ranks gather all
+// logits of the others (sample_sharded_logits.cu), and vt_cuda_sample answers those. Two more tell
+// logprobs (sample_sharded_logprobs.cu). Grids that wait for other ranks run at once.
 //
 // A best id is the one that vt_cuda_sample would find among this rank's: the argmax of logit, or of
 // z plus noise, both of which belong to an id, wherever it lies.
@@ -39,16 +38,13 @@ __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared
   return something(sum);
 }
 
-/** What tells a row: kBestId, kCandidates, kAllLogits or kJudged. */
-__device__ __forceinline__ Told told_by(const VtCudaSample& sample, const Shared& shared) {
+/** What tells a row: kBestId, kCandidates, kLikeliest, kAllLogits or kJudged. */
+__device__ __forceinline__ Told told_by(const ShardParams& params, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
-  if (has_logprob(sample, shared) && alternatives_of(sample, shared).num_top > kMostToldBest) {
-    return kAllLogits;
-  }
   if (shared.judged_id >= 0) return kJudged;
   const bool cuts = p.min_p > 0.0f || p.top_k > 0 || p.top_p < 1.0f;
   if (!cuts || p.temperature < kGreedyBelow) return kBestId;
-  return has_candidates(p) ? kCandidates : kAllLogits;
+  return told_of_cut(p, params);
 }
 
 /** This rank's greatest logit, edited by section 3 of docs/sampling.md or not. By the cluster. */
@@ -81,10 +77,7 @@ __device__ Word best_of_part(Row& row, Word best) {
   return cluster_max(row, draw.run(z_max, ranked_id(best)));
 }
 
-/**
- * What this rank tells of a row: fewer than all logits, unless candidates turn out to be too many.
- * They are on their way then. Barriers of the cluster.
- */
+/** What this rank tells of a row; its candidates are on their way then. Barriers of the cluster. */
 __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& row, int index,
                                 Told by, const int32_t* history) {
   const Shared& shared = *row.shared;
@@ -108,9 +101,7 @@ __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& 
     news.id = ranked_id(best);
     news.logit = row.logits[news.id];
   } else {
-    const int count = send_candidates(params, epoch, row, index, greatest);
-    news.value = static_cast<uint32_t>(count);
-    if (count > kMaxCandidates) news.kind = kAllLogits;
+    news = send_candidates(params, epoch, row, index, greatest, by);
   }
   if (has_logprob(params.sample, shared)) {
     const Word unedited = is_edited ? greatest_unedited(row) : greatest;
@@ -138,13 +129,12 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   RowNews news;
   if (table_row >= 0 && shared.finished == 0) {
     Row row = part_of_row(params, index, num_tiles, shared);
-    news.kind = told_by(sample, shared);
+    news.kind = told_by(params, shared);
     if (news.kind != kAllLogits) {
       const int32_t* history =
           sample.history + static_cast<int64_t>(table_row) * sample.history_stride;
       news = news_of_part(params, epoch, row, index, news.kind, history);
     }
-    if (news.kind == kAllLogits) send_logits(params, epoch, row, index);
   }
   tell_ranks(params, epoch, index, words_of(news));
 }
@@ -157,15 +147,17 @@ struct Heard {
   float logit = 0;
   /** Of the row's logits; 0 where it has no logprob. */
   uint32_t greatest = 0;
-  bool has_candidates = false, has_all = false, is_judged = false, is_idle = false;
+  bool has_candidates = false, is_likeliest = false, needs_all = false;
+  bool is_judged = false, is_idle = false;
 };
 
 __device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
   Heard heard;
   for (int rank = 0; rank < num_ranks; rank++) {
     const RowNews news = news_of(told[rank]);
-    heard.has_candidates |= news.kind == kCandidates;
-    heard.has_all |= news.kind == kAllLogits;
+    heard.has_candidates |= news.kind == kCandidates || news.kind == kLikeliest;
+    heard.is_likeliest |= news.kind == kLikeliest;
+    heard.needs_all |= news.kind == kAllLogits;
     heard.is_judged |= news.kind == kJudged;
     heard.is_idle |= news.kind == kIdle;
     heard.greatest = max(heard.greatest, news.greatest);
@@ -199,13 +191,6 @@ __device__ void answer_row(const ShardParams& params, int index, const Heard& he
          {has_round ? id : Chosen::kNoRound, heard.logit, value_of(heard.greatest)});
 }
 
-/** That vt_cuda_sample answers it. Where a rank has sent less, that is not right of logprobs. */
-__device__ void leave_row(const ShardParams& params, int index, const Heard& heard) {
-  if (params.sample.num_top < 0) return;
-  choose(params, index, {heard.greatest != 0 ? Chosen::kAnswered : Chosen::kNoRound, 0,
-                         value_of(heard.greatest)});
-}
-
 /** Of two the second is named, of more the one with which fewest agree. */
 __device__ void compare_checksums(const ShardParams& params, uint64_t epoch, const uint4* told) {
   const int num_ranks = params.group.num_ranks;
@@ -221,21 +206,6 @@ __device__ void compare_checksums(const ShardParams& params, uint64_t epoch, con
   }
   if (fewest == num_ranks) return;
   report_group(params.group, VT_CUDA_GROUP_DISAGREES, odd, params.args.op_index, epoch);
-}
-
-/** The row's logits, or what stands for those that a rank did not send. All of the block. */
-__device__ void gather_row(const ShardParams& params, Patience& patience, uint64_t epoch,
-                           int index, const uint4* told, const Candidates& candidates) {
-  for (int rank = 0; rank < params.group.num_ranks; rank++) {
-    const Told kind = news_of(told[rank]).kind;
-    if (kind == kAllLogits) {
-      take_logits(params, patience, epoch, index, rank);
-    } else {
-      fill_logits(params, index, rank, kind == kNotFit ? NAN : -INFINITY);
-    }
-  }
-  __syncthreads();
-  place_candidates(params, index, candidates);
 }
 
 struct FinishShared {
@@ -266,25 +236,31 @@ __global__ void __launch_bounds__(kFinishThreads)
       return;
     }
     Heard heard = heard_of(told, group.num_ranks);
+    const bool is_fit = heard.best != kUnfit;
     if (heard.has_candidates) {
       take_candidates(params, patience, epoch, index, told, candidates);
-      load_state(sample, sample.row_of[index], index, shared.row);
-      if (heard.best == kNone && !heard.has_all) {
-        heard.best = draw_candidate(candidates, shared.row);
-        heard.logit = logit_of(candidates, heard.best);
+      if (is_fit && !heard.needs_all) {
+        load_state(sample, sample.row_of[index], index, shared.row);
+        heard.best = draw_candidate(params, told, candidates, heard.is_likeliest, shared.row);
+        heard.needs_all = heard.best == kUnfit;
+        heard.logit = logit_of(candidates, heard.best, shared.row);
       }
     }
-    if (heard.has_all) gather_row(params, patience, epoch, index, told, candidates);
     if (rank == 0) {
-      params.args.rest[index] = heard.has_all ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
-      heard.has_all ? leave_row(params, index, heard) : answer_row(params, index, heard);
+      const bool is_left = heard.needs_all && is_fit;
+      params.args.rest[index] = is_left ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
+      if (!is_left) {
+        answer_row(params, index, heard);
+      } else if (sample.num_top >= 0) {
+        choose(params, index, {Chosen::kNoRound, 0, 0});
+      }
     }
     __syncthreads();
   }
 }
 
 int most_rows(const VtCudaGroup& group, int x_columns) {
-  const int64_t each = 16 * (int64_t{1} + room_of_row(x_columns));
+  const int64_t each = 16 * (int64_t{1} + room_of_row(x_columns, group.num_ranks));
   return static_cast<int>(std::min<int64_t>((group.slot_bytes - 16) / each, 1 << 20));
 }
 
@@ -336,6 +312,7 @@ int launch_parts(const ShardParams& params, void* stream) {
   const int finishing = std::min(sample.num_rows + 1, params.group.max_blocks);
   result = launch_clusters("sampleSharded", finish_parts, 1, dim3(finishing), dim3(kFinishThreads),
                            0, sample.flags, stream, params);
+  if (result == 0) result = gather_logits(params, stream);
   if (result != 0) return result;
   VtCudaSample rest = sample;
   rest.row_of = params.args.rest;

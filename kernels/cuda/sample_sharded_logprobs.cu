@@ -14,26 +14,6 @@ namespace {
 
 constexpr int kFinishThreads = 256;
 
-/** Whether a row has a second round; if so, `chosen` has its id and logit. */
-__device__ __forceinline__ bool has_round(const ShardParams& params, int index, Chosen& chosen) {
-  const int step = params.sample.num_rows;
-  const int32_t* from = params.args.rest + step + index;
-  chosen = {from[0], __int_as_float(from[step]), __int_as_float(from[2 * step])};
-  if (chosen.id != Chosen::kAnswered) return chosen.id >= 0;
-  chosen.id = params.sample.token_ids[index];
-  if (chosen.id < 0) return false;
-  chosen.logit = all_logits(params, index)[chosen.id];
-  return true;
-}
-
-/** In the room of a row: its tiles' sums, and its alternatives. */
-__device__ __forceinline__ int64_t sums_at(const ShardParams& params, int index) {
-  return room_of(params, index) + params.args.x_columns / 4;
-}
-__device__ __forceinline__ int64_t alternatives_at(const ShardParams& params, int index) {
-  return sums_at(params, index) + params.args.x_columns / kTile;
-}
-
 /** A sum is not negative, so its 63 bits fit 64 that are not all ones in either half. */
 __device__ __forceinline__ uint4 words_of(double sum, unsigned greater) {
   const auto bits = static_cast<Word>(__double_as_longlong(sum));
@@ -62,6 +42,8 @@ __device__ __forceinline__ void send_to_all(const ShardParams& params, uint64_t 
   send(inbox(params.group, rank, params.group.rank, epoch) + at, words);
 }
 
+/** With lists of up to 32 * kKept. */
+template <int kKept>
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     tell_parts(const __grid_constant__ ShardParams params, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
@@ -92,7 +74,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     send_to_all(params, epoch, at + i, make_uint4(__float_as_uint(row.logits[id]), 0, 0, 0));
   }
   if (alternatives.num_top <= 0) return;
-  const BestIds<1> best_ids(row, alternatives.num_top);
+  const BestIds<kKept> best_ids(row, alternatives.num_top);
   best_ids.list();
   cluster_sync();
   if (row.rank == 0 && warp == 0) {
@@ -113,7 +95,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
 
 struct FinishShared {
   Shared row;
-  Word lists[kMaxRanks][kMostToldBest];
+  Word lists[kMaxRanks][VT_CUDA_MAX_LOGPROBS];
   float named[VT_CUDA_MAX_LOGPROB_IDS];
 };
 
@@ -188,10 +170,10 @@ int tell_logprobs(const ShardParams& params, void* stream) {
   const VtCudaSample& sample = params.sample;
   const Shape shape = shape_of(sample.num_rows, params.args.x_columns);
   const size_t logit_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
-  const size_t shared_bytes =
-      std::max(logit_bytes, list_bytes(shape.threads, std::min(sample.num_top, kMostToldBest)));
+  const size_t shared_bytes = std::max(logit_bytes, list_bytes(shape.threads, sample.num_top));
+  const auto tell_parts_of = sample.num_top > 32 ? tell_parts<kMostKept> : tell_parts<1>;
   const int result =
-      launch_clusters("sampleSharded", tell_parts, shape.blocks,
+      launch_clusters("sampleSharded", tell_parts_of, shape.blocks,
                       dim3(sample.num_rows * shape.blocks), dim3(shape.threads), shared_bytes,
                       sample.flags, stream, params, shape.tiles);
   if (result != 0) return result;

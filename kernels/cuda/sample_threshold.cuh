@@ -9,6 +9,18 @@
 namespace vt {
 namespace sample {
 
+/** Of an id: exp(z - z_max) in units of 2^-40. */
+__device__ __forceinline__ Word mass_of(float z, float z_max) {
+  return static_cast<Word>(__fmul_rn(expf(__fsub_rn(z, z_max)), 0x1p40f));
+}
+/** How far below z_max ids may have a mass: exp(-28) < 2^-40. */
+constexpr float kMassReach = 28.0f;
+
+/** What `share` of a mass is, at least 1. */
+__device__ __forceinline__ Word share_of(Word mass, double share) {
+  return max(static_cast<Word>(ceil(share * static_cast<double>(mass))), Word{1});
+}
+
 /** Every method is called by all threads of the cluster, and is a barrier of it. */
 class Selection {
  public:
@@ -33,8 +45,14 @@ class Selection {
     return run(static_cast<Word>(k), 0.0);
   }
 
-  /** The greatest t such that the ids with z >= t have `share` of the mass. */
-  __device__ float with_mass(double share) { return run(0, share); }
+  /**
+   * The greatest t such that the ids with z >= t have `share` of the mass, of which ids elsewhere
+   * have `others`; `least` if there is none.
+   */
+  __device__ float with_mass(double share, Word others = 0) {
+    others_ = others;
+    return run(0, share);
+  }
 
  private:
   /** The k-th greatest of the threads' greatest is not above the k-th of all. */
@@ -60,7 +78,7 @@ class Selection {
       }
       const int shift = max(0, 23 - __clz(high_ - low_));  // (high - low) >> shift < kBins
       const Word total = fill(first, shift);
-      if (first && by_mass_) target = share_of(total, share);
+      if (first && by_mass_) target = share_of(total + others_, share);
       if (total < target) return least_;
       const int b = histogram_.choose(target);
       if (first) {
@@ -75,22 +93,15 @@ class Selection {
     return value_of(low_);
   }
 
-  __device__ static Word share_of(Word total, double share) {
-    return max(static_cast<Word>(ceil(share * static_cast<double>(total))), Word{1});
-  }
-
-  /** One, or exp(z - z_max) in units of 2^-40. */
   __device__ __forceinline__ Word weight(float z) const {
-    if (!by_mass_) return 1;
-    return static_cast<Word>(__fmul_rn(expf(__fsub_rn(z, z_max_)), 0x1p40f));
+    return by_mass_ ? mass_of(z, z_max_) : 1;
   }
 
   /** f(z) for this thread's ids with keys from low_ to high_ and a weight. */
   template <typename F>
   __device__ __forceinline__ void for_each(F f) {
-    constexpr float kWeightless = 28.0f;  // exp(-28) < 2^-40
     const float low = value_of(low_);
-    for_each_from(row_, temperature_, by_mass_ ? fmaxf(low, z_max_ - kWeightless) : low,
+    for_each_from(row_, temperature_, by_mass_ ? fmaxf(low, z_max_ - kMassReach) : low,
                   [&](float z, int) {
                     if (key_of(z) <= high_) f(z);
                   });
@@ -141,7 +152,7 @@ class Selection {
     const auto& list = shared_.list;
     Word total = 0;
     for (int i = 0; i < n; i++) total += list.weights[i];
-    if (target == 0) target = share_of(total, share);
+    if (target == 0) target = share_of(total + others_, share);
     if (total < target) return least_;
     const int thread = threadIdx.x;
     if (thread < n) {
@@ -166,6 +177,7 @@ class Selection {
   const bool by_mass_;
   bool few_;
   uint32_t low_, high_;
+  Word others_ = 0;
 };
 
 /** Ids stay whose z is at least this, by min-p and top-k. Barriers of the cluster. */

@@ -106,10 +106,11 @@ VT_CUDA_API int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup
 /**
  * vt_cuda_sample over ranks that each have some columns of the logits. A row that is greedy, or has
  * a temperature alone, is told by the best id of each rank; one with min-p or top-k by the ids that
- * a rank's own leave, while they are at most 64. Their logprobs, and those of prompt tokens, come
- * in a second round, where they want no more than 32 of the best ids. Of all other rows all logits
- * are gathered, and every rank samples them. Ranks compare the tokens of the step too. Takes as
- * many epochs as vt_cuda_sample_sharded_epochs says.
+ * a rank's own leave; one with top-p alone by the likeliest ids of each rank and the mass of its
+ * others. A rank tells at most 2048 / num_ranks. Of rows that this does not decide all logits are
+ * gathered, and every rank samples them. Logprobs of the others, and of prompt tokens, come in a
+ * second round. Ranks compare the tokens of the step too. Takes as many epochs as
+ * vt_cuda_sample_sharded_epochs says.
  */
 #define VT_CUDA_SAMPLE_SCRATCH 4
 typedef struct {

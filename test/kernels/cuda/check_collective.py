@@ -133,11 +133,46 @@ def sample_part(r: Rank, report):
         alone = [r.sample(part[i:i + 1], room[i:i + 1], table, row_of[i:i + 1], tokens)["token_ids"].item()
                  for i in range(count)]
         report(f"sample {vocab} ids: alone", num_top >= 0 or alone == want["token_ids"].tolist())
+    nuclei_of_ranks(r, report, rng)
     report("sample", r.failure() is None, f"{report.good} right, {report.bad} wrong")
     if r.rank == r.num_ranks - 1:
         tokens[3] += 1
     r.sample(part, room, table, row_of, tokens, op_index=17)
     report("another token on one rank", r.failure() == (r.num_ranks - 1, 17), f"named: {r.failure()}")
+
+
+def nuclei_of_ranks(r: Rank, report, rng, vocab=128256):
+    """Rows with top-p alone, from peaked to flat, with ties, masks and penalties: some told by the
+    likeliest ids of each rank, some by all logits."""
+    columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
+    begin, tokens = r.rank * columns, i32(range(9))
+    width = max(0, min(columns, vocab - begin))
+    for num_top in (-1, 7, 128):
+        count = 60
+        logits = rng.standard_normal((count, vocab)).astype(np.float32)
+        # Flat, as a model's, and with all of the mass on few ids, which may lie on one rank.
+        logits *= np.float32([0.01, 1, 2.5, 4, 8, 30])[np.arange(count) % 6, None]
+        logits[1::6, :900] += np.float32(12)
+        logits[2::6] = np.round(logits[2::6] * 2) / 2
+        logits[3::12, vocab - 50:] += np.float32(20)
+        rows, histories = [], []
+        for i, row in enumerate(logits):
+            params, history = check_sample.random_row(rng, row, edits=i % 4 == 1)
+            params.update(min_p=0.0, top_k=(0, vocab, 0)[i % 3], temperature=(0.3, 0.6, 0.8, 1.0, 2.0)[i % 5],
+                          top_p=(0.1, 0.5, 0.9, 0.95, 0.999, 0.9999, 1e-9)[i % 7],
+                          num_logprobs=num_top if i % 2 else -1)
+            rows.append(params), histories.append(history)
+        device = torch.from_numpy(logits).cuda()
+        table, row_of = SampleTable(r.vt, rows, histories), i32(range(count))
+        want = r.vt.sample(device, table, row_of, num_top)
+        part = torch.full((count, columns), 1e30, device="cuda")
+        part[:, :width] = device[:, begin:begin + width]
+        room = torch.full((count, vocab), -5.0, device="cuda")
+        got = r.sample(part, room, table, row_of, tokens, num_top)
+        differ = {name: (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item() for name in want}
+        gathered = int((r.rest[:count] >= 0).sum())
+        report(f"sample, top-p alone, top {num_top}", not any(differ.values()) and 5 < gathered < count - 20,
+               f"{gathered} of {count} rows by all logits; bytes that differ: {differ}")
 
 
 def stress_part(r: Rank, report, replays=300):

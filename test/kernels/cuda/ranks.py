@@ -136,12 +136,12 @@ class Rank:
     def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0,
                 named=None):
         """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
-        it, and its outputs."""
+        it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
         sample = self.vt.args("VtCudaSample", {
             **self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs})
-        rest = torch.full((SAMPLE_SCRATCH * rows,), -9, dtype=torch.int32, device="cuda")
+        rest = self.rest = torch.full((SAMPLE_SCRATCH * rows,), -9, dtype=torch.int32, device="cuda")
 
         def call():
             ordinal = self.ordinal

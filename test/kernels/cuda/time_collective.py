@@ -199,7 +199,10 @@ SAMPLED = {"greedy": {}, "temperature 0.6": {"temperature": 0.6},
            "0.8, min-p 0.04": {"temperature": 0.8, "min_p": 0.04},
            "0.6, top-k 20, top-p 0.95": {"temperature": 0.6, "top_k": 20, "top_p": 0.95},
            "0.8, top-k 65": {"temperature": 0.8, "top_k": 65},
-           "0.8, top-p 0.9": {"temperature": 0.8, "top_p": 0.9}}
+           "0.8, top-k 1024": {"temperature": 0.8, "top_k": 1024},
+           "0.6, top-p 0.9": {"temperature": 0.6, "top_p": 0.9},
+           "0.8, top-p 0.9": {"temperature": 0.8, "top_p": 0.9},
+           "2, top-p 0.99": {"temperature": 2.0, "top_p": 0.99}}
 
 
 def sampling_part(r: Rank, report):
@@ -207,15 +210,13 @@ def sampling_part(r: Rank, report):
     time_rows(r, report, "sampling", SAMPLED)
 
 
-#: Of alternatives in graphs.
-ROOM = 32
-
-
 def logprobs_part(r: Rank, report):
-    """The same of rows with logprobs."""
-    kinds = [name for name in SAMPLED if name != "0.8, top-k 65"]
-    time_rows(r, report, "logprobs",
-              {f"{name}, 5 logprobs": {**SAMPLED[name], "num_logprobs": 5} for name in kinds}, ROOM)
+    """The same of rows with 5 logprobs, with room for 32 as in graphs; and with 128."""
+    kinds = [name for name in SAMPLED if "top-k" not in name or "top-p" in name]
+    for num_logprobs, room in ((5, 32), (128, 128)):
+        time_rows(r, report, "logprobs",
+                  {f"{name}, {num_logprobs} logprobs": {**SAMPLED[name], "num_logprobs": num_logprobs}
+                   for name in kinds}, room)
 
 
 def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count=8):
@@ -249,6 +250,8 @@ def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count
             r.set_epoch(r.epoch + MEETINGS + count)
             r.meet()
             cells.append(f"{us_of(graph, count, r):.1f} ({base:.1f})")
+            gathered = int((r.rest[:rows] >= 0).sum())
+            cells[-1] += f", {gathered} gathered" if gathered else ""
             report(f"{rows} rows {params}", all(torch.equal(outputs[name], one[name]) for name in one))
         lines.append(f"| {rows} | " + " | ".join(cells) + " |")
     r.vt.flags = 0

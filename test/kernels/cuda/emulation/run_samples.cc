@@ -23,15 +23,22 @@ struct Row {
   VtCudaRowParams params = {};
   int32_t row_of = 0, judged = -1, finished = 0;
 
-  /// Of its parameters: whether its ranks exchange candidates, if they are few.
-  bool may_be_candidates() const {
-    return row_of >= 0 && finished == 0 && judged < 0 && params.temperature > 0 &&
-           (params.min_p > 0 || (params.top_k > 0 && params.top_k <= 64));
+  /// What its ranks may tell of it, by its parameters.
+  enum class Kind { other, complete, likeliest };
+  Kind kind(int num_ranks, int vocab) const {
+    if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return Kind::other;
+    if (params.min_p > 0) return Kind::complete;
+    if (params.top_k > 0 && params.top_k < vocab)
+      return params.top_k <= 2048 / num_ranks ? Kind::complete : Kind::other;
+    return params.top_p < 1 ? Kind::likeliest : Kind::other;
   }
 };
 
+/// From this seed on all rows have top-p alone, and nothing odd about them.
+constexpr uint64_t kNuclei = 100;
+
 /// Kinds by turns, so that a step has several.
-Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
+Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_plain) {
   Row row;
   VtCudaRowParams& p = row.params;
   p.seed = (static_cast<uint64_t>(draws.below(1 << 30)) << 32) | draws.below(1 << 30);
@@ -42,7 +49,7 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
   p.num_logprobs = -1;
   // Peaked; or in steps, with many ties; some of them flat on one rank, and so with many ids left.
   const bool in_steps = draws.one_in(3);
-  const bool by_min_p = kind % 8 == 3 || kind % 8 == 4;
+  const bool by_min_p = kind % 10 == 3 || kind % 10 == 4;
   const int has_ids = (vocab - 1) / columns + 1;
   const int flat = by_min_p || draws.one_in(4) ? static_cast<int>(draws.below(has_ids)) : -1;
   for (int id = 0; id < vocab; id++) {
@@ -50,10 +57,15 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
     const float value = id / columns == flat ? 9.0f + 0.01f * draws.unit() : x;
     row.logits.push_back(in_steps ? std::floor(value * 2) / 2 : value);
   }
-  if (draws.one_in(9)) row.logits[draws.below(vocab)] = NAN;
+  // Many ids with much of the mass, not as many or as likely on each rank.
+  if (kind % 10 >= 8) {
+    const float width = 1 + 5 * draws.unit(), apart = draws.one_in(2) ? 0 : 2 * draws.unit();
+    for (int id = 0; id < vocab; id++)
+      row.logits[id] = width * draws.unit() + apart * static_cast<float>(id / columns % 3);
+  }
   const int length = 2 + static_cast<int>(draws.below(20));
   for (int i = 0; i < length; i++) row.history.push_back(static_cast<int32_t>(draws.below(vocab)));
-  switch (kind % 8) {
+  switch (kind % 10) {
     case 0:
       p.temperature = draws.one_in(2) ? 0 : p.temperature;
       break;
@@ -70,19 +82,30 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
     case 4:
       p.temperature = 1 + draws.unit();
       p.min_p = 0.001f + 0.02f * draws.unit();
-      p.top_k = 100 + static_cast<int>(draws.below(300));
+      p.top_k = draws.one_in(2) ? 0 : 100 + static_cast<int>(draws.below(300));
       p.top_p = draws.one_in(2) ? 1 : 0.5f;
       break;
-    case 5:
-      p.top_p = 0.5f + 0.4f * draws.unit();
+    case 5: {
+      // The nucleus from one id to nearly all; some rows as if they had a top-k.
+      constexpr float kShares[] = {0.1f, 0.5f, 0.9f, 0.95f, 0.999f, 0.9999f};
+      p.top_p = kShares[draws.below(6)];
+      p.temperature *= draws.one_in(3) ? 3 : 1;
+      p.top_k = draws.one_in(4) ? vocab : 0;
+      break;
+    }
+    case 8:
+    case 9:
+      p.temperature = 1;
+      p.top_p = 0.1f + (is_plain ? 0.5f : 0.8f) * draws.unit();
       break;
     case 6:
-      p.top_k = 65 + static_cast<int>(draws.below(100));
+      p.top_k = 65 + static_cast<int>(draws.below(draws.one_in(2) ? 200 : 1500));
+      p.top_p = draws.one_in(2) ? 1 : 0.9f;
       break;
     default:
       break;
   }
-  if (kind % 8 == 7 || draws.one_in(2)) {
+  if (kind % 10 == 7 || draws.one_in(2)) {
     p.num_logprobs = static_cast<int32_t>(draws.one_in(2) ? top : draws.below(top + 1));
     // Of any rank, and some outside of the vocabulary.
     if (draws.one_in(3))
@@ -90,17 +113,21 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns, int top) {
         row.named.push_back(static_cast<int32_t>(draws.below(vocab + 100)) - 50);
   }
   // Where one rank is flat, ids of others win by their bias, one of which is the best by little.
-  if (draws.one_in(by_min_p ? 1 : 3)) {
+  if (draws.one_in(by_min_p ? 1 : kind % 10 >= 8 ? 8 : 3)) {
     p.repetition_penalty = 0.7f + draws.unit();
     p.frequency_penalty = draws.unit();
     p.presence_penalty = draws.unit();
+    const bool elsewhere = draws.one_in(2);
     for (int i = 0; i < 8; i++) {
-      row.bias_ids.push_back(static_cast<int32_t>(draws.below(vocab)));
+      const int id = static_cast<int>(draws.below(vocab));
+      row.bias_ids.push_back(elsewhere && id / columns == flat ? (id + columns) % vocab : id);
       const float bias = by_min_p ? 9 + 3 * draws.unit() : 20 * draws.unit() - 5;
       // Some so great that nothing is left of exponentials against the greatest edited logit.
       row.biases.push_back(bias > 13 ? 100 : bias);
     }
   }
+  if (is_plain) return row;
+  if (draws.one_in(9)) row.logits[draws.below(vocab)] = NAN;
   if (draws.one_in(5)) {
     // All on one rank, or all outside of the vocabulary.
     const int first = draws.one_in(4) ? vocab : static_cast<int>(draws.below(vocab));
@@ -210,11 +237,13 @@ int main(int argc, char** argv) {
   const int tiles = 1 + static_cast<int>(draws.below(num_ranks == 8 ? 1 : 2));
   const int columns = tiles * 1024;
   const int vocab = num_ranks * columns - 4 * static_cast<int>(draws.below(300));
-  // Beyond 32 of them, prompt tokens and rows that ask for as many gather all logits.
-  const int top = seed % 7 == 6 ? 40 : 1 + static_cast<int>(draws.below(32));
+  const int top = 1 + static_cast<int>(draws.below(seed % 7 == 6 ? 128 : 32));
   std::deque<Row> rows;
-  for (int i = 0; i < num_rows; i++)
-    rows.push_back(draw_row(draws, static_cast<int>(seed) + i, vocab, columns, top));
+  const bool are_plain = seed >= kNuclei;
+  for (int i = 0; i < num_rows; i++) {
+    const int kind = are_plain ? 8 : static_cast<int>(seed) + i;
+    rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain));
+  }
   const Table table(rows, vocab, top);
 
   emulation::Machine one(1, seed);
@@ -228,7 +257,8 @@ int main(int argc, char** argv) {
   emulation::machine = &machine;
   const uint64_t first_epoch = seed;
   // Room for all rows, or for two: several epochs.
-  const int64_t row_bytes = 16 * (1 + columns / 4 + tiles + VT_CUDA_MAX_LOGPROB_IDS);
+  const int64_t row_bytes =
+      16 * (1 + columns / 4 + 2048 / num_ranks + tiles + VT_CUDA_MAX_LOGPROB_IDS);
   const int64_t slot_bytes = (16 + (seed % 3 == 0 ? 2 : num_rows) * row_bytes + 63) / 64 * 64;
   const std::vector<int32_t> tokens = {5, 6, 7};
   std::deque<Rank> ranks;
@@ -269,7 +299,8 @@ int main(int argc, char** argv) {
   }
   machine.run();
 
-  int wrong = 0, by_candidates = 0, by_all = 0, too_many = 0, in_round = 0, after_all = 0;
+  int wrong = 0, in_round = 0;
+  int told[3] = {}, gathered[3] = {};  // by kind
   for (int r = 0; r < num_ranks; r++) {
     const Rank& rank = ranks[r];
     if (rank.report.state != 0) printf("rank %d gave up\n", r), wrong++;
@@ -288,14 +319,12 @@ int main(int argc, char** argv) {
   // Of all rows in one epoch: what was kept of them.
   for (int row = 0; row < num_rows && seed % 3 != 0; row++) {
     const bool is_gathered = ranks[0].rest[row] >= 0;
-    by_all += is_gathered;
-    const int chosen = ranks[0].rest[num_rows + row];
-    in_round += chosen >= 0;
-    after_all += chosen == -2;
-    if (rows[row].may_be_candidates()) (is_gathered ? too_many : by_candidates)++;
+    (is_gathered ? gathered : told)[static_cast<int>(rows[row].kind(num_ranks, vocab))]++;
+    in_round += ranks[0].rest[num_rows + row] >= 0;
   }
-  printf("%d rows on %d ranks, %d by candidates, %d by all logits, %d for too many, "
-         "%d logprobs in a round, %d after all logits: %d wrong\n",
-         num_rows, num_ranks, by_candidates, by_all, too_many, in_round, after_all, wrong);
+  printf("%d rows on %d ranks, complete: %d, %d gathered; likeliest: %d, %d gathered; "
+         "others gathered: %d, logprobs in a round: %d; wrong: %d\n",
+         num_rows, num_ranks, told[1], gathered[1], told[2], gathered[2], gathered[0], in_round,
+         wrong);
   return wrong == 0 ? 0 : 1;
 }
