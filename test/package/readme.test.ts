@@ -104,10 +104,18 @@ t.test('the TypeScript example', { timeout: 300_000 }, (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-readme-'));
   symlinkSync(join(packageRoot, 'node_modules'), join(folder, 'node_modules'));
   const entry = join(packageRoot, 'dist/frontend/index.js');
-  writeFileSync(join(folder, 'example.mjs'), example[0]!.replace("'vllm-ts'", `'${entry}'`));
+  const compiler = join(packageRoot, 'node_modules/typescript/lib/tsc.js');
+  writeFileSync(join(folder, 'example.mts'), example[0]!.replace("'vllm-ts'", `'${entry}'`));
+  const strict = ['--strict', '--noUncheckedIndexedAccess', '--skipLibCheck', '--types', 'node'];
+  const options = [...strict, '--target', 'es2022', '--module', 'nodenext', 'example.mts'];
+  const compiled = spawnSync(process.execPath, [compiler, ...options], {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  t.equal(compiled.status, 0, compiled.stdout);
   const output = execFileSync(process.execPath, [join(folder, 'example.mjs')], {
     cwd: packageRoot,
   }).toString();
-  t.ok(output.trim().length > 0, 'prints text');
+  t.match(output, /[a-z]+ [a-z]+/, 'prints text');
   t.end();
 });
