@@ -66,7 +66,7 @@ export function makeConfig(
   const device = chooseDevice(flags, cuda);
   checkTogether(flags, device);
   checkNodes(flags, device);
-  const { path, name } = chooseModel(model);
+  const { path, name } = chooseModel(model, flags);
   const tokenizerPath = flags.tokenizer ?? path;
   const ownConfig = readModelConfig(path);
   checkRanks(flags, device, ownConfig);

@@ -19,7 +19,8 @@ export interface ModelChoice {
   readonly name: string;
 }
 
-export function chooseModel(model: string | null): ModelChoice {
+export function chooseModel(model: string | null, flags: Flags): ModelChoice {
+  if (model === null) refuseSwallowed(flags);
   if (model === null) return { path: join(packageRoot, 'models/demo'), name: demoModelName };
   if (statModelPath(model)?.isDirectory() !== true)
     throw badModel(
@@ -27,6 +28,20 @@ export function chooseModel(model: string | null): ModelChoice {
         'and tokenizer.json; names on the hub and GGUF files are not supported so far',
     );
   return { path: model, name: model };
+}
+
+/** Flags that take several values take what follows them, a MODEL too: then another would be served. */
+function refuseSwallowed({ servedModelName, apiKey }: Flags): void {
+  const swallowed = (name: string, values: readonly string[]) => {
+    const model = values.find((value) => existsSync(join(value, 'config.json')));
+    if (model !== undefined)
+      throw new StartError(
+        exitCodes.badFlag,
+        `${name} has taken ${model} for a value of its own: MODEL comes first, vllm-ts serve ${model}`,
+      );
+  };
+  swallowed('--served-model-name', servedModelName);
+  swallowed('--api-key', apiKey);
 }
 
 export function checkTokenizer(path: string): void {

@@ -40,6 +40,11 @@ t.test('makeConfig serves the demo model on loopback by default', (t) => {
   t.same(made.apiKeys, []);
   t.same(config([demo]).names, [demo], "another model's name is the path as given");
   t.same(config([demo, '--served-model-name', 'a', 'b']).names, ['a', 'b']);
+  for (const flag of ['--served-model-name', '--api-key'])
+    t.throws(() => config([flag, 'a', demo]), {
+      exitCode: 64,
+      message: `${flag} has taken ${demo} for a value of its own: MODEL comes first`,
+    });
   t.end();
 });
 
