@@ -93,10 +93,8 @@ __device__ __forceinline__ void take_piece(const ShardParams& params, Patience& 
 
 __global__ void __launch_bounds__(kThreads)
     gather_rows(const __grid_constant__ ShardParams params) {
-  start_next();
   const VtCudaGroup& group = params.group;
-  const uint64_t epoch = epoch_of(group, params.args.ordinal);
-  wait_for_previous();
+  const uint64_t epoch = begin_round(params);
   const int num_pieces = pieces_of(params.args.x_columns);
   for_each_part(params, num_pieces,
                 [&](int index, int piece) { send_piece(params, epoch, index, piece); });
