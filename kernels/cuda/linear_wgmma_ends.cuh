@@ -1,8 +1,9 @@
-// What becomes of a tile of sums of linear_wgmma: the ends of linear_epilogue.cuh. Sums are rounded
-// into the warp's place in shared memory, 16 rows of 128 columns at a time, and read from there in
-// pieces of 16 bytes: what an epilogue joins is then a pair of pieces (gate and up, the halves of a
-// rope head), rows are written in long runs, and the code is short, which counts where it runs once
-// a tile and is cold each time. Knows nothing of stages and warpgroups.
+// What becomes of a tile of sums of linear_wgmma: the ends of linear_epilogue.cuh. What is written
+// goes by way of the warp's place in shared memory, 16 rows of 128 columns at a time, and from there
+// in pieces of 16 bytes, so that rows are written in long runs. siluAndMul joins sums that lie in
+// one lane; the halves of a rope head meet in that place, rounded, as a pair of pieces. The code is
+// short, which counts where it runs once a tile and is cold each time. Knows nothing of stages and
+// warpgroups.
 #ifndef VT_CUDA_LINEAR_WGMMA_ENDS_CUH_
 #define VT_CUDA_LINEAR_WGMMA_ENDS_CUH_
 
@@ -97,34 +98,49 @@ __device__ __forceinline__ void store_piece(void* to, int64_t at, const float (&
   *reinterpret_cast<uint4*>(static_cast<T*>(to) + at) = words;
 }
 
-template <typename T, int kRunPieces>
-__device__ __forceinline__ void write_plain(const VtCudaLinear& args, int m0, int n0,
-                                            uint32_t place, int lane) {
-  for (int i = lane; i < 16 * kRunPieces; i += 32) {
-    const int r = i / kRunPieces;
-    const int n = n0 + i % kRunPieces * 8;
-    if (m0 + r >= args.m || n >= args.n) continue;
+/** kPieces of each of the place's rows, to columns of the output from n0 on, of which it has n. */
+template <typename T, int kPieces>
+__device__ __forceinline__ void write_rows(const VtCudaLinear& args, int m0, int n0, int n,
+                                           uint32_t place, int lane) {
+#pragma unroll
+  for (int i = 0; i < kPieces / 2; i++) {
+    const int r = (i * 32 + lane) / kPieces;
+    const int piece = (i * 32 + lane) % kPieces;
+    if (m0 + r >= args.m || n0 + piece * 8 >= n) continue;
     *reinterpret_cast<uint4*>(static_cast<T*>(args.out) +
-                              static_cast<int64_t>(m0 + r) * args.out_stride + n) =
-        load_shared(piece_address(place, r, i % kRunPieces));
+                              static_cast<int64_t>(m0 + r) * args.out_stride + n0 + piece * 8) =
+        load_shared(piece_address(place, r, piece));
   }
 }
 
-template <typename T, int kRunPieces>
-__device__ __forceinline__ void write_silu(const VtCudaLinear& args, int m0, int n0,
-                                           uint32_t place, int lane) {
-#pragma unroll 1
-  for (int i = lane; i < 16 * kRunPieces / 2; i += 32) {
-    const int r = i / (kRunPieces / 2);
-    const int gate = i % (kRunPieces / 2) * 2;
-    const int n = n0 + gate * 8;
-    if (m0 + r >= args.m || n >= args.n) continue;
-    Pieces values;
-    load_pieces<T>(values, place, r, gate, gate + 1);
+/** As what memory would hold. */
+template <typename T>
+__device__ __forceinline__ float2 rounded(float2 pair) {
+  return unpack2<T>(pack2<T>(pair.x, pair.y));
+}
+
+/**
+ * siluAndMul: a lane has gate and up of its columns, so that only what it makes of them goes by way
+ * of the warp's place, where a row of the tile's has room.
+ */
+template <typename T, int kTiles>
+__device__ __forceinline__ void end_silu(const VtCudaLinear& args, const TileSums<kTiles>& sum,
+                                         int m0, int n0, uint32_t place, int lane) {
+  constexpr int kPieces = kTiles / 2;
 #pragma unroll
-    for (int e = 0; e < 8; e++) values.first[e] = silu_times(values.first[e], values.second[e]);
-    store_piece<T>(args.out, static_cast<int64_t>(m0 + r) * args.out_stride + n / 2, values.first);
+  for (int i = 0; i < kPieces; i++) {
+    const int n = min(n0 + i * 16, args.n - 16) + lane % 4 * 2;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const float2 gate = rounded<T>(biased<T, kTiles>(args, sum, 2 * i, h, n));
+      const float2 up = rounded<T>(biased<T, kTiles>(args, sum, 2 * i + 1, h, n + 8));
+      store_shared(piece_address(place, lane / 4 + h * 8, i) + lane % 4 * 4,
+                   pack2<T>(silu_times(gate.x, up.x), silu_times(gate.y, up.y)));
+    }
   }
+  __syncwarp();
+  write_rows<T, kPieces>(args, m0, n0 / 2, args.n / 2, place, lane);
+  __syncwarp();
 }
 
 /** head_dim 64 or 128. */
@@ -208,17 +224,19 @@ __device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSum
     end_f32<T, kTiles>(args, sum, m0, n0, lane);
     return;
   }
+  if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
+    end_silu<T, kTiles>(args, sum, m0, n0, place, lane);
+    return;
+  }
 #pragma unroll
   for (int run = 0; run < kRuns; run++) {
     place_run<T, kTiles>(args, sum, run, n0, place, lane);
     const int n = n0 + run * kRunPieces * 8;
-    if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
-      write_silu<T, kRunPieces>(args, m0, n, place, lane);
-    } else if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
+    if (args.epilogue == VT_CUDA_ROPE_AND_CACHE) {
       // A run of 128 columns is whole heads; launch_wgmma takes no other tile for it.
       if constexpr (kRunPieces == 16) write_rope<T, kRunPieces>(args, m0, n, place, lane);
     } else {
-      write_plain<T, kRunPieces>(args, m0, n, place, lane);
+      write_rows<T, kRunPieces>(args, m0, n, args.n, place, lane);
     }
     __syncwarp();
   }
