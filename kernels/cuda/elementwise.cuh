@@ -12,7 +12,7 @@ namespace vt {
  * Threads of rmsNorm's tree: one adds the 16-byte pieces thread, thread + threads, .. ascending,
  * elements ascending; lanes fold pairwise at distance 16, 8, 4, 2, 1; warps ascending.
  */
-__host__ __device__ __forceinline__ int norm_threads(int columns) {
+__host__ __device__ __forceinline__ constexpr int norm_threads(int columns) {
   return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
 }
 

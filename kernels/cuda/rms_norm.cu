@@ -4,7 +4,8 @@
 // squares has one tree a width (norm_threads): it depends on the width alone, never on the number
 // of rows.
 //
-// Launch: rmsNorm a block a row, 16 bytes a thread and step; headRmsNorm a warp a head.
+// Launch: rmsNorm a block a row, 16 bytes a thread and step, or of many rows a warp a row;
+// headRmsNorm a warp a head.
 #include "elementwise.cuh"
 
 namespace vt {
@@ -12,6 +13,9 @@ namespace {
 
 constexpr int kMaxColumns = 16384;
 constexpr int kMaxThreads = 512;
+/** From so many on, of the usual widths, a warp has a row: nothing waits for other warps. */
+constexpr int kManyRows = 2048;
+constexpr int kRowsOfBlock = 4;
 constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
 
 template <typename T>
@@ -56,6 +60,58 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
+/**
+ * rms_norm by a warp a row, which asks for all pieces at once and adds them up as the warps of
+ * rms_norm would. kGroups: of 32 pieces, in a row.
+ */
+template <typename T, int kGroups>
+__global__ void __launch_bounds__(kRowsOfBlock * 32)
+    rms_norm_rows(const __grid_constant__ VtCudaRmsNorm args) {
+  constexpr int kWarps = norm_threads(kGroups * 256) / 32;
+  start_next();
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  wait_for_previous();
+  if (row >= args.num_rows) return;
+  const T* x = static_cast<const T*>(args.x) + row * args.x_stride + lane * 8;
+  uint4 words[kGroups];
+#pragma unroll
+  for (int g = 0; g < kGroups; g++) words[g] = *reinterpret_cast<const uint4*>(x + g * 256);
+  float total = 0.0f;
+#pragma unroll
+  for (int w = 0; w < kWarps; w++) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int g = w; g < kGroups; g += kWarps) {
+      float values[8];
+      load8(reinterpret_cast<const T*>(&words[g]), values);
+      sum = sum_of_squares(values, sum);
+    }
+    total = __fadd_rn(total, warp_sum(sum));
+  }
+  const float scale = norm_scale(total, args.columns, args.eps);
+  T* out = static_cast<T*>(args.out) + row * args.out_stride + lane * 8;
+#pragma unroll
+  for (int g = 0; g < kGroups; g++) {
+    float values[8];
+    float weight[8];
+    load8(reinterpret_cast<const T*>(&words[g]), values);
+    load8(static_cast<const T*>(args.weight) + g * 256 + lane * 8, weight);
+    apply_norm(values, scale, weight);
+    store8(out + g * 256, values);
+  }
+}
+
+template <typename T>
+int launch_rows(const VtCudaRmsNorm& a, void* stream) {
+  return launch("rmsNorm",
+                a.columns == 1024   ? rms_norm_rows<T, 4>
+                : a.columns == 2048 ? rms_norm_rows<T, 8>
+                                    : rms_norm_rows<T, 16>,
+                dim3((a.num_rows + kRowsOfBlock - 1) / kRowsOfBlock), dim3(kRowsOfBlock * 32), 0,
+                a.flags, stream, a);
+}
+
 template <typename T>
 __global__ void __launch_bounds__(128)
     head_rms_norm(const __grid_constant__ VtCudaHeadRmsNorm args) {
@@ -93,6 +149,10 @@ extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
              "rmsNorm: rows must be 16-byte aligned");
+  if (a.num_rows >= kManyRows && (a.columns == 1024 || a.columns == 2048 || a.columns == 4096)) {
+    return a.dtype == VT_CUDA_F16 ? launch_rows<__half>(a, stream)
+                                  : launch_rows<__nv_bfloat16>(a, stream);
+  }
   return launch("rmsNorm", a.dtype == VT_CUDA_F16 ? rms_norm<__half> : rms_norm<__nv_bfloat16>,
                 dim3(a.num_rows), dim3(norm_threads(a.columns)), 0, a.flags, stream, a);
 }

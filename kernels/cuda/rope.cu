@@ -6,13 +6,15 @@
 // and k go through headRmsNorm first, rounded in between as that op rounds.
 //
 // Launch: blocks of a token's heads; a thread has 8 pairs of one head, or 16 values of V. With norms
-// 8, 16 or 32 lanes a head, 8 values a lane.
+// 8, 16 or 32 lanes a head, 8 values a lane, of one head or, where tokens are many, of four.
 #include "elementwise.cuh"
 
 namespace vt {
 namespace {
 
 constexpr int kThreads = 128;
+/** From so many on a thread has four heads of its token, whose angles it then reads once. */
+constexpr int kManyTokens = 1024;
 
 __global__ void rope_cos_sin(const __grid_constant__ VtCudaRopeCosSin args) {
   start_next();
@@ -78,77 +80,100 @@ __global__ void __launch_bounds__(kThreads)
   store8(to + half, b);
 }
 
-/** kLanes lanes have a head, 8 values each. */
-template <typename T, int kLanes>
+/** kLanes lanes have a head, 8 values each, and kHeads heads one after another. */
+template <typename T, int kLanes, int kHeads>
 __global__ void __launch_bounds__(kThreads)
     norm_rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
+  constexpr int kAtOnce = kThreads / kLanes;
   const int64_t token = blockIdx.x;
-  const int head = blockIdx.y * (kThreads / kLanes) + threadIdx.x / kLanes;
-  const int kv_head = head - args.num_heads;  // K heads, then V heads
+  const int head0 = blockIdx.y * (kAtOnce * kHeads) + threadIdx.x / kLanes;
+  const int heads = args.num_heads + 2 * args.num_kv_heads;
+  const int first_value = args.num_heads + args.num_kv_heads;
   const int i = threadIdx.x % kLanes * 8;
   const int half = args.head_dim / 2;
-  const bool active = head < args.num_heads + 2 * args.num_kv_heads && i < args.head_dim;
-  const bool is_value = kv_head >= args.num_kv_heads;
+  const bool inside = i < args.head_dim;
   const bool first = i < half;
-  float weight[8] = {};
-  if (active && !is_value) {
-    load8(static_cast<const T*>(kv_head < 0 ? args.q_weight : args.k_weight) + i, weight);
+  uint4 weights[2] = {};  // of queries, of keys
+  if (inside && head0 < first_value) {
+    weights[0] = *reinterpret_cast<const uint4*>(static_cast<const T*>(args.q_weight) + i);
+    weights[1] = *reinterpret_cast<const uint4*>(static_cast<const T*>(args.k_weight) + i);
   }
   wait_for_previous();
   // All reads at once: each takes most of a microsecond.
-  T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head * args.head_dim + i;
+  T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head0 * args.head_dim + i;
   int slot = -1;
-  uint4 words = {};
+  uint4 words[kHeads] = {};
   float cosine[8] = {};
   float sine[8] = {};
-  if (active) {
+  if (inside) {
     slot = args.slots[token];
-    words = *reinterpret_cast<const uint4*>(from);
-    if (!is_value) {
+#pragma unroll
+    for (int j = 0; j < kHeads; j++) {
+      if (head0 + j * kAtOnce < heads) {
+        words[j] = *reinterpret_cast<const uint4*>(from + j * kAtOnce * args.head_dim);
+      }
+    }
+    if (head0 < first_value) {
       const float* angles = args.cos_sin + token * args.head_dim + (first ? i : i - half);
       load_angles(angles, cosine);
       load_angles(angles + half, sine);
     }
   }
-  float x[8];
-  load8(reinterpret_cast<const T*>(&words), x);
-  float sum = sum_of_squares(x, 0.0f);
-  // As warp_sum where the other lanes have nothing.
-#pragma unroll
-  for (int d = kLanes / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
-  apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
   // A lane turns its own 8 of the pairs (a, b); their partners lie half a head away.
   const int partner = threadIdx.x % 32 + (first ? half / 8 : -half / 8);
 #pragma unroll
-  for (int e = 0; e < 8; e++) {
-    x[e] = to_f32(from_f32<T>(x[e]));
-    const float other = __shfl_sync(~0u, x[e], partner & 31);
-    float a = first ? x[e] : other;
-    float b = first ? other : x[e];
-    rotate(a, b, cosine[e], sine[e]);
-    x[e] = first ? a : b;
+  for (int j = 0; j < kHeads; j++) {
+    const int head = head0 + j * kAtOnce;
+    const int kv_head = head - args.num_heads;  // K heads, then V heads
+    float x[8];
+    load8(reinterpret_cast<const T*>(&words[j]), x);
+    if (!__all_sync(~0u, head >= first_value)) {
+      float weight[8];
+      const uint4 of_head = kv_head < 0 ? weights[0] : weights[1];
+      load8(reinterpret_cast<const T*>(&of_head), weight);
+      float sum = sum_of_squares(x, 0.0f);
+      // As warp_sum where the other lanes have nothing.
+  #pragma unroll
+      for (int d = kLanes / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+      apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
+  #pragma unroll
+      for (int e = 0; e < 8; e++) {
+        x[e] = to_f32(from_f32<T>(x[e]));
+        const float other = __shfl_sync(~0u, x[e], partner & 31);
+        float a = first ? x[e] : other;
+        float b = first ? other : x[e];
+        rotate(a, b, cosine[e], sine[e]);
+        x[e] = first ? a : b;
+      }
+    }
+    if (!inside || head >= heads || (kv_head >= 0 && slot < 0)) continue;
+    T* to = kv_head < 0 ? from + j * kAtOnce * args.head_dim : cached<T>(args, slot, kv_head) + i;
+    if (head >= first_value) {
+      *reinterpret_cast<uint4*>(to) = words[j];
+    } else {
+      store8(to, x);
+    }
   }
-  if (!active || (kv_head >= 0 && slot < 0)) return;
-  T* to = kv_head < 0 ? from : cached<T>(args, slot, kv_head) + i;
-  if (is_value) {
-    *reinterpret_cast<uint4*>(to) = words;
-  } else {
-    store8(to, x);
-  }
+}
+
+template <typename T, int kHeads>
+int launch_heads(const VtCudaRopeAndCache& args, void* stream) {
+  const int lanes = args.head_dim <= 64 ? 8 : args.head_dim <= 128 ? 16 : 32;
+  const int heads = args.num_heads + 2 * args.num_kv_heads;
+  const int of_block = kThreads / lanes * kHeads;
+  return launch("ropeAndCache",
+                lanes == 8    ? norm_rope_and_cache<T, 8, kHeads>
+                : lanes == 16 ? norm_rope_and_cache<T, 16, kHeads>
+                              : norm_rope_and_cache<T, 32, kHeads>,
+                dim3(args.num_tokens, (heads + of_block - 1) / of_block), dim3(kThreads), 0,
+                args.flags, stream, args);
 }
 
 template <typename T>
 int launch_norm_rope(const VtCudaRopeAndCache& args, void* stream) {
-  const int lanes = args.head_dim <= 64 ? 8 : args.head_dim <= 128 ? 16 : 32;
-  const int heads = args.num_heads + 2 * args.num_kv_heads;
-  const int of_block = kThreads / lanes;
-  return launch("ropeAndCache",
-                lanes == 8    ? norm_rope_and_cache<T, 8>
-                : lanes == 16 ? norm_rope_and_cache<T, 16>
-                              : norm_rope_and_cache<T, 32>,
-                dim3(args.num_tokens, (heads + of_block - 1) / of_block), dim3(kThreads), 0,
-                args.flags, stream, args);
+  return args.num_tokens < kManyTokens ? launch_heads<T, 1>(args, stream)
+                                       : launch_heads<T, 4>(args, stream);
 }
 
 }  // namespace

@@ -44,24 +44,25 @@ def check(vt: VtCuda, report):
         want[[0, 1, 4, 5]] = 0
         report(f"embedding of a part {dtype}", 0.0, 1e-9, torch.equal(out, want) and intact(whole, 7, 72))
 
-        for columns in (8, 64, 576, 1024, 2048, 4096, 5120, 8192, 16384):
-            x = (rand(33, columns) * 3).to(dtype)
+        widths = (8, 64, 576, 1024, 2048, 4096, 5120, 8192, 16384)
+        for rows, columns in [(33, width) for width in widths] + [(2051, 1024), (2051, 2048), (2051, 4096)]:
+            x = (rand(rows, columns) * 3).to(dtype)
             weight = (1 + 0.1 * rand(columns)).to(dtype)
-            whole, out = framed(33, columns, dtype)
+            whole, out = framed(rows, columns, dtype)
             vt.rms_norm(out, x, weight, 1e-5)
             d = x.double()
             want = d / (d.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
             one = torch.empty(1, columns, device="cuda", dtype=dtype)
-            vt.rms_norm(one, x[32:], weight, 1e-5)
+            vt.rms_norm(one, x[rows - 1:], weight, 1e-5)
             inplace = x.clone()
             vt.rms_norm(inplace, inplace, weight, 1e-5)
-            report(f"rmsNorm {dtype} {columns}", error_of(out, want), limit,
-                   torch.equal(one[0], out[32]) and torch.equal(inplace, out)
-                   and intact(whole, 33, columns))
+            report(f"rmsNorm {dtype} {rows}x{columns}", error_of(out, want), limit,
+                   torch.equal(one[0], out[rows - 1]) and torch.equal(inplace, out)
+                   and intact(whole, rows, columns))
 
-        for heads, kv_heads, dim in ((32, 8, 128), (9, 3, 64), (16, 8, 128), (4, 1, 256), (2, 2, 80), (6, 2, 96)):
+        for heads, kv_heads, dim, tokens in ((32, 8, 128, 37), (9, 3, 64, 37), (16, 8, 128, 37), (4, 1, 256, 37),
+                                             (2, 2, 80, 37), (6, 2, 96, 37), (16, 8, 128, 1027), (5, 3, 64, 1027)):
             columns = (heads + 2 * kv_heads) * dim
-            tokens = 37
             qkv = (rand(tokens, columns) * 2).to(dtype)
             qw, kw = ((1 + 0.1 * rand(dim)).to(dtype) for _ in range(2))
             whole, view = framed(tokens, columns, dtype)
@@ -73,12 +74,12 @@ def check(vt: VtCuda, report):
             want[:, heads:heads + kv_heads] *= kw.double()
             want[:, heads + kv_heads:] = d[:, heads + kv_heads:]
             v = (heads + kv_heads) * dim
-            report(f"headRmsNorm {dtype} {heads}/{kv_heads}x{dim}", error_of(view, want.flatten(1)),
+            report(f"headRmsNorm {dtype} {tokens} of {heads}/{kv_heads}x{dim}", error_of(view, want.flatten(1)),
                    limit, torch.equal(view[:, v:], qkv[:, v:]) and intact(whole, tokens, columns))
 
             half = dim // 2
             inv_freq = 500000.0 ** (-torch.arange(half, device="cuda", dtype=torch.float32) / half)
-            positions = ints([0, 1, 2, 100, 8191, 131071, 524288] + list(range(30)))
+            positions = ints([0, 1, 2, 100, 8191, 131071, 524288] + list(range(tokens - 7)))
             cos_sin = torch.full((tokens, dim), float("nan"), device="cuda")
             vt.rope_cos_sin(cos_sin, inv_freq, positions, 1.5)
             angle = (positions.float()[:, None] * inv_freq).double()
@@ -86,8 +87,9 @@ def check(vt: VtCuda, report):
                    1e-6, True)
 
             block = 16
-            cache = torch.full((5, 3, 2, kv_heads, block, dim), 7.0, device="cuda", dtype=dtype)
-            slots = torch.randperm(4 * block, device="cuda", generator=g)[:tokens].int() + block
+            num_blocks = tokens // block + 3
+            cache = torch.full((num_blocks, 3, 2, kv_heads, block, dim), 7.0, device="cuda", dtype=dtype)
+            slots = torch.randperm((num_blocks - 1) * block, device="cuda", generator=g)[:tokens].int() + block
             slots[3] = slots[20] = -1
             whole, view = framed(tokens, columns, dtype)
             view.copy_(qkv)
@@ -104,10 +106,10 @@ def check(vt: VtCuda, report):
             k_error = error_of(k, turned[live, heads:heads + kv_heads])
             exact = torch.equal(values, qkv.view(tokens, -1, dim)[live, heads + kv_heads:])
             exact &= torch.equal(view[:, heads * dim:], qkv[:, heads * dim:])
-            touched = torch.zeros(5, 3, 2, kv_heads, block, dim, dtype=torch.bool, device="cuda")
+            touched = torch.zeros(num_blocks, 3, 2, kv_heads, block, dim, dtype=torch.bool, device="cuda")
             touched[at // block, 1, :, :, at % block] = True
             exact &= bool((cache[~touched] == 7).all()) and intact(whole, tokens, columns)
-            report(f"ropeAndCache {dtype} {heads}/{kv_heads}x{dim}", max(q_error, k_error), limit, exact)
+            report(f"ropeAndCache {dtype} {tokens} of {heads}/{kv_heads}x{dim}", max(q_error, k_error), limit, exact)
 
             # With norms: the bits of headRmsNorm, then ropeAndCache.
             two_whole, two = framed(tokens, columns, dtype)
@@ -122,7 +124,7 @@ def check(vt: VtCuda, report):
             same = torch.equal(view[:, :heads * dim], two[:, :heads * dim])
             same &= torch.equal(cache, two_cache) and intact(whole, tokens, columns)
             same &= torch.equal(view[:, heads * dim:], qkv[:, heads * dim:])
-            report(f"ropeAndCache with norms {dtype} {heads}/{kv_heads}x{dim}", 0.0, 1e-9, same)
+            report(f"ropeAndCache with norms {dtype} {tokens} of {heads}/{kv_heads}x{dim}", 0.0, 1e-9, same)
 
         for rows, columns, interleave in ((1, 8, 0), (5, 1536, 0), (33, 8192, 8), (300, 14336, 8), (3, 48, 16)):
             x = (rand(rows, 2 * columns) * 3).to(dtype)
