@@ -99,10 +99,18 @@ export class LLM {
     );
   }
 
-  /** Ends what is open and the server with it. */
+  /**
+   * Ends what is open and the server with it. A program that has not called it goes on running:
+   * zeromq's sockets keep it, and have no unref.
+   */
   async close(): Promise<void> {
     this.client.close();
     await this.server.stop();
+  }
+
+  /** `await using llm = await LLM.create()` closes it at the end of its block. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   /** At most twice as many requests at once as the engine runs, so that no queue bound is met. */

@@ -81,6 +81,18 @@ t.test('more prompts than the detokenizer takes at once, without a warning', asy
   t.same(warnings, []);
 });
 
+t.test('await using closes it', async (t) => {
+  const before = descendants(process.pid);
+  let pids: readonly number[];
+  {
+    await using llm = await LLM.create({ ...options, maxModelLen: 256 });
+    pids = descendants(process.pid).filter((pid) => !before.includes(pid));
+    t.ok(pids.length >= 4, `${pids.length} processes`);
+    t.equal(llm.engine.numOpen, 0);
+  }
+  t.same(await waitGone(pids), []);
+});
+
 t.test('a program that is killed takes its server with it', async (t) => {
   const index = new URL('../../frontend/index.js', import.meta.url).href;
   const script = `
