@@ -31,6 +31,15 @@ const textNames = [
   'spacesBetweenSpecialTokens',
 ] as const;
 
+const isText = (name: string) => (textNames as readonly string[]).includes(name);
+const isSampling = (name: string) => Object.hasOwn(defaultSamplingParams, name);
+
+/** For who writes max_tokens, as the HTTP API does. */
+function hint(name: string): string {
+  const here = name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  return isText(here) || isSampling(here) ? `: here it is ${here}` : '';
+}
+
 /** Throws RequestError on a name that is no parameter; values are judged by the engine. */
 export function makeRequest(
   promptTokenIds: Int32Array,
@@ -44,9 +53,9 @@ export function makeRequest(
     // As if it were not there: that is how a program hands on what it was not given itself.
     if (value === undefined) continue;
     if (name === 'stop' && typeof value === 'string') text[name] = [value];
-    else if ((textNames as readonly string[]).includes(name)) text[name] = value;
-    else if (Object.hasOwn(defaultSamplingParams, name)) sampling[name] = value;
-    else throw new RequestError('bad_request', `${name} is not a parameter`, name);
+    else if (isText(name)) text[name] = value;
+    else if (isSampling(name)) sampling[name] = value;
+    else throw new RequestError('bad_request', `${name} is not a parameter${hint(name)}`, name);
   }
   return {
     promptTokenIds,

@@ -33,6 +33,10 @@ t.test('makeRequest lays parameters over the defaults of the model', (t) => {
   t.throws(() => makeRequest(ids, { top_p: 1 } as never, {}), {
     code: 'bad_request',
     param: 'top_p',
+    message: 'top_p is not a parameter: here it is topP',
+  });
+  t.throws(() => makeRequest(ids, { guided_json: 1 } as never, {}), {
+    message: /^guided_json is not a parameter$/,
   });
   t.end();
 });
