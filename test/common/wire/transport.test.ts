@@ -136,6 +136,31 @@ t.test('messages of many sizes arrive whole and in order', async (t) => {
   );
 });
 
+t.test('the event loop turns while a burst comes in', async (t) => {
+  const where = address(t);
+  const numMessages = 200;
+  let numHandled = 0;
+  let longestRun = 0;
+  let run = 0;
+  let ended!: () => void;
+  const whenEnded = new Promise<void>((resolve) => (ended = resolve));
+  const router = await RouterLink.bind(where, {
+    message: (_, { kind }) => {
+      if (kind !== 'echo') return;
+      if (run === 0) setImmediate(() => (run = 0));
+      longestRun = Math.max(longestRun, ++run);
+      if (++numHandled === numMessages) ended();
+    },
+    disconnected: () => undefined,
+    rejected: () => t.fail('rejected'),
+  });
+  t.teardown(() => router.close());
+  const { link } = dealer(t, where);
+  for (let n = 0; n < numMessages; n++) link.send({ kind: 'echo', n } as never);
+  await whenEnded;
+  t.ok(longestRun < 50, `${longestRun} messages at once`);
+});
+
 t.test('a lost connection is a new session: hello first, nothing from before', async (t) => {
   const where = address(t);
   const first = await recorder(t, where);
