@@ -9,7 +9,12 @@ import { BuildError } from './build/compiler.mjs';
 import { buildNative, nativeTarget } from './build/native.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-const report = (line) => console.error(`build: ${line}`);
+/** When the first thing was found that had to be built, in ms of this process. */
+let buildingSinceMs = null;
+const report = (line) => {
+  buildingSinceMs ??= performance.now();
+  console.error(`build: ${line}`);
+};
 
 /** The folder that has the native modules, built or compiled where need be. */
 async function prepare() {
@@ -38,6 +43,7 @@ try {
   console.error(`vllm-ts: ${error.message}`);
   process.exit(1);
 }
+const buildMs = buildingSinceMs === null ? 0 : performance.now() - buildingSinceMs;
 const bundle = join(root, 'dist/bundle/supervisor.js');
 const { main } = await import(pathToFileURL(bundle).href);
-await main(process.argv.slice(2));
+await main(process.argv.slice(2), buildMs);

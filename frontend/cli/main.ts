@@ -7,13 +7,13 @@ import { processTitle } from '../../common/process.ts';
 import { parseCommandLine } from './parse.ts';
 import { serve } from './serve.ts';
 
-/** `argv` without node and script. Ends the process. */
-export async function main(argv: string[]): Promise<void> {
+/** `argv` without node and script; what was built before this took `buildMs`. Ends the process. */
+export async function main(argv: string[], buildMs = 0): Promise<void> {
   try {
     const command = parseCommandLine(argv, packageVersion());
     if (command === null) return;
     process.title = processTitle('supervisor', 0);
-    process.exit(await serve(command));
+    process.exit(await serve(command, buildMs));
   } catch (error) {
     if (!(error instanceof StartError)) throw error;
     process.stderr.write(`vllm-ts: ${error.message}\n`);

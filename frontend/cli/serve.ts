@@ -24,8 +24,11 @@ import { fitOpenFiles } from './open-files.ts';
 import type { ServeCommand } from './parse.ts';
 import { makeSlice, type Network } from './slices.ts';
 
-/** Runs a server to its end and returns the exit code. Throws StartError before anything runs. */
-export async function serve(command: ServeCommand): Promise<number> {
+/**
+ * Runs a server to its end and returns the exit code. Throws StartError before anything runs.
+ * `buildMs` of this process's time were not its start.
+ */
+export async function serve(command: ServeCommand, buildMs: number): Promise<number> {
   const { flags } = command;
   const cuda = asksForCuda(flags) ? await findCudaDevice() : null;
   const asked = makeConfig(command, process.env, cuda);
@@ -67,7 +70,7 @@ export async function serve(command: ServeCommand): Promise<number> {
         ready: (info) => {
           const file = publish();
           if (flags.frontendAddress !== null) log.info(`frontends attach through ${file}`);
-          printReady(config, listening, info);
+          printReady(config, listening, info, performance.now() - buildMs);
         },
         replaced: (id) => {
           if (id.role === 'detokenizer') generation = id.generation;
@@ -178,7 +181,12 @@ function watchStarter(gone: () => void): void {
 type Info = ReadonlyMap<string, Readonly<Record<string, unknown>>>;
 
 /** One line for the operator (or a script that waits), and one to try, on stdout. */
-function printReady(config: Config, listening: Listening | null, info: Info): void {
+function printReady(
+  config: Config,
+  listening: Listening | null,
+  info: Info,
+  readyMs: number,
+): void {
   const engine = info.get('engine') ?? {};
   const port = listening?.port ?? 0;
   const { uds } = config.flags;
@@ -189,7 +197,7 @@ function printReady(config: Config, listening: Listening | null, info: Info): vo
     dtype: engine['dtype'],
     device: engine['device'],
     kv_capacity_tokens: engine['numKvTokens'],
-    ready_ms: Math.round(performance.now()),
+    ready_ms: Math.round(readyMs),
   };
   const text = Object.entries(fields).map(([key, value]) => `${key}=${toText(value)}`);
   process.stdout.write(`vllm-ts ready ${text.join(' ')}\n`);

@@ -61,8 +61,9 @@ export class SseStream {
 
   /** A comment, for a client that may be gone: what it is sent finds out. */
   private ask(): void {
-    if (this.isBetweenEvents && !this.raw.writableNeedDrain && !this.raw.writableEnded)
-      this.raw.write(`:${eventEnd}`);
+    const { destroyed, writableEnded, writableNeedDrain } = this.raw;
+    if (destroyed || writableEnded || writableNeedDrain || !this.isBetweenEvents) return;
+    this.raw.write(`:${eventEnd}`);
   }
 
   /** The timer of a full socket goes on: it may be that the end is never taken either. */

@@ -67,6 +67,8 @@ t.test('npm ci && npm start on a bare machine', { skip, timeout: 1_700_000 }, as
     env,
   });
   t.ok((await complete(server.url)).length > 0);
+  const readyMs = Number(/ready_ms=(\d+)/.exec(server.output())?.[1]);
+  t.ok(readyMs < server.msSinceBuild, 'what it says to be ready after is without the build');
   const titles = [server.child.pid!, ...descendants(server.child.pid!)].map(titleOf);
   t.ok(titles.includes('vllm-ts: engine'), titles.join(', '));
   t.notOk(

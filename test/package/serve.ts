@@ -5,6 +5,8 @@ import { once } from 'node:events';
 export interface Served {
   readonly url: string;
   readonly child: ChildProcess;
+  /** From the first line of a build to the address; 0 where nothing was built. */
+  readonly msSinceBuild: number;
   /** What it has written so far, stdout and stderr. */
   output(): string;
   /** SIGTERM; resolves to the exit code. */
@@ -19,6 +21,7 @@ export async function serve(
 ): Promise<Served> {
   const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
+  const buildSeenMs: number[] = [];
   const url = await new Promise<string>((resolve, reject) => {
     const read = (chunk: Buffer) => {
       output += chunk.toString();
@@ -26,16 +29,22 @@ export async function serve(
       if (match) resolve(match[0]);
     };
     child.stdout.on('data', read);
-    child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      if (output.includes('build: ')) buildSeenMs.push(performance.now());
+    });
     child.on('error', reject);
     child.on('exit', (code) => {
       reject(new Error(`ended with ${code ?? 'a signal'} before it was ready:\n${output}`));
     });
   });
+  const nowMs = performance.now();
+  const msSinceBuild = nowMs - (buildSeenMs[0] ?? nowMs);
   const exited = once(child, 'exit') as Promise<[number | null]>;
   return {
     url,
     child,
+    msSinceBuild,
     output: () => output,
     stop: async () => {
       child.kill('SIGTERM');
