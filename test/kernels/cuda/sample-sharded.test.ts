@@ -19,7 +19,7 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
   ];
   const program = await emulate(t, 'run_samples.cc', kernels);
   const told = [0, 0, 0, 0, 0, 0];
-  for (const seed of [1, 2, 3, 5, 7, 11, 14, 19, 26, 101, 103, 106, 122, 130]) {
+  for (const seed of [1, 2, 3, 5, 11, 19, 26, 101, 106, 109, 118, 130]) {
     const { stdout, stderr, status } = spawnSync(program, [String(seed)], { encoding: 'utf8' });
     t.equal(status, 0, `seed ${seed}: ${stdout}${stderr}`);
     const counts =
