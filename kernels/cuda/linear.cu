@@ -44,7 +44,7 @@ bool silu_pays(const VtCudaLinear& a) {
   return a.m >= kFusedSiluRows || fills_a_tile;
 }
 
-/** Whether the kernel for decode batches serves, which is ahead of cuBLASLt and the op there. */
+/** Whether the kernel for decode batches serves, which is ahead of cuBLASLt there. */
 bool by_decode(const VtCudaLinear& a) {
   return a.large == VT_CUDA_LARGE_CLUSTER_2 && vt::target() == vt::Target::sm_90a &&
          vt::linear_decode_is_ahead(a);
@@ -112,6 +112,10 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
                : 0;
   }
   return args->norm_weight == nullptr || args->m <= vt::kFastNormRows ? 1 : 0;
+}
+
+extern "C" int vt_cuda_linear_is_ahead(const VtCudaLinear* args) {
+  return check(*args) == 0 && check_fusion(*args) == 0 && by_decode(*args) ? 1 : 0;
 }
 
 extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {

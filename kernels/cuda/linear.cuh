@@ -40,7 +40,7 @@ int linear_skinny_bf16(const VtCudaLinear& args, void* stream, const Outbox* out
 bool linear_skinny_sends(const VtCudaLinear& args);
 /** Any m; of use above 64. */
 int linear_large(const VtCudaLinear& args, void* stream);
-/** siluAndMul, any m; whether it is built, and whether it is ahead of cuBLASLt and the op. */
+/** Plain or siluAndMul, any m; whether it is built, and whether it is ahead of cuBLASLt. */
 int linear_decode(const VtCudaLinear& args, void* stream);
 bool linear_decode_takes(const VtCudaLinear& args);
 bool linear_decode_is_ahead(const VtCudaLinear& args);

@@ -194,6 +194,8 @@ VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
  * follows none.
  */
 VT_CUDA_API int vt_cuda_linear_fuses(const VtCudaLinear* args);
+/** 1 if vt_cuda_linear is ahead of cuBLASLt for m > 64. Reads what vt_cuda_linear_fuses reads. */
+VT_CUDA_API int vt_cuda_linear_is_ahead(const VtCudaLinear* args);
 
 /**
  * Which kernel attends where a row has many queries. All give the same bits. MMA is built for every

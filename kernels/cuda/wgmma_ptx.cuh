@@ -82,22 +82,37 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
 }
 
-// Register lists of 8, 12, 16, 28 and 32 tiles (n 64, 96, 128, 224, 256), and their operands.
+// Register lists of 2 to 32 tiles (n 16 to 256), and their operands.
 #define VT_TILE(d, j) "+f"((d)[j][0]), "+f"((d)[j][1]), "+f"((d)[j][2]), "+f"((d)[j][3])
-#define VT_TILES_4(d, j) VT_TILE(d, j), VT_TILE(d, j + 1), VT_TILE(d, j + 2), VT_TILE(d, j + 3)
+#define VT_TILES_2(d, j) VT_TILE(d, j), VT_TILE(d, j + 1)
+#define VT_TILES_3(d, j) VT_TILES_2(d, j), VT_TILE(d, j + 2)
+#define VT_TILES_4(d, j) VT_TILES_2(d, j), VT_TILES_2(d, j + 2)
+#define VT_TILES_6(d, j) VT_TILES_4(d, j), VT_TILES_2(d, j + 4)
 #define VT_TILES_8(d, j) VT_TILES_4(d, j), VT_TILES_4(d, j + 4)
+#define VT_TILES_9(d, j) VT_TILES_8(d, j), VT_TILE(d, j + 8)
+#define VT_TILES_10(d, j) VT_TILES_8(d, j), VT_TILES_2(d, j + 8)
 #define VT_TILES_12(d, j) VT_TILES_8(d, j), VT_TILES_4(d, j + 8)
+#define VT_TILES_13(d, j) VT_TILES_12(d, j), VT_TILE(d, j + 12)
+#define VT_TILES_14(d, j) VT_TILES_12(d, j), VT_TILES_2(d, j + 12)
 #define VT_TILES_16(d, j) VT_TILES_8(d, j), VT_TILES_8(d, j + 8)
 #define VT_TILES_28(d, j) VT_TILES_16(d, j), VT_TILES_12(d, j + 16)
 #define VT_TILES_32(d, j) VT_TILES_16(d, j), VT_TILES_16(d, j + 16)
+#define VT_NAMES_8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define VT_NAMES_12 VT_NAMES_8 ",%8,%9,%10,%11"
+#define VT_NAMES_16 VT_NAMES_12 ",%12,%13,%14,%15"
+#define VT_NAMES_24 VT_NAMES_16 ",%16,%17,%18,%19,%20,%21,%22,%23"
 #define VT_NAMES_32                                              \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,"   \
   "%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define VT_NAMES_64                                              \
   VT_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
               "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define VT_NAMES_36 VT_NAMES_32 ",%32,%33,%34,%35"
+#define VT_NAMES_40 VT_NAMES_36 ",%36,%37,%38,%39"
 #define VT_NAMES_48 \
   VT_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define VT_NAMES_52 VT_NAMES_48 ",%48,%49,%50,%51"
+#define VT_NAMES_56 VT_NAMES_52 ",%52,%53,%54,%55"
 #define VT_NAMES_112                                                                  \
   VT_NAMES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"      \
               "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"       \
@@ -118,6 +133,12 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
                "}, " a_ ", " b_ ", add, 1, 1, 0, 0;\n}\n"                                  \
                : tiles                                                                     \
                : "l"(a), "l"(b), "r"(static_cast<int>(add)))
+#define VT_WGMMA_SHARED_OF(n, tiles, names, a_, b_, add_)                                   \
+  if constexpr (kHalf) {                                                                    \
+    VT_WGMMA_SHARED(#n, "f16", VT_NAMES_##names, VT_TILES_##tiles(d, 0), a_, b_, add_, d);  \
+  } else {                                                                                  \
+    VT_WGMMA_SHARED(#n, "bf16", VT_NAMES_##names, VT_TILES_##tiles(d, 0), a_, b_, add_, d); \
+  }
 #define VT_WGMMA_REGISTERS(n, type, names, tiles, a_, b_, add_, d)                         \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_                                \
                ", 0;\n"                                                                    \
@@ -134,27 +155,34 @@ __device__ __forceinline__ void arrive_named(int id, int num_threads) {
 template <typename T, int kTiles>
 __device__ __forceinline__ void wgmma(float (&d)[kTiles][4], uint64_t a, uint64_t b, bool add) {
   constexpr bool kHalf = std::is_same_v<T, __half>;
-  static_assert(kTiles == 8 || kTiles == 12 || kTiles == 16 || kTiles == 28 || kTiles == 32);
-  if constexpr (kTiles == 12 && kHalf) {
-    VT_WGMMA_SHARED("96", "f16", VT_NAMES_48, VT_TILES_12(d, 0), "%48", "%49", "%50", d);
-  } else if constexpr (kTiles == 12) {
-    VT_WGMMA_SHARED("96", "bf16", VT_NAMES_48, VT_TILES_12(d, 0), "%48", "%49", "%50", d);
-  } else if constexpr (kTiles == 8 && kHalf) {
-    VT_WGMMA_SHARED("64", "f16", VT_NAMES_32, VT_TILES_8(d, 0), "%32", "%33", "%34", d);
+  if constexpr (kTiles == 2) {
+    VT_WGMMA_SHARED_OF(16, 2, 8, "%8", "%9", "%10");
+  } else if constexpr (kTiles == 3) {
+    VT_WGMMA_SHARED_OF(24, 3, 12, "%12", "%13", "%14");
+  } else if constexpr (kTiles == 4) {
+    VT_WGMMA_SHARED_OF(32, 4, 16, "%16", "%17", "%18");
+  } else if constexpr (kTiles == 6) {
+    VT_WGMMA_SHARED_OF(48, 6, 24, "%24", "%25", "%26");
   } else if constexpr (kTiles == 8) {
-    VT_WGMMA_SHARED("64", "bf16", VT_NAMES_32, VT_TILES_8(d, 0), "%32", "%33", "%34", d);
-  } else if constexpr (kTiles == 16 && kHalf) {
-    VT_WGMMA_SHARED("128", "f16", VT_NAMES_64, VT_TILES_16(d, 0), "%64", "%65", "%66", d);
+    VT_WGMMA_SHARED_OF(64, 8, 32, "%32", "%33", "%34");
+  } else if constexpr (kTiles == 9) {
+    VT_WGMMA_SHARED_OF(72, 9, 36, "%36", "%37", "%38");
+  } else if constexpr (kTiles == 10) {
+    VT_WGMMA_SHARED_OF(80, 10, 40, "%40", "%41", "%42");
+  } else if constexpr (kTiles == 12) {
+    VT_WGMMA_SHARED_OF(96, 12, 48, "%48", "%49", "%50");
+  } else if constexpr (kTiles == 13) {
+    VT_WGMMA_SHARED_OF(104, 13, 52, "%52", "%53", "%54");
+  } else if constexpr (kTiles == 14) {
+    VT_WGMMA_SHARED_OF(112, 14, 56, "%56", "%57", "%58");
   } else if constexpr (kTiles == 16) {
-    VT_WGMMA_SHARED("128", "bf16", VT_NAMES_64, VT_TILES_16(d, 0), "%64", "%65", "%66", d);
-  } else if constexpr (kTiles == 28 && kHalf) {
-    VT_WGMMA_SHARED("224", "f16", VT_NAMES_112, VT_TILES_28(d, 0), "%112", "%113", "%114", d);
+    VT_WGMMA_SHARED_OF(128, 16, 64, "%64", "%65", "%66");
   } else if constexpr (kTiles == 28) {
-    VT_WGMMA_SHARED("224", "bf16", VT_NAMES_112, VT_TILES_28(d, 0), "%112", "%113", "%114", d);
-  } else if constexpr (kHalf) {
-    VT_WGMMA_SHARED("256", "f16", VT_NAMES_128, VT_TILES_32(d, 0), "%128", "%129", "%130", d);
+    VT_WGMMA_SHARED_OF(224, 28, 112, "%112", "%113", "%114");
+  } else if constexpr (kTiles == 32) {
+    VT_WGMMA_SHARED_OF(256, 32, 128, "%128", "%129", "%130");
   } else {
-    VT_WGMMA_SHARED("256", "bf16", VT_NAMES_128, VT_TILES_32(d, 0), "%128", "%129", "%130", d);
+    static_assert(kTiles == 2, "no register list of so many tiles");
   }
 }
 
@@ -180,6 +208,7 @@ __device__ __forceinline__ void wgmma_rows_of_k(float (&d)[kTiles][4], const uin
 }
 
 #undef VT_WGMMA_REGISTERS
+#undef VT_WGMMA_SHARED_OF
 #undef VT_WGMMA_SHARED
 
 }  // namespace vt

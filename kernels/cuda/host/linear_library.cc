@@ -157,6 +157,7 @@ void LinearLibrary::prepare(const VtCudaLinear& shape, int max_m) {
 }
 
 int LinearLibrary::linear(const VtCudaLinear& args, void* stream) const {
+  if (vt_cuda_linear_is_ahead(&args) != 0) return vt_cuda_linear(&args, stream);
   const State& s = *state_;
   const auto found = s.choices.find(key_of(args));
   if (found != s.choices.end()) {

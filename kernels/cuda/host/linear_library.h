@@ -1,5 +1,6 @@
-// Who computes a linear: our skinny kernels, cuBLASLt where it is present and was seen to give the
-// same bits, else our own large kernel. Knows nothing of steps.
+// Who computes a linear: our skinny kernels and those that say that they are ahead, cuBLASLt where
+// it is present and was seen to give the same bits, else our own large kernel. Knows nothing of
+// steps.
 #pragma once
 
 #include <cstdint>

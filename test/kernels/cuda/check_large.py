@@ -74,13 +74,16 @@ def fused(vt, dtype, shape, large):
     return same
 
 
-def decode(vt, dtype, n, k):
+DECODE_SIZES = (65, 72, 96, 97, 128, 129, 144, 160, 191, 192, 193, 208, 224, 256, 257)
+
+
+def decode_silu(vt, dtype, n, k):
     """Whether siluAndMul behind linear_decode, or linear_wgmma for about a tile of rows, gives all
     bytes that the ops give, wherever it would be taken; and how often that was."""
     g = torch.Generator(device="cuda").manual_seed(n * k)
     w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
     same, served = True, 0
-    for m in (65, 72, 96, 97, 128, 129, 144, 191, 192, 193, 256, 257):
+    for m in DECODE_SIZES:
         x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
         (wanted, by_ops), (got, out) = framed(m, n // 2, dtype), framed(m, n // 2, dtype)
         if not vt.linear_fuses(out, x, w, silu=True, large=2):
@@ -94,15 +97,40 @@ def decode(vt, dtype, n, k):
     return same, served
 
 
+def decode_plain(vt, dtype, n, k):
+    """The same of linear_decode with no op behind it: bare, with a residual, with one in place."""
+    g = torch.Generator(device="cuda").manual_seed(n * k)
+    w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
+    same, served = True, 0
+    for m in DECODE_SIZES:
+        x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
+        residual = torch.randn(m, n, device="cuda", generator=g).to(dtype)
+        for added in (None, residual, "out"):
+            (wanted, want), (got, out) = framed(m, n, dtype), framed(m, n, dtype)
+            more = dict(residual=out if added == "out" else added, large=2)
+            if not vt.linear_is_ahead(out, x, w, **more):
+                continue
+            served += 1
+            if added == "out":
+                out.copy_(residual)
+            vt.linear(want, x, w, residual=None if added is None else residual)
+            vt.linear(out, x, w, **more)
+            same &= torch.equal(wanted, got)
+    return same, served
+
+
 def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
     if 2 in kernels and vt.has_wgmma:
         for dtype in (torch.bfloat16, torch.float16):
             for n, k in ((6144, 1024), (3072, 576), (1040, 592), (16, 16)):
-                same, served = decode(vt, dtype, n, k)
-                report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 9)
+                same, served = decode_silu(vt, dtype, n, k)
+                report(f"linear decode silu {dtype} {n}x{k}", 0.0, 1.0, same and served == 13)
+            for n, k in ((4096, 1024), (1024, 2048), (1024, 3072), (960, 576), (24, 80)):
+                same, served = decode_plain(vt, dtype, n, k)
+                report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 3 * 13)
             for n, k in ((28672, 4096), (16384, 2048)):
-                same, served = decode(vt, dtype, n, k)
-                report(f"linear tile {dtype} {n}x{k}", 0.0, 1.0, same and served == 2)
+                same, served = decode_silu(vt, dtype, n, k)
+                report(f"linear tile {dtype} {n}x{k}", 0.0, 1.0, same and served == 4)
     for large in kernels:
         for dtype in (torch.bfloat16, torch.float16):
             for n, k in ((4096, 4096), (3072, 2048), (1000, 576), (576, 1536), (8, 16), (264, 48),

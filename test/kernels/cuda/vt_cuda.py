@@ -105,6 +105,10 @@ class VtCuda:
         fields = self.linear_fields(*args, **more)
         return self.lib.vt_cuda_linear_fuses(ctypes.byref(self.args("VtCudaLinear", fields))) == 1
 
+    def linear_is_ahead(self, *args, **more) -> bool:
+        fields = self.linear_fields(*args, **more)
+        return self.lib.vt_cuda_linear_is_ahead(ctypes.byref(self.args("VtCudaLinear", fields))) == 1
+
     def sample_outputs(self, rows, num_top=-1):
         """Outputs of a step, full of what sample must overwrite."""
         full = lambda shape, value, dtype: torch.full(shape, value, dtype=dtype, device="cuda")

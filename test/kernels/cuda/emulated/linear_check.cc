@@ -30,6 +30,7 @@ struct Shape {
   int epilogue;
   bool addends;  // bias; where the epilogue takes one also a residual
   int heads, kv_heads, head_dim;
+  bool residual = false;  // alone
 };
 
 class Case {
@@ -163,6 +164,9 @@ class Case {
     args.head_dim = shape_.head_dim;
     return args;
   }
+  bool adds_residual() const {
+    return shape_.residual || (shape_.addends && shape_.epilogue == VT_CUDA_PLAIN);
+  }
   int stride() const { return (shape_.k + 15) / 8 * 8; }
   int out_columns() const {
     return shape_.epilogue == VT_CUDA_SILU_AND_MUL     ? shape_.n / 2
@@ -181,7 +185,7 @@ class Case {
     args.x = x_.data();
     args.weight = weight_.data();
     if (shape_.addends) args.bias = bias_.data();
-    if (shape_.addends && shape_.epilogue == VT_CUDA_PLAIN) args.residual = residual_.data();
+    if (adds_residual()) args.residual = residual_.data();
     args.m = shape_.m;
     args.n = shape_.n;
     args.k = shape_.k;
@@ -244,7 +248,7 @@ class Case {
                  value(weight_, static_cast<std::size_t>(n) * stride() + k);
         if (shape_.addends) sum += value(bias_, n);
         const std::size_t at = static_cast<std::size_t>(m) * shape_.n + n;
-        if (shape_.addends && shape_.epilogue == VT_CUDA_PLAIN) sum += value(residual_, at);
+        if (adds_residual()) sum += value(residual_, at);
         const double d = value(sums, at) - sum;
         difference += d * d;
         norm += sum * sum;
@@ -346,8 +350,12 @@ int main(int argc, char** argv) {
   if (!few) {
     check_decode("decode, silu 66 x 144, k 464",
                  {66, 144, 464, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, some);
-    check_decode("decode, silu 100 x 272, k 400",
-                 {100, 272, 400, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
+    check_decode("decode, silu 100 x 1040, k 400",
+                 {100, 1040, 400, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
+    check_decode("decode, residual 137 x 136, k 800",
+                 {137, 136, 800, bf16, VT_CUDA_PLAIN, false, 1, 1, 64, true}, some);
+    check_decode("decode, plain 230 x 1032, k 272",
+                 {230, 1032, 272, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, late);
   }
   constexpr int kInStages = static_cast<int>(1u << 31);
   check_skinny("plain 5 x 100, k 400", {5, 100, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);

@@ -1,0 +1,194 @@
+// A block's part of linear_decode: which rows of x and of the weight it has, where its stages lie,
+// and what becomes of its sums. They pass through shared memory, f32, so that gate and up meet and
+// rows are written in pieces of 16 bytes. Knows nothing of fetching and folding.
+#ifndef VT_CUDA_LINEAR_DECODE_TILE_CUH_
+#define VT_CUDA_LINEAR_DECODE_TILE_CUH_
+
+#include "cluster.cuh"
+#include "linear.cuh"
+#include "wgmma.cuh"
+
+namespace vt {
+
+/** Rows of x of a block, and how many blocks of a cluster share its weight and its rows of x. */
+template <int kRows_, int kAlongX_, int kAlongN_>
+struct DecodeForm {
+  static constexpr int kRows = kRows_, kAlongX = kAlongX_, kAlongN = kAlongN_;
+  static constexpr int kCluster = kAlongX * kAlongN;
+  /** Blocks that this one shares something with, itself among them. */
+  static constexpr int kPeers = kAlongX + kAlongN - 1;
+  static constexpr int kWeightRows = 64;
+  static constexpr int kFolders = 128;
+  static constexpr int kWeightBytes = kWeightRows * kPanelRowBytes;
+  static constexpr int kStageBytes = kWeightBytes + kRows * kPanelRowBytes;
+  /** So that the next kernel's block lies beside this one. */
+  static constexpr int kRoom = 112 * 1024;
+  static constexpr int kRing = 1024;
+  static constexpr int kEmptyBarriers = 128;  // behind `full`
+  static constexpr int kStages = (kRoom - kRing) / kStageBytes;
+  static constexpr int kBytes = kRing + kStages * kStageBytes;
+  /** The sums of a row of x, f32; rows lie 4 banks apart. */
+  static constexpr int kSumRowBytes = kWeightRows * 4 + 16;
+  /** A row of sums in pieces of 8, and how many of them a thread writes. */
+  static constexpr int kPieces = kWeightRows / 8;
+  static constexpr int kRowsAtOnce = kFolders / kPieces;
+  static constexpr int kPiecesOfThread = (kRows + kRowsAtOnce - 1) / kRowsAtOnce;
+  static_assert(kStages * 8 <= kEmptyBarriers && kStages * kStageBytes >= kRows * kSumRowBytes);
+  static_assert(kCluster > 1 && kCluster <= 8 && kRows % 8 == 0);
+};
+
+template <typename F>
+struct DecodeTile {
+  const VtCudaLinear& args;
+  uint32_t base;
+  /** Among the blocks that share its weight, and among those that share its rows of x. */
+  int rank_x, rank_n;
+  int m0, n0;
+  int chunks;
+
+  __device__ __forceinline__ DecodeTile(const VtCudaLinear& a, uint32_t shared_base)
+      : args(a), base(shared_base), chunks((a.k + kPanelColumns - 1) / kPanelColumns) {
+    const int rank = cluster_rank();
+    rank_x = rank % F::kAlongX;
+    rank_n = rank / F::kAlongX;
+    const int of_n = F::kWeightRows * F::kAlongN;
+    const int along_n = (a.n + of_n - 1) / of_n;
+    const int cluster = blockIdx.x / F::kCluster;
+    n0 = (cluster % along_n * F::kAlongN + rank_n) * F::kWeightRows;
+    m0 = (cluster / along_n * F::kAlongX + rank_x) * F::kRows;
+  }
+
+  __device__ __forceinline__ uint32_t full(int stage) const { return base + stage * 8; }
+  __device__ __forceinline__ uint32_t empty(int stage) const {
+    return base + F::kEmptyBarriers + stage * 8;
+  }
+  __device__ __forceinline__ uint32_t weight_of(int stage) const {
+    return base + F::kRing + stage * F::kStageBytes;
+  }
+  __device__ __forceinline__ uint32_t x_of(int stage) const {
+    return weight_of(stage) + F::kWeightBytes;
+  }
+  /** Where the sums of a row of x are placed: in the ring, once the block has read it. */
+  __device__ __forceinline__ uint32_t sums_of(int row) const {
+    return base + F::kRing + row * F::kSumRowBytes;
+  }
+  /** Lane `peer` < kPeers: the rank of that peer. */
+  __device__ __forceinline__ int peer_rank(int peer) const {
+    if (peer < F::kAlongX) return rank_n * F::kAlongX + peer;
+    const int other = peer - F::kAlongX;
+    return (other < rank_n ? other : other + 1) * F::kAlongX + rank_x;
+  }
+};
+
+/**
+ * sum[j][2 h + e]: row lane / 4 + 8 h of the warp's 16 of the weight, row 8 j + lane % 4 * 2 + e of
+ * x.
+ */
+template <typename F>
+using DecodeSums = float[F::kRows / 8][4];
+
+template <typename F>
+__device__ __forceinline__ void place_sums(const DecodeTile<F>& tile, const DecodeSums<F>& sum,
+                                           int warp, int lane) {
+  const int column = warp * 16 + lane / 4;
+#pragma unroll
+  for (int j = 0; j < F::kRows / 8; j++) {
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+      const uint32_t to = tile.sums_of(j * 8 + lane % 4 * 2 + e) + column * 4;
+      store_shared(to, __float_as_uint(sum[j][e]));
+      store_shared(to + 8 * 4, __float_as_uint(sum[j][2 + e]));
+    }
+  }
+}
+
+__device__ __forceinline__ void load_sums(float (&sums)[8], uint32_t address) {
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const uint4 words = load_shared(address + i * 16);
+    sums[i * 4] = __uint_as_float(words.x);
+    sums[i * 4 + 1] = __uint_as_float(words.y);
+    sums[i * 4 + 2] = __uint_as_float(words.z);
+    sums[i * 4 + 3] = __uint_as_float(words.w);
+  }
+}
+
+template <typename T, typename F>
+__device__ __forceinline__ void write_silu(const DecodeTile<F>& tile) {
+  const VtCudaLinear& args = tile.args;
+  constexpr int kPairs = F::kPieces / 2;
+  const int gate = threadIdx.x % kPairs * 16;  // its column; that of up is 8 further on
+#pragma unroll
+  for (int row = threadIdx.x / kPairs; row < F::kRows; row += F::kFolders / kPairs) {
+    const int m = tile.m0 + row;
+    if (m >= args.m || tile.n0 + gate >= args.n) continue;
+    float out[8];
+    float up[8];
+    load_sums(out, tile.sums_of(row) + gate * 4);
+    load_sums(up, tile.sums_of(row) + (gate + 8) * 4);
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+      // Between two ops there is a rounding.
+      out[e] = silu_times(to_f32(from_f32<T>(out[e])), to_f32(from_f32<T>(up[e])));
+    }
+    store8(static_cast<T*>(args.out) + static_cast<int64_t>(m) * args.out_stride +
+               (tile.n0 + gate) / 2,
+           out);
+  }
+}
+
+/** What a thread's pieces have added, where there is a residual. */
+template <typename F>
+using DecodeResidual = uint4[F::kPiecesOfThread];
+
+/** The row of x of a thread's piece i, or -1 where the launch has none. */
+template <typename F>
+__device__ __forceinline__ int row_of_piece(const DecodeTile<F>& tile, int i) {
+  const int row = threadIdx.x / F::kPieces + i * F::kRowsAtOnce;
+  const bool inside = row < F::kRows && tile.m0 + row < tile.args.m &&
+                      tile.n0 + static_cast<int>(threadIdx.x) % F::kPieces * 8 < tile.args.n;
+  return inside ? row : -1;
+}
+
+template <typename T, typename F>
+__device__ __forceinline__ void load_residual(const DecodeTile<F>& tile,
+                                              DecodeResidual<F>& residual) {
+  const VtCudaLinear& args = tile.args;
+  if (args.residual == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < F::kPiecesOfThread; i++) {
+    const int row = row_of_piece(tile, i);
+    if (row < 0) continue;
+    residual[i] = *reinterpret_cast<const uint4*>(
+        static_cast<const T*>(args.residual) +
+        static_cast<int64_t>(tile.m0 + row) * args.residual_stride + tile.n0 +
+        threadIdx.x % F::kPieces * 8);
+  }
+}
+
+template <typename T, typename F>
+__device__ __forceinline__ void write_plain(const DecodeTile<F>& tile,
+                                            const DecodeResidual<F>& residual) {
+  const VtCudaLinear& args = tile.args;
+  const int column = threadIdx.x % F::kPieces * 8;
+#pragma unroll
+  for (int i = 0; i < F::kPiecesOfThread; i++) {
+    const int row = row_of_piece(tile, i);
+    if (row < 0) continue;
+    float out[8];
+    load_sums(out, tile.sums_of(row) + column * 4);
+    if (args.residual != nullptr) {
+      float more[8];
+      load8(reinterpret_cast<const T*>(&residual[i]), more);
+#pragma unroll
+      for (int e = 0; e < 8; e++) out[e] = __fadd_rn(out[e], more[e]);
+    }
+    store8(static_cast<T*>(args.out) + static_cast<int64_t>(tile.m0 + row) * args.out_stride +
+               tile.n0 + column,
+           out);
+  }
+}
+
+}  // namespace vt
+
+#endif  // VT_CUDA_LINEAR_DECODE_TILE_CUH_
