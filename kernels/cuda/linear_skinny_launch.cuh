@@ -15,7 +15,10 @@ constexpr int kApart = 114 * 1024;
 constexpr int kMostTogether = 2048;
 /** What gate and up take, the most of a layer, where they are kept apart. */
 constexpr int kLimitApart = 160 * 1024;
-/** What others of many columns take there, for one or two rows. */
+/** What the head takes, for one or two rows: what stands behind it has no weights to fetch. */
+constexpr int kLeastHead = 65536;
+constexpr int kLimitHead = 144 * 1024;
+/** What others of many columns take where they are kept apart, for one or two rows. */
 constexpr int kLimitWide = 128 * 1024;
 /**
  * What a rank's part of a sum takes, one or two rows of it: the collective behind it waits for small
@@ -66,6 +69,7 @@ inline bool keeps_apart(const VtCudaLinear& args) {
 /** Shared memory of a block, at most; `units_each`: units of a block. */
 inline int skinny_limit(const VtCudaLinear& args, int units_each) {
   if (args.m > 32) return kLimitAlone;
+  if (args.m <= 2 && args.n >= kLeastHead) return kLimitHead;
   if (!keeps_apart(args) || args.k <= kMostTogether) return kLimitShared;
   if (args.epilogue == VT_CUDA_SILU_AND_MUL) return kLimitApart;
   if (args.m > 2) return kLimitShared;
