@@ -31,6 +31,7 @@ class Device:
     """The library on the first device."""
 
     def __init__(self, library):
+        self.path = library
         self.driver = ctypes.CDLL("libcuda.so.1")
         self.lib = ctypes.CDLL(library)
         self.lib.vt_cuda_error.restype = ctypes.c_char_p
@@ -75,6 +76,9 @@ class Device:
         return made
 
     def call(self, function, name, **fields):
-        made = self.struct(name, **fields)
-        if getattr(self.lib, function)(ctypes.byref(made), self.stream) != 0:
+        self.queue(function, self.struct(name, **fields))
+
+    def queue(self, function, struct, *more):
+        """A call of a struct and what comes between it and the stream."""
+        if getattr(self.lib, function)(ctypes.byref(struct), *more, self.stream) != 0:
             raise RuntimeError(self.lib.vt_cuda_error().decode())

@@ -1,20 +1,23 @@
 """Every kernel of the library by itself, in small shapes, for compute-sanitizer (sanitize_ops.py):
 
-    python single_ops.py LIBRARY GROUP
+    python single_ops.py LIBRARY GROUP..
 
-A group is a process. Each case prints a checksum of all that it wrote, which must be the same with
-and without a tool; check.py says whether it is right."""
+Each case prints a checksum of all that it wrote, which must be the same with and without a tool.
+Where kernels or ways promise the same bits they are compared here; check.py says whether those are
+right."""
 
+import ctypes
 import sys
+import time
 import zlib
 
 import numpy as np
 
-from abi import DEPENDENT, EARLY_READS
+from abi import DEPENDENT
 from bare import BF16, F16, F32, Device, as_dtype
-from single_rows import collectives, sample, sharded
-
-NAN = np.float32("nan")
+from single_attention import attention
+from single_ranks import collectives, sent, sharded, two_ranks
+from single_rows import EDITED, LOGPROBS, PLAIN, sample
 
 
 class Ops:
@@ -37,6 +40,11 @@ class Ops:
         sums = [zlib.crc32(self.device.get(buffer).tobytes()) for buffer in buffers]
         print(f"case {name}: " + " ".join(f"{value:08x}" for value in sums), flush=True)
 
+    def same(self, name, buffers):
+        first, *others = [self.device.get(buffer).tobytes() for buffer in buffers]
+        if any(other != first for other in others):
+            raise RuntimeError(f"{name}: not the same bits")
+
 
 def elementwise(ops):
     call = ops.device.call
@@ -48,6 +56,21 @@ def elementwise(ops):
                  columns=72, num_source_rows=100, out_stride=72, source_stride=72, dtype=dtype,
                  out_dtype=out_dtype)
             ops.report(f"embedding {dtype} to {out_dtype}", out)
+        gather = dict(source=source, index=index, num_rows=5, columns=72, num_source_rows=100, out_stride=72,
+                      source_stride=72, dtype=dtype, out_dtype=dtype)
+        out, both = ops.full(6, 72, dtype=dtype), ops.full(6, 72, dtype=dtype)
+        apart, angles = ops.full(6, 64, dtype=F32), ops.full(6, 64, dtype=F32)
+        call("vt_cuda_gather_logit_rows", "VtCudaGather", out=out, **gather)
+        ops.report(f"gatherLogitRows {dtype}", out)
+        cos_sin = dict(inv_freq=ops.rows(32, dtype=F32), positions=ops.ints(range(5)), num_tokens=5, head_dim=64,
+                       factor=1.0)
+        call("vt_cuda_rope_cos_sin", "VtCudaRopeCosSin", out=apart, **cos_sin)
+        with_angles = ops.device.struct("VtCudaRopeCosSin", out=angles, **cos_sin)
+        ops.device.queue("vt_cuda_embedding_and_angles", ops.device.struct("VtCudaGather", out=both, **gather),
+                         ctypes.byref(with_angles))
+        ops.report(f"embedding and angles {dtype}", both, angles)
+        ops.same(f"embedding and angles {dtype}", [out, both])
+        ops.same(f"angles beside embedding {dtype}", [apart, angles])
         for columns in (8, 576, 4104, 16384):
             x, weight = ops.rows(3, columns, dtype=dtype), ops.rows(columns, dtype=dtype)
             out = ops.full(4, columns, dtype=dtype)
@@ -77,8 +100,38 @@ def elementwise(ops):
             ops.report(f"siluAndMul {dtype} {columns}", out)
 
 
+def many_rows(ops):
+    """Of as many rows as other kernels take; they have the bits of few rows."""
+    device, call, few = ops.device, ops.device.call, 5
+
+    def report(name, many, of_few):
+        ops.report(name, *many)
+        ops.same(name, [device.put(device.get(many[0])[:few]), of_few])
+
+    for dtype in (BF16, F16):
+        for columns in (1024, 2048, 4096):
+            x, weight = ops.rows(2049, columns, dtype=dtype), ops.rows(columns, dtype=dtype)
+            outs = [ops.full(rows, columns, dtype=dtype) for rows in (2049, few)]
+            for out in outs:
+                call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, num_rows=out.shape[0],
+                     columns=columns, out_stride=columns, x_stride=columns, eps=1e-5, dtype=dtype)
+            report(f"rmsNorm {dtype} 2049 x {columns}", outs[:1], outs[1])
+        for heads, kv_heads, dim in ((6, 2, 64), (3, 1, 80), (5, 2, 128), (2, 1, 256)):
+            columns, norms = (heads + 2 * kv_heads) * dim, [ops.rows(dim, dtype=dtype) for _ in "qk"]
+            qkvs = [ops.rows(1025, columns, dtype=dtype)]
+            qkvs.append(device.put(device.get(qkvs[0])[:few]))
+            cos_sin, caches = ops.rows(1025, dim, dtype=F32), []
+            for qkv in qkvs:
+                caches.append(ops.full(66, 1, 2, kv_heads, 16, dim, dtype=dtype))
+                call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin, kv_cache=caches[-1],
+                     slots=ops.ints(np.arange(1025) + 16), num_tokens=qkv.shape[0], num_heads=heads,
+                     num_kv_heads=kv_heads, head_dim=dim, num_layers=1, block_size=16, qkv_stride=columns,
+                     q_weight=norms[0], k_weight=norms[1], eps=1e-6, dtype=dtype)
+            report(f"ropeAndCache {dtype} of 1025 x {heads}/{kv_heads} x {dim}", [qkvs[0], caches[0]], qkvs[1])
+
+
 def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=False, f32=False, tuning=0,
-           large=0, flags=DEPENDENT):
+           large=0, flags=DEPENDENT, bias=False):
     heads, kv_heads = n // dim - 2, 1
     if epilogue == 2:
         n = (heads + 2 * kv_heads) * dim
@@ -93,7 +146,8 @@ def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=Fa
         "vt_cuda_linear", "VtCudaLinear", out=out, x=x, weight=weight, m=m, n=n, k=k, out_stride=columns,
         x_stride=k, weight_stride=k, dtype=dtype, out_dtype=F32 if f32 else dtype, flags=flags, tuning=tuning,
         norm_weight=ops.rows(k, dtype=dtype) if norm else None, norm_eps=1e-5, epilogue=epilogue, large=large,
-        residual=ops.rows(m, n, dtype=dtype) if residual else None, residual_stride=n, **rope)
+        residual=ops.rows(m, n, dtype=dtype) if residual else None, residual_stride=n,
+        bias=ops.rows(n, dtype=dtype) if bias else None, **rope)
     ops.report(f"linear {dtype} {m} x {n} x {k}, norm {norm}, epilogue {epilogue}, large {large}, tuning "
                f"{tuning:#x}", out, *([cache] if cache else []))
 
@@ -107,7 +161,7 @@ def skinny(rows):
                 held = m <= 2
                 linear(ops, m, 264, 2048, dtype, f32=True, tuning=narrow)
                 linear(ops, m, 1064, 576, dtype)
-                linear(ops, m, 528, 592, dtype, residual=True, tuning=1 << 8)
+                linear(ops, m, 528, 592, dtype, residual=True, bias=True, tuning=1 << 8)
                 linear(ops, m, 1072, 1024, dtype, epilogue=1, tuning=narrow)
                 linear(ops, m, 512, 1024, dtype, epilogue=2)
                 if m <= 16:
@@ -121,14 +175,14 @@ def skinny(rows):
 
 def large(ops):
     for dtype in (BF16, F16):
-        linear(ops, 65, 264, 576, dtype, residual=True)
+        linear(ops, 65, 264, 576, dtype, residual=True, bias=True)
         linear(ops, 130, 77, 144, dtype, f32=True)
 
 
 def wgmma(kernel):
     def run(ops):
         for dtype in (BF16, F16):
-            linear(ops, 130, 520, 576, dtype, residual=True, large=kernel)
+            linear(ops, 130, 520, 576, dtype, residual=True, bias=True, large=kernel)
             linear(ops, 300, 264, 592, dtype, f32=True, large=kernel)
             for m in (250, 257):
                 linear(ops, m, 528, 576, dtype, epilogue=1, large=kernel)
@@ -137,66 +191,38 @@ def wgmma(kernel):
     return run
 
 
-def decode_silu(ops):
+def decode_batches(ops):
     for dtype in (BF16, F16):
         for m in (65, 96, 130, 192):
             linear(ops, m, 1040, 1024, dtype, epilogue=1, large=2)
+            linear(ops, m, 1024, 512, dtype, residual=m % 2 == 0, large=2)
 
 
-def attention(dim, way):
-    def run(ops):
-        attend(ops, dim, BF16, 6, 2, 0, way)
-        attend(ops, dim, F16, 3, 1, 70, way)
-    return run
-
-
-def attend(ops, dim, dtype, heads, kv_heads, window, way):
-    """Each row's last token by decode, works merged at once and later; or whole rows by prefill. Rings
-    of tiles turn round."""
-    lens, device = ([1, 65, 300, 610] if way == "decode" else [2, 65, 150]), ops.device
-    blocks = [(n + 15) // 16 for n in lens]
-    cache = ops.rows(sum(blocks) + 1, 2, 2, kv_heads, 16, dim, dtype=dtype)
-    tables, at = np.zeros((len(lens), max(blocks)), np.int32), 1
-    order = ops.random.permutation(sum(blocks)).astype(np.int32) + 1
-    for row, count in enumerate(blocks):
-        tables[row, :count] = order[at - 1:at - 1 + count]
-        at += count
-    columns = (heads + 2 * kv_heads) * dim
-    ways = [(f"prefill {kernel}", kernel, 0, False) for kernel in range(3)
-            if device.lib.vt_cuda_prefill_for(kernel, dim) == kernel]
-    if way == "decode":
-        ways = [("decode", 0, EARLY_READS, False), ("decode, much room", 0, 0, True)]
-    for name, prefill, flags, much in ways:
-        counts = [1 if way == "decode" else n for n in lens]
-        start = np.cumsum([0, *counts])
-        lists = dict(decode_work=ops.ints(np.zeros((512, 8))), prefill_work=ops.ints(np.zeros((512, 8))),
-                     work_counts=ops.ints(np.zeros(4)))
-        device.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=ops.ints(start),
-                    seq_lens=ops.ints(lens), num_seqs=len(lens), max_work=512, num_heads=heads,
-                    num_kv_heads=kv_heads, window=window,
-                    prefill_rows=device.lib.vt_cuda_prefill_rows(prefill, dim), **lists)
-        out = ops.full(int(start[-1]) + 1, heads * dim, dtype=dtype)
-        counters = ops.ints(np.zeros(len(lens) * kv_heads))
-        most = int(device.get(lists["work_counts"])[0])
-        device.call("vt_cuda_attention", "VtCudaAttention", out=out,
-                    qkv=ops.rows(int(start[-1]), columns, dtype=dtype), kv_cache=cache,
-                    block_tables=ops.ints(tables), num_layers=2, layer=1, num_heads=heads,
-                    num_kv_heads=kv_heads, head_dim=dim, block_size=16, max_num_blocks=tables.shape[1],
-                    scratch=ops.full(max(most, 1) * kv_heads, 16, dim + 2, dtype=F32, value=NAN),
-                    counters=counters, qkv_stride=columns, out_stride=heads * dim, window=window,
-                    scale=dim**-0.5, dtype=dtype, max_decode_work=1 << 12 if much else max(most, 1),
-                    max_prefill_work=512, prefill=prefill, flags=flags, **lists)
-        ops.report(f"attention {dtype} {heads}/{kv_heads} x {dim}, window {window}: {name}", out, counters)
-
-
-GROUPS = {"elementwise": elementwise, "skinny 1": skinny([1, 2]), "skinny 7": skinny([7]),
+GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny([1, 2]), "skinny 7": skinny([7]),
           "skinny 16": skinny([16]), "skinny 33": skinny([33]), "skinny 64": skinny([64]), "large": large,
-          "wgmma": wgmma(1), "cluster2": wgmma(2), "decode silu": decode_silu,
+          "wgmma": wgmma(1), "cluster2": wgmma(2), "decode batches": decode_batches,
           **{f"{way} {dim}": attention(dim, way) for way in ("decode", "prefill") for dim in (64, 80, 96, 128, 256)},
-          "sample": sample(3000, 20), "sample long": sample(1500, 40), "sample many": sample(1500, 5, 2),
-          "collectives": collectives, "sharded": sharded}
+          "sample": sample(3000, PLAIN + EDITED + LOGPROBS, 20), "sample 40": sample(1100, LOGPROBS, 40),
+          "sample 128": sample(1100, LOGPROBS[:2], 128), "sample in blocks": sample(1100, PLAIN, -1, 17),
+          "edited in blocks": sample(1100, EDITED, 3, 17), "logprobs in blocks": sample(1100, LOGPROBS, 5, 17),
+          "40 in blocks": sample(1100, LOGPROBS, 40, 17), "collectives": collectives, "sent": sent,
+          "sharded": sharded(PLAIN[:5]), "sharded edited": sharded(EDITED), "sharded logprobs": sharded(LOGPROBS),
+          "two ranks": two_ranks}
+
+
+def main():
+    device, bad = Device(sys.argv[1]), 0
+    for name in sys.argv[2:]:
+        begin = time.monotonic()
+        print(f"group {name}", flush=True)
+        try:
+            GROUPS[name](Ops(device))
+            print(f"group ended after {time.monotonic() - begin:.1f} s", flush=True)
+        except RuntimeError as error:
+            bad += 1
+            print(f"wrong {error}", flush=True)
+    sys.exit(1 if bad else 0)
 
 
 if __name__ == "__main__":
-    GROUPS[sys.argv[2]](Ops(Device(sys.argv[1])))
-    print("group ended", flush=True)
+    main()

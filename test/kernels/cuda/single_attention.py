@@ -1,0 +1,84 @@
+"""Of single_ops.py: paged attention, decode and prefill, by every kernel and way of sharing rows out."""
+
+import numpy as np
+
+from abi import EARLY_READS
+from bare import BF16, F16, F32
+
+NAN = np.float32("nan")
+#: Works times KV heads that a decode has room for where clusters are to take its rows.
+CLUSTER_ITEMS = 140
+
+
+def attention(dim, way):
+    def run(ops):
+        for dtype, heads, kv_heads, window in ((BF16, 6, 2, 0), (F16, 3, 1, 70)):
+            Attention(ops, dim, dtype, heads, kv_heads, window).run(way)
+    return run
+
+
+class Attention:
+    """Rows with their keys in blocks of 16, shuffled."""
+
+    def __init__(self, ops, dim, dtype, heads, kv_heads, window):
+        self.ops, self.device, self.dim, self.dtype = ops, ops.device, dim, dtype
+        self.heads, self.kv_heads, self.window = heads, kv_heads, window
+
+    def run(self, way):
+        """All ways of `way` give the same bits. Works are merged at once and later; rings of tiles turn
+        round; rows of two chunks are shared by clusters."""
+        lib = self.device.lib
+        if way == "prefill":
+            kernels = [kernel for kernel in range(3) if lib.vt_cuda_prefill_for(kernel, self.dim) == kernel]
+            self.rows([2, 65, 150], decode=False)
+            outs = [self.attend(f"prefill {kernel}", prefill=kernel) for kernel in kernels]
+            return self.ops.same("prefill", outs)
+        self.rows([1, 65, 300, 610], decode=True)
+        outs = [self.attend("decode", flags=EARLY_READS), self.attend("decode, much room", room=1 << 12)]
+        self.ops.same("decode", outs)
+        self.rows([1, 65, 300, 500], decode=True)
+        room = CLUSTER_ITEMS // self.kv_heads
+        cluster = lib.vt_cuda_decode_cluster(room, self.kv_heads, self.dim)
+        if cluster < 2:
+            raise RuntimeError(f"decode of head_dim {self.dim} with room for {room} works has no clusters")
+        outs = [self.attend("decode apart"), self.attend("decode by clusters", room=room, cluster=cluster)]
+        self.ops.same("decode by clusters", outs)
+
+    def rows(self, lens, decode):
+        """Each row's last token, or all of it."""
+        ops = self.ops
+        blocks = [(n + 15) // 16 for n in lens]
+        self.lens, self.tables = lens, np.zeros((len(lens), max(blocks)), np.int32)
+        order, at = ops.random.permutation(sum(blocks)).astype(np.int32) + 1, 0
+        for row, count in enumerate(blocks):
+            self.tables[row, :count] = order[at:at + count]
+            at += count
+        self.start = np.cumsum([0, *(1 if decode else n for n in lens)])
+        self.cache = ops.rows(sum(blocks) + 1, 2, 2, self.kv_heads, 16, self.dim, dtype=self.dtype)
+        self.qkv = ops.rows(int(self.start[-1]), (self.heads + 2 * self.kv_heads) * self.dim, dtype=self.dtype)
+
+    def attend(self, name, prefill=0, flags=0, room=None, cluster=1):
+        """room: of decode works; as many as there are where it is None."""
+        ops, device, dim = self.ops, self.device, self.dim
+        tokens, rows = int(self.start[-1]), len(self.lens)
+        lists = dict(decode_work=ops.ints(np.zeros((512, 8))), prefill_work=ops.ints(np.zeros((512, 8))),
+                     work_counts=ops.ints(np.zeros(4)))
+        device.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=ops.ints(self.start),
+                    seq_lens=ops.ints(self.lens), num_seqs=rows, max_work=512, num_heads=self.heads,
+                    num_kv_heads=self.kv_heads, window=self.window, decode_cluster=cluster,
+                    prefill_rows=device.lib.vt_cuda_prefill_rows(prefill, dim), **lists)
+        num_decode, _, _, by_clusters = (int(count) for count in device.get(lists["work_counts"]))
+        if by_clusters != (cluster > 1):
+            raise RuntimeError(f"{name}: the plan says {by_clusters} of clusters")
+        out = ops.full(tokens + 1, self.heads * dim, dtype=self.dtype)
+        counters = ops.ints(np.zeros(rows * self.kv_heads))
+        device.call("vt_cuda_attention", "VtCudaAttention", out=out, qkv=self.qkv, kv_cache=self.cache,
+                    block_tables=ops.ints(self.tables), num_layers=2, layer=1, num_heads=self.heads,
+                    num_kv_heads=self.kv_heads, head_dim=dim, block_size=16, max_num_blocks=self.tables.shape[1],
+                    scratch=ops.full(max(room or num_decode, 1) * self.kv_heads, 16, dim + 2, dtype=F32, value=NAN),
+                    counters=counters, qkv_stride=self.qkv.shape[1], out_stride=self.heads * dim,
+                    window=self.window, scale=dim**-0.5, dtype=self.dtype, max_prefill_work=512, prefill=prefill,
+                    max_decode_work=room or max(num_decode, 1), flags=flags, **lists)
+        ops.report(f"attention {self.dtype} {self.heads}/{self.kv_heads} x {dim}, window {self.window}: {name}",
+                   out, counters)
+        return out
