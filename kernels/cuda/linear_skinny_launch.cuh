@@ -43,6 +43,11 @@ constexpr int kLeastLeft = 16 * 1024;
 constexpr int kMostLeft = 96 * 1024;
 constexpr int kMostLeftApart = 192 * 1024;
 constexpr int kAtOnce = 64 * 1024;
+/**
+ * What is left is counted in whole stages, x beside the weights in them. Of fewer weights than these
+ * so few stages are left that it is the weights of a stage that count.
+ */
+constexpr int kFewWeights = 128 * 1024;
 
 /** How a call is cut: never changes the result. */
 struct SkinnyPlan {
@@ -160,9 +165,11 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox
   const int own_bytes = units_each * kUnitRows * args.k * 2;
   const bool is_up = args.epilogue == VT_CUDA_SILU_AND_MUL && keeps_apart(args);
   const int most_left = is_up ? kMostLeftApart : kMostLeft;
+  const int counted_bytes =
+      own_bytes < kFewWeights ? plan.warps * kUnitRows * kColumns * 2 : stage_bytes;
   params.stages_left = !kHoldsX && own_bytes <= kAtOnce
                            ? steps
-                           : min(max(own_bytes / 3, kLeastLeft), most_left) / stage_bytes;
+                           : min(max(own_bytes / 3, kLeastLeft), most_left) / counted_bytes;
   // A linear that sends lets it in only behind its own wait: not before its stages are full.
   if (kSends) params.stages_left = min(params.stages_left, steps - params.num_stages);
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
