@@ -158,6 +158,26 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return y;
 }
 
+/** Of a normal number. */
+__device__ __forceinline__ float log2_approx(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/** a * b, as (low, high). Not by 64-bit C, of which the compiler adds zero to each high half. */
+__device__ __forceinline__ uint2 mul_wide(uint32_t a, uint32_t b) {
+  uint2 product;
+  asm("{\n"
+      ".reg .u64 product;\n"
+      "mul.wide.u32 product, %2, %3;\n"
+      "mov.b64 {%0, %1}, product;\n"
+      "}\n"
+      : "=r"(product.x), "=r"(product.y)
+      : "r"(a), "r"(b));
+  return product;
+}
+
 /** NaN if either is. */
 __device__ __forceinline__ float max_or_nan(float a, float b) {
   float result;

@@ -12,19 +12,17 @@ namespace sample {
 /** Above -ln(-ln(1 - 2^-24)) = 16.64, the noise of the greatest u. */
 constexpr float kMaxNoise = 16.75f;
 
-/** Philox4x32-10, as Random123 has it. */
-__device__ __forceinline__ uint4 philox(uint4 counter, uint2 key) {
-#pragma unroll
-  for (int round = 0; round < 10; round++) {
-    const uint32_t high0 = __umulhi(0xD2511F53u, counter.x);
-    const uint32_t low0 = 0xD2511F53u * counter.x;
-    const uint32_t high1 = __umulhi(0xCD9E8D57u, counter.z);
-    const uint32_t low1 = 0xCD9E8D57u * counter.z;
-    counter = make_uint4(high1 ^ counter.y ^ key.x, low1, high0 ^ counter.w ^ key.y, low0);
-    key.x += 0x9E3779B9u;
-    key.y += 0xBB67AE85u;
-  }
-  return counter;
+/** Philox4x32-10, as Random123 has it: the key of a round, and a round. */
+__device__ __forceinline__ uint2 philox_key(unsigned long long seed, int round) {
+  return make_uint2(static_cast<uint32_t>(seed) + round * 0x9E3779B9u,
+                    static_cast<uint32_t>(seed >> 32) + round * 0xBB67AE85u);
+}
+
+__device__ __forceinline__ uint4 philox_round(uint4 counter, uint2 key) {
+  const uint2 product0 = mul_wide(counter.x, 0xD2511F53u);
+  const uint2 product1 = mul_wide(counter.z, 0xCD9E8D57u);
+  return make_uint4(product1.y ^ counter.y ^ key.x, product1.x, product0.y ^ counter.w ^ key.y,
+                    product0.x);
 }
 
 __device__ __forceinline__ float gumbel(uint32_t word) {
@@ -38,14 +36,18 @@ __device__ __forceinline__ float gumbel(uint32_t word) {
  */
 __device__ __forceinline__ float gumbel_bound(uint32_t word) {
   const float n = __uint_as_float(0x4b000000u | (~word >> 9)) - 8388607.5f;
-  return fmaf(__log2f(n), -0.693147181f, 15.9433851f);
+  return fmaf(log2_approx(n), -0.693147181f, 15.9433851f);
 }
 
 /** Philox's four words for the ids 4 * group to 4 * group + 3, at a position of a seed. */
 __device__ __forceinline__ uint4 noise_words(unsigned long long seed, uint32_t position,
                                              int group) {
-  return philox(make_uint4(position, group, 0, 0),
-                make_uint2(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)));
+  uint4 counter = make_uint4(position, group, 0, 0);
+#pragma unroll
+  for (int round = 0; round < 10; round++) {
+    counter = philox_round(counter, philox_key(seed, round));
+  }
+  return counter;
 }
 
 __device__ __forceinline__ uint32_t noise_word(unsigned long long seed, uint32_t position, int id) {
@@ -55,6 +57,26 @@ __device__ __forceinline__ uint32_t noise_word(unsigned long long seed, uint32_t
   return id % 4 < 2 ? low : high;
 }
 
+/** What the values of four ids cannot be above, for less than it takes to know them. */
+class Reach {
+ public:
+  __device__ explicit Reach(float temperature) {
+    inverse_ = __fdiv_rn(1.0f, temperature);
+    // What is rounded is a few units of 2^-24 of z; of an inverse that is not normal, anything.
+    slack_ = temperature < 0x1p100f ? 0x1p-20f : INFINITY;
+  }
+
+  /** May be NaN. */
+  __device__ __forceinline__ float of(const float4& logits, const uint4& words) const {
+    const float z = fmaxf(fmaxf(logits.x, logits.y), fmaxf(logits.z, logits.w)) * inverse_;
+    const uint32_t word = max(max(words.x, words.y), max(words.z, words.w));
+    return fmaf(fabsf(z), slack_, z + gumbel_bound(word));
+  }
+
+ private:
+  float inverse_, slack_;
+};
+
 class Draw {
  public:
   __device__ Draw(const Row& row, float temperature, float least, uint32_t position)
@@ -63,7 +85,8 @@ class Draw {
         temperature_(temperature),
         least_(least),
         position_(position),
-        seed_(shared_.params.seed) {}
+        seed_(shared_.params.seed),
+        reach_(temperature) {}
 
   /** The best (value, id) that this thread has seen; `likely` is the id with the greatest z. */
   __device__ Word run(float z_max, int likely) {
@@ -121,6 +144,7 @@ class Draw {
     const float logits[4] = {x.x, x.y, x.z, x.w};
     const int id = row_.begin + 4 * group;
     const uint4 noise = noise_words(seed_, position_, id / 4);
+    if (reach_.of(x, noise) < value_) return;
     const uint32_t words[4] = {noise.x, noise.y, noise.z, noise.w};
 #pragma unroll
     for (int e = 0; e < 4; e++) {
@@ -149,6 +173,7 @@ class Draw {
   const float temperature_, least_;
   const uint32_t position_;
   const unsigned long long seed_;
+  const Reach reach_;
   float best_value_ = -INFINITY;
   int best_id_ = 0;
   float value_ = -INFINITY;  // what an id must reach

@@ -150,10 +150,6 @@ T __ldcg(const T* from) {
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __ffs(uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)); }
 inline int __clz(uint32_t bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
-inline uint32_t __umulhi(uint32_t a, uint32_t b) {
-  return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
-}
-inline float __log2f(float x) { return std::log2(x); }
 inline long long __double_as_longlong(double value) {
   long long bits;
   std::memcpy(&bits, &value, 8);
@@ -198,6 +194,11 @@ inline Target target() { return Target::sm_90a; }
 inline int num_multiprocessors() { return 8; }
 
 inline float exp2_approx(float x) { return std::exp2(x); }
+inline uint2 mul_wide(uint32_t a, uint32_t b) {
+  const uint64_t product = static_cast<uint64_t>(a) * b;
+  return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
+}
+inline float log2_approx(float x) { return std::log2(x); }
 inline float rcp_approx(float x) { return 1.0f / x; }
 inline float max_or_nan(float a, float b) { return a != a ? a : b != b ? b : std::max(a, b); }
 inline float widen(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
