@@ -15,8 +15,9 @@ namespace {
 
 /// What a rank may be behind another while they load; weights are on their way meanwhile.
 constexpr int kLoadTimeoutMs = 60'000;
-/// Of an inbox: 5,500 rows of 4,096 columns in a launch of allReduce, 256 rows of 128 K logits.
-constexpr std::int64_t kInboxBytes = std::int64_t{260} << 20;
+/// Of an inbox: 7,100 rows of 4,096 columns in a launch of allReduce, 256 rows of 152 K logits with
+/// their candidates (more take each launch of sampleSharded twice).
+constexpr std::int64_t kInboxBytes = std::int64_t{336} << 20;
 
 /// Of a rank's part in half an inbox.
 std::int64_t slot_bytes(int num_ranks) { return kInboxBytes / 2 / num_ranks / 64 * 64; }

@@ -1,6 +1,7 @@
 """Times of collectives on the GPUs of a host, as parts of check_collective.py: alone in a graph, beside
 NCCL and torch's symmetric memory, by blocks a row, between two linears; and of sampling."""
 
+import ctypes
 import os
 import statistics
 
@@ -223,6 +224,8 @@ def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count
     columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
     g = torch.Generator(device="cuda").manual_seed(1)
     logits = 4 * torch.randn(256, vocab, device="cuda", generator=g)
+    epochs = r.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(r.group), 256, columns)
+    report("256 rows in one epoch", epochs == 1, "" if epochs == 1 else f"in {epochs}")
     begin = r.rank * columns
     part = torch.zeros(256, columns, device="cuda")
     part[:, :max(0, vocab - begin)] = logits[:, begin:begin + columns]
