@@ -216,7 +216,8 @@ function verdict({ row, value }: Result): string {
 
 /** Limits and vLLM's figures are one GPU's; null: there is no target for so many. */
 function targetOf(row: Row): number | null {
-  return numRanks === 1 ? row.target : (row.targetOfRanks?.[numRanks] ?? null);
+  const target = numRanks === 1 ? row.target : row.targetOfRanks?.[numRanks];
+  return target === undefined || Number.isNaN(target) ? null : target;
 }
 
 const started = performance.now();
