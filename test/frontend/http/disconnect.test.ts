@@ -1,9 +1,22 @@
 // A client that goes away ends its request at once, in every phase and in both forms.
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { fakeText, startServer } from './fakes.ts';
 import { RawClient } from './raw-client.ts';
 
 const path = '/v1/completions';
+
+/** A request whose client has closed its own end, and was asked whether it is still there. */
+async function halfClosed(t: Test, stream: boolean) {
+  const { client, port } = await startServer(t);
+  client.script = () => undefined;
+  const submitted = client.nextSubmission();
+  const raw = await RawClient.open(port);
+  raw.post(path, { prompt: 'a', stream });
+  raw.socket.end();
+  const submission = await submitted;
+  await raw.until((text) => text.includes('HTTP/1.1 100 Continue'));
+  return { raw, submission };
+}
 
 for (const stream of [false, true]) {
   const form = stream ? 'a stream' : 'a whole answer';
@@ -27,14 +40,7 @@ for (const stream of [false, true]) {
   });
 
   t.test(`${form}: to a client that has closed its end`, async (t) => {
-    const { client, port } = await startServer(t);
-    client.script = () => undefined;
-    const submitted = client.nextSubmission();
-    const raw = await RawClient.open(port);
-    raw.post(path, { prompt: 'a', stream });
-    raw.socket.end();
-    const submission = await submitted;
-    await raw.until((text) => text.includes('HTTP/1.1 100 Continue'));
+    const { raw, submission } = await halfClosed(t, stream);
     submission.say('the first words');
     if (stream) await raw.until((text) => text.includes('\n:\n\n'));
     submission.say(' and the last', { finishReason: 'stop' });
@@ -44,15 +50,8 @@ for (const stream of [false, true]) {
   });
 
   t.test(`${form}: a client that closes its end and then leaves`, async (t) => {
-    const { client, port } = await startServer(t);
-    client.script = () => undefined;
-    const submitted = client.nextSubmission();
-    const raw = await RawClient.open(port);
-    raw.post(path, { prompt: 'a', stream });
-    raw.socket.end();
-    await raw.until((text) => text.includes('HTTP/1.1 100 Continue'));
+    const { raw, submission } = await halfClosed(t, stream);
     raw.leave();
-    const submission = await submitted;
     await submission.untilAborted();
     t.equal(submission.aborted, true);
   });
