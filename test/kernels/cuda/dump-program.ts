@@ -12,16 +12,21 @@ import { buildProgram } from '../../../worker/program/build.ts';
 const demo = readModelConfig('models/demo');
 const llama = { ...demo, architecture: 'LlamaForCausalLM', vocabSize: 128_256 };
 const tiny = { ...demo, vocabSize: 2048, hiddenSize: 256, intermediateSize: 512, numLayers: 2 };
+const ofLlama = { numHeads: 8, numKvHeads: 2, headDim: 64 };
+const ofQwen3 = {
+  architecture: 'Qwen3ForCausalLM',
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 128,
+};
+/** For racecheck, which makes kernels a thousand times slower. */
+const race = { ...tiny, vocabSize: 1040, numLayers: 1 };
 const shapes: Readonly<Record<string, ModelConfig>> = {
   demo,
-  'tiny-llama': { ...tiny, numHeads: 8, numKvHeads: 2, headDim: 64 },
-  'tiny-qwen3': {
-    ...tiny,
-    architecture: 'Qwen3ForCausalLM',
-    numHeads: 4,
-    numKvHeads: 2,
-    headDim: 128,
-  },
+  'tiny-llama': { ...tiny, ...ofLlama },
+  'tiny-qwen3': { ...tiny, ...ofQwen3 },
+  'race-llama': { ...race, ...ofLlama },
+  'race-qwen3': { ...race, ...ofQwen3 },
   'llama-3.2-1b': {
     ...llama,
     hiddenSize: 2048,

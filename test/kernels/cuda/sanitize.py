@@ -2,15 +2,17 @@
 
     node dist/test/kernels/cuda/dump-program.js FOLDER
     python sanitize.py LIBRARY FOLDER/tiny-llama.json FOLDER/tiny-qwen3.json [--tools memcheck,..]
-        [--ways default,..] [--limit 60] [--together]
+        [--ways default,..] [--sizes full] [--limit 60] [--at-once 1]
+    python sanitize.py LIBRARY FOLDER/race-llama.json FOLDER/race-qwen3.json --tools racecheck --at-once 12
 
-A way is which kernels serve large steps. Each tool runs each way in a process of its own; what does
-not end within its limit is said so, and is no failure. A run is good if the tool found nothing and
-rows had the same tokens alone, in a batch and in chunks: a tool makes kernels slow, and so finds
-what depends on who is first. With --together all run at once, which is quicker on many cores.
-Under racecheck our own kernels serve in cuBLASLt's place: with it, loads ended with the tool's own "failed
-to handle a hardware exception". And it is slow: it gets a few rows of short prompts, as all get with
---small."""
+A way is which kernels serve large steps. Each tool runs each way of each program in a process of its
+own. A run is good if it ended, the tool found nothing but what EXPLAINED says, and rows had the same
+tokens alone, in a batch and in chunks: a tool makes kernels slow, and so finds what depends on who is
+first. What has not ended within its limit is counted by itself.
+
+Racecheck makes a kernel a thousand times slower. It takes the least sizes, and each of its runs looks
+at a share of the kernels; those of all shares are all. Our own kernels serve in cuBLASLt's place then:
+with it, loads ended with the tool's own "failed to handle a hardware exception"."""
 
 import argparse
 import contextlib
@@ -18,27 +20,38 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import check_load
+from sanitizer import ENDED_GOOD, FAULT, NOT_ENDED, TOOLS, conclude, findings, races, run_limited, under
 
-TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WAYS = {"default": {}, "mma": {"PREFILL": "mma", "LARGE": "mma"},
         "wgmma": {"PREFILL": "overlap", "LARGE": "wgmma"},
         "cluster2": {"PREFILL": "turns", "LARGE": "cluster2"}}
 
+#: Rows alone and together, tokens of their prompts and of a chunk, steps of decode; most of a step, and
+#: bytes.
+SIZES = {"full": dict(rows=(1, 3, 20, 70), lengths=(5, 70, 300, 17), chunk=33, decodes=(5, 2), tokens=16_384,
+                      seqs=256, kv=256 << 20),
+         "small": dict(rows=(1, 3, 5), lengths=(5, 70, 20), chunk=33, decodes=(5, 2), tokens=192, seqs=5,
+                       kv=32 << 20),
+         "least": dict(rows=(1, 2), lengths=(70, 5), chunk=40, decodes=(2, 1), tokens=80, seqs=2, kv=8 << 20)}
 
-#: Of a process, --small or not: rows alone and together, tokens of their prompts and of a chunk; most of
-#: a step, and bytes.
-SIZES = {False: dict(rows=(1, 3, 20, 70), lengths=(5, 70, 300, 17), chunk=33, tokens=16_384, seqs=256,
-                     kv=256 << 20),
-         True: dict(rows=(1, 3, 5), lengths=(5, 70, 20), chunk=33, tokens=192, seqs=5, kv=32 << 20)}
+#: By parts of kernels' names, as the compiler has mangled them.
+SHARES = {"attention": "attention_", "linear": "linear", "sample": "sample"}
+
+
+def filters_of(share):
+    """Options of the tool; the share "others" is what the named ones leave, "all" is all."""
+    if share in SHARES:
+        return ["--kernel-name", f"kns={SHARES[share]}"]
+    left = SHARES.values() if share == "others" else ()
+    return [option for part in left for option in ("--kernel-name-exclude", f"kns={part}")]
 
 
 def params_of(count):
@@ -50,33 +63,32 @@ def params_of(count):
             "newNumLogprobs": every([5, -1, 0, 20])}
 
 
-def steps(library, programs, small):
+def steps(library, file, size):
     """Runs without a tool, or under one: how many rows had other tokens than alone."""
-    wrong, sizes = 0, SIZES[small]
+    sizes, program = SIZES[size], json.loads(Path(file).read_text())
     alone, few, *many = sizes["rows"]
-    for file in programs:
-        program = json.loads(Path(file).read_text())
-        program |= dict(maxNumTokens=min(program["maxNumTokens"], sizes["tokens"]),
-                        maxNumSeqs=min(program["maxNumSeqs"], sizes["seqs"]),
-                        maxNumLogits=min(program["maxNumLogits"], sizes["seqs"]))
-        with without_cublaslt(library) if small else contextlib.nullcontext(b"") as library_path:
-            backend = check_load.Backend(library, program, max_model_len=1024, max_logprobs=20,
-                                         kv_cache_memory_bytes=sizes["kv"], library_path=library_path)
-        print(f"{Path(file).stem} is loaded", flush=True)
-        lengths = sizes["lengths"]
-        prompts = [check_load.prompt(r, lengths[r % len(lengths)], program["vocabSize"])
-                   for r in range(max(sizes["rows"]))]
+    most, least = sizes["decodes"]
+    program |= dict(maxNumTokens=min(program["maxNumTokens"], sizes["tokens"]),
+                    maxNumSeqs=min(program["maxNumSeqs"], sizes["seqs"]),
+                    maxNumLogits=min(program["maxNumLogits"], sizes["seqs"]))
+    with contextlib.nullcontext(b"") if size == "full" else without_cublaslt(library) as library_path:
+        backend = check_load.Backend(library, program, max_model_len=1024, max_logprobs=20,
+                                     kv_cache_memory_bytes=sizes["kv"], library_path=library_path)
+    print(f"loaded after {backend.load_ms / 1e3:.1f} s", flush=True)
+    lengths = sizes["lengths"]
+    prompts = [check_load.prompt(r, lengths[r % len(lengths)], program["vocabSize"])
+               for r in range(max(sizes["rows"]))]
 
-        def tokens(count, num_decode, chunk=sizes["tokens"]):
-            return check_load.generate(backend, prompts[:count], num_decode, chunk,
-                                       params_of(count))[0]
+    def tokens(count, num_decode, chunk=sizes["tokens"]):
+        return check_load.generate(backend, prompts[:count], num_decode, chunk, params_of(count))[0]
 
-        first, whole = tokens(alone, 5), tokens(few, 5)
-        pairs = [(first, whole[:alone]), (tokens(few, 2, chunk=sizes["chunk"]), [row[:3] for row in whole])]
-        pairs += [(tokens(count, 2)[:few], [row[:3] for row in whole]) for count in many]
-        wrong += sum(a != b for one, other in pairs for a, b in zip(one, other))
-        backend.close()
-        print(f"{Path(file).stem}: {wrong} rows with other tokens", flush=True)
+    first, whole = tokens(alone, most), tokens(few, most)
+    start = [row[:least + 1] for row in whole]
+    pairs = [(first, whole[:alone]), (tokens(few, least, sizes["chunk"]), start)]
+    pairs += [(tokens(count, least)[:few], start) for count in many]
+    backend.close()
+    wrong = sum(a != b for one, other in pairs for a, b in zip(one, other))
+    print(f"{wrong} rows with other tokens", flush=True)
     return wrong
 
 
@@ -88,45 +100,27 @@ def without_cublaslt(library):
         yield folder.encode()
 
 
-def under(tool, sanitizer, command):
-    if tool == "none":
-        return command
-    more = ["--racecheck-report", "analysis"] if tool == "racecheck" else []
-    # Each that runs beside others takes ports of its own.
-    more += ["--max-connections", "100"]
-    return [sanitizer, "--tool", tool, *more, "--error-exitcode", "9", "--print-limit", "20", *command]
-
-
-def run_limited(command, limit, env=os.environ):
-    """(exit code, output); None where it did not end: then it was ended, with what it had started."""
-    child = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        output, _ = child.communicate(timeout=limit)
-        return child.returncode, output
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        return None, child.communicate()[0]
-
-
-def run(options, tool, way):
-    """Whether it is no failure."""
+def run(options, tool, way, share, program):
+    """ENDED_GOOD, FAULT or NOT_ENDED."""
     names = {f"VLLM_TS_CUDA_{name}": value for name, value in WAYS[way].items()}
-    steps_alone = [sys.executable, __file__, options.library, *options.programs, "--steps"]
-    steps_alone += ["--small"] if options.small or tool == "racecheck" else []
+    command = [sys.executable, __file__, options.library, program, "--steps", "--sizes",
+               "least" if tool == "racecheck" else options.sizes]
     begin = time.monotonic()
-    code, output = run_limited(under(tool, options.sanitizer, steps_alone), options.limit,
+    code, output = run_limited(under(tool, options.sanitizer, command, filters_of(share)), options.limit,
                                {**os.environ, **names})
-    if code is None:
-        print(f"    {tool} {way}: not over after {options.limit:.0f} s; {' '.join(output.split()[-30:])}", flush=True)
-        return True
-    good = code == 0
-    seconds = f"{time.monotonic() - begin:.1f} s"
-    summary = "; ".join(re.findall(r"(?:SUMMARY: .*|^tiny.*tokens$)", output, flags=re.M))
-    print(f"{'ok ' if good else 'BAD'} {tool} {way}: {summary or output[-300:]}, {seconds}", flush=True)
-    if not good:
-        print("\n".join(output.splitlines()[:options.lines]), flush=True)
-    return good
+    seconds = time.monotonic() - begin
+    found, words = findings(output)
+    said = re.findall(r"^(?:loaded after .*|.* other tokens)$", output, flags=re.M)
+    if code is None and not found:
+        verdict = NOT_ENDED
+    else:
+        good = "0 rows with other tokens" in said and not found and (code == 0 or races(output))
+        verdict = ENDED_GOOD if good else FAULT
+    print(f"{verdict} {tool} {way}, {share} kernels, {Path(program).stem}: {', '.join([*said, words])}; "
+          f"{'not over' if code is None else f'ended with {code}'} after {seconds:.1f} s", flush=True)
+    if verdict == FAULT:
+        print("\n".join(line[:200] for line in output.splitlines()[:options.lines]), flush=True)
+    return verdict
 
 
 def main():
@@ -135,22 +129,23 @@ def main():
     parser.add_argument("programs", nargs="+")
     parser.add_argument("--tools", default=",".join(TOOLS), help="'none' runs without one")
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--shares", default=",".join([*SHARES, "others"]), help="of kernels, or all; of racecheck")
+    parser.add_argument("--sizes", default="full", choices=SIZES, help="all but full are without cuBLASLt")
     parser.add_argument("--limit", type=float, default=60, help="seconds a run")
-    parser.add_argument("--lines", type=int, default=30, help="of the output of a run that is not good")
-    parser.add_argument("--small", action="store_true", help="as racecheck: few rows, without cuBLASLt")
-    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--lines", type=int, default=30, help="of the output of a run with a fault")
     parser.add_argument("--sanitizer", default="compute-sanitizer")
     parser.add_argument("--steps", action="store_true", help="only the steps, as under a tool")
     options = parser.parse_args()
     if options.steps:
-        sys.exit(1 if steps(options.library, options.programs, options.small) else 0)
-    runs = [(tool, way) for tool in options.tools.split(",") for way in options.ways.split(",")]
-    if set(options.tools.split(",")) != {"none"} and shutil.which(options.sanitizer) is None:
+        sys.exit(1 if steps(options.library, options.programs[0], options.sizes) else 0)
+    tools, shares = options.tools.split(","), options.shares.split(",")
+    if set(tools) != {"none"} and shutil.which(options.sanitizer) is None:
         sys.exit(f"{options.sanitizer} is not on the PATH: it comes with the CUDA toolkit")
-    with ThreadPoolExecutor(len(runs) if options.together else 1) as pool:
-        bad = sum(not good for good in pool.map(lambda each: run(options, *each), runs))
-    print(f"{len(runs) - bad} of {len(runs)} runs without a fault", flush=True)
-    sys.exit(1 if bad else 0)
+    runs = [(tool, way, share, program) for tool in tools for way in options.ways.split(",")
+            for share in (shares if tool == "racecheck" else ["all"]) for program in options.programs]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        conclude(Counter(pool.map(lambda each: run(options, *each), runs)))
 
 
 if __name__ == "__main__":

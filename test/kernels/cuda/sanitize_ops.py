@@ -16,25 +16,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from sanitize import TOOLS, run_limited, under
+from sanitizer import ENDED_GOOD, FAULT, NOT_ENDED, TOOLS, conclude, findings, races, run_limited, under
 from single_ops import GROUPS
-
-# What racecheck says of kernels that order their accesses in a way that it does not follow.
-EXPLAINED = {
-    # With an arrival of each of the 32 lanes nothing is reported.
-    "read in attention_decode and write in attention_decode":
-        "one lane arrives at the tile's mbarrier for its warp, whose reads __syncwarp has ended",
-}
-
-
-def races(output):
-    """How many reports name which kernels, as "read in A and write in B"."""
-    found = Counter()
-    for report in re.split(r"=+ (?=Error: Race|Warning: Race)", output)[1:]:
-        kernels = re.findall(r"(Write|Read) access at (?:void )?(?:vt::)?(?:<unnamed>::|\(anonymous namespace\)::)?"
-                             r"((?:\w+::)*\w+)", report)
-        found[" and ".join(sorted({f"{kind.lower()} in {kernel}" for kind, kernel in kernels}))] += 1
-    return found
 
 
 class Part:
@@ -44,19 +27,8 @@ class Part:
         self.cases = sorted(re.findall(r"^case .*", text, flags=re.M))
         ended = re.search(r"^group ended after (.*)", text, flags=re.M)
         self.took = ended[1] if ended else None
-        self.races = races(text)
-        others = [line for line in text.splitlines() if re.match(r"=+ \S", line)]
-        self.errors = re.findall(r"^wrong .*", text, flags=re.M)
-        self.errors += [line for line in others if re.search(r"Error|Invalid|Uninitialized|Barrier|exception", line)
-                        and not re.search(r"Race|SUMMARY", line)]
-        self.lines = [line for line in text.splitlines()[1:] if not line.startswith(("case ", "group "))]
-
-    def found(self):
-        """(what nothing explains, all in words)"""
-        new = {what: count for what, count in self.races.items() if what not in EXPLAINED}
-        words = [f"{count} reports, {EXPLAINED.get(what, 'not explained')}: {what}"
-                 for what, count in self.races.items()] + self.errors[:2]
-        return bool(new or self.errors), "; ".join(words) or "nothing found"
+        self.found, self.words = findings(text)
+        self.has_races = bool(races(text))
 
 
 def parts(output, groups):
@@ -66,17 +38,19 @@ def parts(output, groups):
     return {name: Part(found.get(name, "")) for name in groups}
 
 
-def report(tool, group, part, wanted, note):
-    """Whether it is good."""
-    found, words = part.found()
+def report(tool, group, part, wanted, code, seconds):
+    """ENDED_GOOD, FAULT or NOT_ENDED."""
     others = set(part.cases) - set(wanted.cases)
     outputs = f"{len(others)} of {len(wanted.cases)} cases DIFFER" if others else f"{len(part.cases)} cases"
     if not others and part.cases != wanted.cases:
         outputs += f" of {len(wanted.cases)}"
-    good = part.took is not None and not found and part.cases == wanted.cases and wanted.cases
-    end = f"{part.took}" if part.took is not None else note
-    print(f"{'ok ' if good else 'BAD'} {tool} {group}: {outputs}, {words}, {end}", flush=True)
-    return good
+    end = part.took or (f"not over after {seconds:.0f} s" if code is None else f"ended with {code}")
+    if part.took is None and code is None and not part.found and not others:
+        verdict = NOT_ENDED
+    else:
+        verdict = ENDED_GOOD if part.took and not part.found and part.cases == wanted.cases != [] else FAULT
+    print(f"{verdict} {tool} {group}: {outputs}, {part.words}, {end}", flush=True)
+    return verdict
 
 
 def main():
@@ -104,7 +78,7 @@ def main():
         code, output = run_limited(under(tool, options.sanitizer, own), limit)
         return code, output, time.monotonic() - begin
 
-    bad = 0
+    verdicts = Counter()
     with ThreadPoolExecutor(options.at_once) as pool:
         begun = {}
         for tool in ["none", *options.tools.split(",")]:
@@ -117,28 +91,26 @@ def main():
             _, output, seconds = future.result()
             wanted |= parts(output, plain[future])
             lost = [name for name in plain[future] if wanted[name].took is None]
-            bad += len(lost)
-            print(f"{'BAD' if lost else 'ok '} none, {len(plain[future])} groups: {seconds:.1f} s {','.join(lost)}",
+            verdicts[FAULT] += len(lost)
+            print(f"{FAULT if lost else ENDED_GOOD} none, {len(plain[future])} groups: {seconds:.1f} s {','.join(lost)}",
                   flush=True)
             if lost:
                 print("\n".join(re.findall(r"^wrong .*", output, flags=re.M) or output.splitlines()[-8:]), flush=True)
         for future in as_completed(runs):
             (tool, names), (code, output, seconds) = runs[future], future.result()
             found = parts(output, names)
-            note = f"not over after {seconds:.0f} s" if code is None else f"ended with {code}"
-            good = [report(tool, name, found[name], wanted[name], note) for name in names]
-            explained = any(part.races for part in found.values())
+            own = [report(tool, name, found[name], wanted[name], code, seconds) for name in names]
+            explained = any(part.has_races for part in found.values())
             # A run whose groups are all good, but that the tool or the process itself says is not.
-            if all(good) and code != 0 and not explained:
-                good.append(False)
-                print(f"BAD {tool} {', '.join(names)}: {note}", flush=True)
-            bad += good.count(False)
-            if not all(good):
+            if set(own) == {ENDED_GOOD} and code != 0 and not explained:
+                own.append(FAULT)
+                print(f"{FAULT} {tool} {', '.join(names)}: ended with {code}", flush=True)
+            verdicts.update(own)
+            if FAULT in own:
                 shown = [line for line in output.splitlines() if not line.startswith(("case ", "group "))]
                 print("\n".join(line[:200] for line in shown[:options.lines]), flush=True)
             print(f"    {tool}, {len(names)} groups: {seconds:.1f} s", flush=True)
-    print(f"{bad} faults" if bad else "no faults", flush=True)
-    sys.exit(1 if bad else 0)
+    conclude(verdicts)
 
 
 if __name__ == "__main__":

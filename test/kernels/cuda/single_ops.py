@@ -198,9 +198,18 @@ def decode_batches(ops):
             linear(ops, m, 1024, 512, dtype, residual=m % 2 == 0, large=2)
 
 
+def decode_forms(ops):
+    """Every number of rows of a block of linear_decode, in weights that do not fill their last blocks."""
+    for dtype in (BF16, F16):
+        for m in (96, 128, 144, 160, 192, 208, 224):
+            linear(ops, m, 1104, 192, dtype, epilogue=m // 16 % 2, residual=m // 16 % 2 == 0, large=2)
+        for m in (128, 145, 193, 224):
+            linear(ops, m, 72, 1104, dtype, residual=m % 2 == 0, large=2)
+
+
 GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny([1, 2]), "skinny 7": skinny([7]),
           "skinny 16": skinny([16]), "skinny 33": skinny([33]), "skinny 64": skinny([64]), "large": large,
-          "wgmma": wgmma(1), "cluster2": wgmma(2), "decode batches": decode_batches,
+          "wgmma": wgmma(1), "cluster2": wgmma(2), "decode batches": decode_batches, "decode forms": decode_forms,
           **{f"{way} {dim}": attention(dim, way) for way in ("decode", "prefill") for dim in (64, 80, 96, 128, 256)},
           "sample": sample(3000, PLAIN + EDITED + LOGPROBS, 20), "sample 40": sample(1100, LOGPROBS, 40),
           "sample 128": sample(1100, LOGPROBS[:2], 128), "sample in blocks": sample(1100, PLAIN, -1, 17),
