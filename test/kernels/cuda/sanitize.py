@@ -2,7 +2,7 @@
 
     node dist/test/kernels/cuda/dump-program.js FOLDER
     python sanitize.py LIBRARY FOLDER/tiny-llama.json FOLDER/tiny-qwen3.json [--tools memcheck,..]
-        [--ways default,..] [--sizes full] [--limit 60] [--at-once 1]
+        [--ways default,..] [--sizes full] [--limit 60] [--at-once 1] [--within SECONDS]
     python sanitize.py LIBRARY FOLDER/race-llama.json FOLDER/race-qwen3.json --tools racecheck --at-once 12
 
 A way is which kernels serve large steps. Each tool runs each way of each program in a process of its
@@ -106,8 +106,8 @@ def run(options, tool, way, share, program):
     command = [sys.executable, __file__, options.library, program, "--steps", "--sizes",
                "least" if tool == "racecheck" else options.sizes]
     begin = time.monotonic()
-    code, output = run_limited(under(tool, options.sanitizer, command, filters_of(share)), options.limit,
-                               {**os.environ, **names})
+    code, output = run_limited(under(tool, options.sanitizer, command, filters_of(share)),
+                               min(options.limit, options.until - begin), {**os.environ, **names})
     seconds = time.monotonic() - begin
     found, words = findings(output)
     said = re.findall(r"^(?:loaded after .*|.* other tokens)$", output, flags=re.M)
@@ -132,6 +132,7 @@ def main():
     parser.add_argument("--shares", default=",".join([*SHARES, "others"]), help="of kernels, or all; of racecheck")
     parser.add_argument("--sizes", default="full", choices=SIZES, help="all but full are without cuBLASLt")
     parser.add_argument("--limit", type=float, default=60, help="seconds a run")
+    parser.add_argument("--within", type=float, default=3600, help="seconds, all runs")
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--lines", type=int, default=30, help="of the output of a run with a fault")
     parser.add_argument("--sanitizer", default="compute-sanitizer")
@@ -142,6 +143,7 @@ def main():
     tools, shares = options.tools.split(","), options.shares.split(",")
     if set(tools) != {"none"} and shutil.which(options.sanitizer) is None:
         sys.exit(f"{options.sanitizer} is not on the PATH: it comes with the CUDA toolkit")
+    options.until = time.monotonic() + options.within
     runs = [(tool, way, share, program) for tool in tools for way in options.ways.split(",")
             for share in (shares if tool == "racecheck" else ["all"]) for program in options.programs]
     with ThreadPoolExecutor(options.at_once) as pool:

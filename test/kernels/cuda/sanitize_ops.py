@@ -71,11 +71,8 @@ def main():
 
     def run(tool, names):
         begin = time.monotonic()
-        limit = min(options.limit, until - begin)
-        if limit <= 0:
-            return None, "", 0
         own = [sys.executable, str(Path(__file__).with_name("single_ops.py")), options.library, *names]
-        code, output = run_limited(under(tool, options.sanitizer, own), limit)
+        code, output = run_limited(under(tool, options.sanitizer, own), min(options.limit, until - begin))
         return code, output, time.monotonic() - begin
 
     verdicts = Counter()

@@ -30,7 +30,10 @@ def under(tool, sanitizer, command, filters=()):
 
 
 def run_limited(command, limit, env=os.environ):
-    """(exit code, output); None where it did not end: then it was ended, with what it had started."""
+    """(exit code, output); None where it did not end: then it was ended, with what it had started. No
+    time left: it is not started."""
+    if limit <= 0:
+        return None, ""
     child = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, start_new_session=True)
     try:
