@@ -33,16 +33,22 @@ export function chooseModel(model: string | null, flags: Flags): ModelChoice {
 /** Flags that take several values take what follows them, a MODEL too: then another would be served. */
 function refuseSwallowed({ servedModelName, apiKey }: Flags): void {
   const swallowed = (name: string, values: readonly string[]) => {
-    const model = values.find((value) => existsSync(join(value, 'config.json')));
-    if (model !== undefined)
-      throw new StartError(
-        exitCodes.badFlag,
-        `${name} has taken ${model} for a value of its own: MODEL comes first, vllm-ts serve ${model}`,
-      );
+    const folder = values.find((value) => existsSync(join(value, 'config.json')));
+    const isFollowed = values.length > 1 && looksLikeModel.test(values.at(-1)!);
+    if (folder === undefined && !isFollowed) return;
+    // What only looks like a model may be a key, which is not shown.
+    const [taken, model] = [folder ?? 'what looks like a MODEL', folder ?? 'MODEL'];
+    throw new StartError(
+      exitCodes.badFlag,
+      `${name} has taken ${taken} for a value of its own: MODEL comes first, vllm-ts serve ${model} ${name} ...`,
+    );
   };
   swallowed('--served-model-name', servedModelName);
   swallowed('--api-key', apiKey);
 }
+
+/** A name on the hub, a path or a file: nobody's second key or name for the demo model. */
+const looksLikeModel = /^([\w.-]+\/[\w.-]+|[.~]*\/.*|.*\.gguf)$/;
 
 export function checkTokenizer(path: string): void {
   if (!isFile(join(path, 'tokenizer.json')))

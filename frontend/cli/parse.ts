@@ -1,16 +1,19 @@
 // The command line, read by commander from the table of flags. Whatever is wrong becomes a
 // StartError that names the flag and the nearest right one; nothing is printed here but help.
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import type { Flag } from './flag.ts';
 import { flags, type Flags } from './flags.ts';
-import { needless, notBuilt } from './not-built.ts';
+import { noEffect, type NoEffect } from './no-effect.ts';
+import { notBuilt, saidOtherwise } from './not-built.ts';
 import { nearest } from './values.ts';
 
 export interface ServeCommand {
   /** null = the demo model. */
   readonly model: string | null;
   readonly flags: Flags;
+  /** What was said and changes nothing, a line each. */
+  readonly remarks: readonly string[];
 }
 
 const table = Object.entries(flags) as [keyof Flags, Flag<unknown>][];
@@ -27,9 +30,10 @@ export function parseCommandLine(argv: readonly string[], version: string): Serv
     .argument('[MODEL]', 'Hugging Face folder (default: the demo model that comes along)')
     .allowExcessArguments(false)
     .action((model: string | undefined) => {
-      parsed = { model: model ?? null, flags: readFlags(serve) };
+      parsed = { model: model ?? null, flags: readFlags(serve), remarks: remarksOf(serve) };
     });
   for (const [, flag] of table) for (const option of optionsOf(flag)) serve.addOption(option);
+  for (const [name, it] of noEffect) serve.addOption(optionOf(name, it));
   for (const command of [program, serve])
     command.exitOverride().configureOutput({ writeErr: () => undefined });
 
@@ -61,6 +65,27 @@ function optionsOf(flag: Flag<unknown>): Option[] {
   return [isShown ? option.default(flag.default) : option];
 }
 
+function optionOf(name: string, { values }: NoEffect): Option {
+  if (values === null) return new Option(name).hideHelp();
+  const option = new Option(`${name} <value>`).hideHelp();
+  return option.argParser((text: string) => {
+    if (values.includes(text)) return text;
+    throw new InvalidArgumentError(`'${text}' is not built, only ${values.join(' or ')} is.`);
+  });
+}
+
+/** What was given of those that have no effect, and why they have none. */
+function remarksOf(serve: Command): string[] {
+  const isGiven = (name: string) => {
+    const key = flagKey(name.replace('--no-', '--'));
+    const isOff = serve.getOptionValue(key) === false;
+    return serve.getOptionValueSource(key) === 'cli' && isOff === name.startsWith('--no-');
+  };
+  return [...noEffect]
+    .filter(([name]) => isGiven(name))
+    .map(([name, { why }]) => `${name} changes nothing here: ${why}`);
+}
+
 /** commander names a value by its flag in camel case, as the table does. */
 function readFlags(serve: Command): Flags {
   const given = serve.opts<Record<string, unknown>>();
@@ -73,18 +98,29 @@ function readFlags(serve: Command): Flags {
 const flagKey = (name: string) =>
   name.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
+/** Short names of vLLM that have more letters than commander reads. */
+const shortNames: ReadonlyMap<string, string> = new Map([
+  ['-tp', '--tensor-parallel-size'],
+  ['-pp', '--pipeline-parallel-size'],
+  ['-dp', '--data-parallel-size'],
+  ['-dcp', '--decode-context-parallel-size'],
+  ['-pcp', '--prefill-context-parallel-size'],
+  ['-n', '--nnodes'],
+  ['-r', '--node-rank'],
+]);
+
 /** vLLM takes --max_model_len as well, -tp and -O3, which commander does not. */
 function withDashes(arg: string): string {
-  if (arg === '-tp' || arg.startsWith('-tp=')) return arg.replace('-tp', '--tensor-parallel-size');
   if (/^-O\d/.test(arg)) return arg.replace('-O', '-O=');
-  if (!arg.startsWith('--')) return arg;
+  if (!arg.startsWith('-')) return arg;
   const [name = '', ...value] = arg.split('=');
-  return [name.replaceAll('_', '-'), ...value].join('=');
+  const long = shortNames.get(name) ?? (name.startsWith('--') ? name.replaceAll('_', '-') : name);
+  return [long, ...value].join('=');
 }
 
 function refuseNotBuilt(args: readonly string[]): void {
   for (const name of args.map((arg) => arg.split('=')[0]!)) {
-    const why = needless.get(name);
+    const why = saidOtherwise.get(name);
     if (why !== undefined) throw badFlag(`${name}: ${why}`);
     if (notBuilt.has(name)) throw badFlag(`${name}: vllm-ts does not have this flag of vLLM yet`);
   }
@@ -100,8 +136,10 @@ function reword(error: CommanderError, args: readonly string[]): string {
   if (error.code === 'commander.unknownOption') {
     const name = /'([^'=]*)/.exec(message)?.[1] ?? '';
     const flags = table.map(([, flag]) => flag);
-    if (flags.some((it) => it.value === null && it.name === name.replace(/^--no-/, '--')))
-      return `${name}: it takes no value`;
+    const isSwitch = flags.some(
+      (it) => it.value === null && it.name === name.replace(/^--no-/, '--'),
+    );
+    if (isSwitch || noEffect.get(name)?.values === null) return `${name}: it takes no value`;
     const near = hint(
       name,
       flags.map((flag) => flag.name),

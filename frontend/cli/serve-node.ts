@@ -8,6 +8,7 @@ import { SignalPolicy, signalExitCodes } from '../supervisor/signals.ts';
 import type { Config } from './config.ts';
 import { entryPoint } from './entry-point.ts';
 import { makeJoin, nodesAddress, readNodeKeys } from './nodes.ts';
+import { raiseOpenFiles } from './open-files.ts';
 
 /** What the head may take beyond its --shutdown-timeout, where both get the same SIGTERM. */
 const headSlackMs = 10_000;
@@ -15,6 +16,7 @@ const headSlackMs = 10_000;
 /** Runs until the head ends it, or a signal; returns the exit code. */
 export async function serveNode(config: Config, log: Logger): Promise<number> {
   const { flags } = config;
+  raiseOpenFiles();
   const agent = new NodeAgent({
     address: nodesAddress(flags.masterAddr!, flags),
     nodeRank: flags.nodeRank,

@@ -38,6 +38,7 @@ export async function serve(command: ServeCommand, buildMs: number): Promise<num
     level: asked.logLevel,
     format: flags.logFormat,
   });
+  for (const remark of command.remarks) log.info(remark);
   if (!isHead) return await serveNode(asked, log);
   const config = fitOpenFiles(asked, log);
   const tcp = parseTcpAddress(flags.frontendAddress ?? '');

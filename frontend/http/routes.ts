@@ -11,7 +11,9 @@ import { detokenize, tokenize } from './tokenize.ts';
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown;
 
-function routeTable(context: HttpContext): readonly (readonly ['GET' | 'POST', string, Handler])[] {
+type RouteTable = readonly (readonly ['GET' | 'POST', string, Handler])[];
+
+function routeTable(context: HttpContext): RouteTable {
   const health: Handler = (_, reply) => {
     checkHealth(context);
     return reply.send();
@@ -24,7 +26,10 @@ function routeTable(context: HttpContext): readonly (readonly ['GET' | 'POST', s
     [
       'GET',
       '/v1/models/*',
-      (request) => modelOf(context, (request.params as { '*': string })['*']),
+      (request, reply) => {
+        const id = (request.params as { '*': string })['*'];
+        return id === '' ? sendWithoutSlash(request, reply, context) : modelOf(context, id);
+      },
     ],
     ['POST', '/tokenize', (request, reply) => tokenize(context, request, reply)],
     ['POST', '/detokenize', (request, reply) => detokenize(context, request, reply)],
@@ -56,18 +61,39 @@ export function addRoutes(app: FastifyInstance, context: HttpContext): void {
     app.route({ method, url, handler: async (request, reply) => handler(request, reply) });
   }
   app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?', 1)[0]!;
-    const methods = table.filter(([, url]) => matches(url, path)).map(([method]) => method);
-    if (methods.length === 0)
+    const [path = ''] = request.url.split('?', 1);
+    const methods = methodsOf(table, path);
+    if (methods.length > 0) {
+      reply.header('allow', [...methods, 'OPTIONS'].join(', '));
+      throw new RequestError('method_not_allowed', `this route takes ${methods.join(' and ')}`);
+    }
+    if (!path.endsWith('/') || methodsOf(table, path.slice(0, -1)).length === 0)
       throw new RequestError(
         'not_found',
         `there is no route ${request.method} ${path.slice(0, maxPathShown)}`,
       );
-    reply.header('allow', [...methods, 'OPTIONS'].join(', '));
-    throw new RequestError('method_not_allowed', `this route takes ${methods.join(' and ')}`);
+    return sendWithoutSlash(request, reply, context);
   });
 }
 
+function methodsOf(table: RouteTable, path: string): string[] {
+  return table.filter(([, url]) => matches(url, path)).map(([method]) => method);
+}
+
 function matches(url: string, path: string): boolean {
-  return url.endsWith('*') ? path.startsWith(url.slice(0, -1)) : url === path;
+  return url.endsWith('*')
+    ? path.startsWith(url.slice(0, -1)) && path.length >= url.length
+    : url === path;
+}
+
+/** To the same route without the slash at its end, as vLLM does it: method and body stay. */
+function sendWithoutSlash(
+  { url }: FastifyRequest,
+  reply: FastifyReply,
+  { config }: HttpContext,
+): FastifyReply {
+  const [path = '', ...query] = url.split('?');
+  const root = config.rootPath.replace(/\/$/, '');
+  const location = [root + path.slice(0, -1), ...query].join('?');
+  return reply.code(307).header('location', location).send();
 }

@@ -1,6 +1,6 @@
 // A process of this host that the supervisor runs. It dies with the supervisor (see
 // common/process.ts); its stdout goes to stderr, because stdout belongs to the ready line.
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { parentPipeFd, processEnv } from '../../common/process.ts';
 import type { ChildId, ExitStatus, Running } from './child.ts';
 
@@ -21,20 +21,27 @@ export interface Spawn extends ChildId {
 export function spawnLocal(spawned: Spawn, exited: (status: ExitStatus) => void): Running {
   const { index, generation, command, fds, address, serverKey, token } = spawned;
   const env = Object.entries(process.env).filter(([name]) => !secrets.includes(name));
-  const child = spawn(process.execPath, command, {
-    stdio: ['ignore', 2, 2, 'pipe', ...fds],
-    env: {
-      ...Object.fromEntries(env),
-      [processEnv.address]: address,
-      ...(serverKey !== null && { [processEnv.serverKey]: serverKey }),
-      [processEnv.token]: token,
-      [processEnv.index]: String(index),
-      [processEnv.generation]: String(generation),
-      [processEnv.parent]: String(process.pid),
-    },
-  });
+  let child: ChildProcess;
+  try {
+    child = spawn(process.execPath, command, {
+      stdio: ['ignore', 2, 2, 'pipe', ...fds],
+      env: {
+        ...Object.fromEntries(env),
+        [processEnv.address]: address,
+        ...(serverKey !== null && { [processEnv.serverKey]: serverKey }),
+        [processEnv.token]: token,
+        [processEnv.index]: String(index),
+        [processEnv.generation]: String(generation),
+        [processEnv.parent]: String(process.pid),
+      },
+    });
+  } catch (error) {
+    setImmediate(exited, notStarted(error as Error));
+    return { pid: -1, kill: () => undefined };
+  }
   // Nothing is ever written to the pipe: only its end matters.
-  child.stdio[parentPipeFd]?.on('error', () => undefined);
+  const stdio = child.stdio as ChildProcess['stdio'] | undefined; // none without free descriptors
+  stdio?.[parentPipeFd]?.on('error', () => undefined);
   let isOver = false;
   const over = (status: ExitStatus) => {
     if (isOver) return;
@@ -42,8 +49,15 @@ export function spawnLocal(spawned: Spawn, exited: (status: ExitStatus) => void)
     exited(status);
   };
   child.on('exit', (code, signal) => over({ code, signal }));
-  child.on('error', () => {
-    if (child.pid === undefined) over({ code: 1, signal: null });
+  child.on('error', (error) => {
+    if (child.pid === undefined) over(notStarted(error));
   });
   return { pid: child.pid ?? -1, kill: () => void child.kill('SIGKILL') };
 }
+
+/** There is no memory, process or file left for it. */
+const notStarted = ({ message }: Error): ExitStatus => ({
+  code: 1,
+  signal: null,
+  reason: `it cannot be started: ${message}`,
+});

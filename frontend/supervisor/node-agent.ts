@@ -158,7 +158,8 @@ export class NodeAgent {
   }
 
   private rankExited(index: number, generation: number, status: ExitStatus): void {
-    const { code: exitCode, signal } = status;
+    const { code: exitCode, signal, reason } = status;
+    if (reason !== undefined) this.options.log.error(`worker ${index}: ${reason}`);
     const hostMemory = this.options.hostMemory();
     this.tell({ kind: 'rankExited', index, generation, exitCode, signal, hostMemory });
   }

@@ -52,6 +52,13 @@ t.test('--max-model-len auto is the model’s where there is room', async (t) =>
   t.match((await get(server, '/v1/models')).body, { data: [{ max_model_len: 2048 }] });
 });
 
+t.test('no bound on connections is the bound on files', async (t) => {
+  const shell = ['sh', '-c', 'ulimit -n 160 && exec "$0" "$@"'];
+  const server = runCommand(t, [...shell, ...serveCommand, '--port', '0', '--max-connections=0']);
+  await server.waitReady();
+  t.match(server.stderr, /allows 160 open files: 32 connections are taken, not any number/);
+});
+
 t.test('a connection for which no file is left is refused with words', async (t) => {
   const shell = ['sh', '-c', 'ulimit -n 160 && exec "$0" "$@"'];
   const server = runCommand(t, [...shell, ...serveCommand, '--port', '0']);

@@ -13,14 +13,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
-import { limitMs, runServer } from './server.ts';
+import { limitMs, runCommand, runServer, serveCommand } from './server.ts';
 
 t.setTimeout(10 * limitMs);
 
 const cases: readonly (readonly [argv: string[], code: number, line: RegExp])[] = [
   [['--prot', '1'], 64, /^vllm-ts: unknown flag --prot. Did you mean --port\?\n$/],
   [['--port', 'eighty'], 64, /^vllm-ts: --port: 'eighty' is not a whole number.*\n$/],
-  [['-pp', '2'], 64, /^vllm-ts: -pp: vllm-ts does not have this flag of vLLM yet\n$/],
+  [['-pp', '2'], 64, /^vllm-ts: --pipeline-parallel-size: '2' is not built, only 1 is\.\n$/],
   [['no/such/model'], 65, /^vllm-ts: no\/such\/model is not a folder.*\n$/],
   [['--host', '203.0.113.1'], 1, /^vllm-ts: cannot listen on 203.0.113.1 port 8000.*\n$/],
 ];
@@ -42,6 +42,16 @@ t.test('vllm-ts serve ends with 1 when the port is in use, and names it', async 
   t.match(server.stderr, `vllm-ts: 127.0.0.1 port ${port} is in use by another process`);
   t.equal(server.stderr.split('\n').length, 2, 'one line');
   other.close();
+});
+
+t.test('vllm-ts serve says how many open files it needs', async (t) => {
+  const shell = ['sh', '-c', 'ulimit -n 100 && exec "$0" "$@"'];
+  const server = runCommand(t, [...shell, ...serveCommand, '--port', '0']);
+  t.same(await server.exited, { code: 1, signal: null });
+  t.match(
+    server.stderr,
+    /^vllm-ts: this system allows 100 open files, a server needs 144: raise .*\n$/,
+  );
 });
 
 t.test('vllm-ts serve refuses a run directory whose path is too long', async (t) => {

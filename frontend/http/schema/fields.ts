@@ -4,22 +4,43 @@ import * as z from 'zod';
 import { isObject, type Json } from '../../../common/json-object.ts';
 import { requestIdPattern } from '../request-id.ts';
 
-export const boolean = () => z.boolean({ error: 'must be true or false' });
+/** As in vLLM, true and false may come as text. */
+export const boolean = () =>
+  z.preprocess(
+    (value) => (typeof value === 'string' ? (truths.get(value.toLowerCase()) ?? value) : value),
+    z.boolean({ error: 'must be true or false' }),
+  );
+
+const truths = new Map([
+  ['true', true],
+  ['false', false],
+]);
 
 /** A finite number in [min, max]; `above` excludes the lower end. */
 export function number(min: number, max: number, above = false) {
   const error = `must be a number in ${above ? '(' : '['}${min}, ${max}]`;
   const base = z.number({ error }).max(max, { error });
-  return above ? base.gt(min, { error }) : base.min(min, { error });
+  return z.preprocess(fromText, above ? base.gt(min, { error }) : base.min(min, { error }));
 }
 
 /** An integer in [min, max]. */
 export function integer(min: number, max: number) {
+  return z.preprocess(fromText, wholeNumber(min, max));
+}
+
+function wholeNumber(min: number, max: number) {
   const error = `must be an integer in [${min}, ${max}]`;
   if (max !== maxInt32) return z.int({ error }).min(min, { error }).max(max, { error });
   const open = `must be an integer that is ${min} or more`;
   return z.int({ error: open }).min(min, { error: open }).max(max, { error });
 }
+
+/** As in vLLM, a number may come as text. */
+function fromText(value: unknown): unknown {
+  return typeof value === 'string' && decimal.test(value) ? Number(value) : value;
+}
+
+const decimal = /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i;
 
 export const maxInt32 = 2 ** 31 - 1;
 
@@ -50,7 +71,7 @@ export function tokenIds(minLength: number, maxLength = Infinity) {
   const range = maxLength === Infinity ? `${minLength} or more` : `${minLength} to ${maxLength}`;
   const error = `must be a list of ${range} token ids`;
   return z
-    .array(integer(0, maxInt32), { error })
+    .array(wholeNumber(0, maxInt32), { error })
     .min(minLength, { error })
     .max(maxLength, { error });
 }
@@ -64,18 +85,23 @@ export function texts(maxCount: number, maxBytes: number) {
   );
 }
 
-/** A signed 64-bit integer as an unsigned one; -1 = none. Those beyond 2^53 are bigints (json-body). */
+/**
+ * A signed 64-bit integer, as a number or as text, to an unsigned one; -1 = none. Numbers beyond 2^53
+ * are bigints (json-body).
+ */
 export function seed() {
   const error = 'must be an integer in [-2^63, 2^63 - 1]';
   return z
-    .custom<number | bigint>(
+    .custom<number | bigint | string>(
       (value) =>
-        (typeof value === 'bigint' || Number.isInteger(value)) &&
+        (typeof value === 'bigint' || Number.isInteger(value) || isWholeText(value)) &&
         BigInt(value as number | bigint) === BigInt.asIntN(64, BigInt(value as number | bigint)),
       { error },
     )
     .transform((value) => (Number(value) === -1 ? null : BigInt.asUintN(64, BigInt(value))));
 }
+
+const isWholeText = (value: unknown) => typeof value === 'string' && /^-?\d{1,19}$/.test(value);
 
 /** { "token id": bias }; biases are clamped to [-100, 100]. */
 export function logitBias(maxEntries: number) {

@@ -45,6 +45,14 @@ t.test('makeConfig serves the demo model on loopback by default', (t) => {
       exitCode: 64,
       message: `${flag} has taken ${demo} for a value of its own: MODEL comes first`,
     });
+  for (const flag of ['--served-model-name', '--api-key'])
+    for (const model of ['org/name', './x', '~/x', '/a/b', 'x.gguf']) {
+      const message = `${flag} has taken what looks like a MODEL for a value of its own`;
+      t.throws(() => config([flag, 'a', model]), { exitCode: 64, message });
+      t.same(config([flag, model]).flags.port, 8000, 'its only value is one');
+      t.same(config([demo, flag, 'a', model]).model.path, demo, 'nor where a MODEL is given');
+    }
+  t.same(config(['--api-key', 'a', 'cGxl/YXNl+w==']).apiKeys, ['a', 'cGxl/YXNl+w==']);
   t.end();
 });
 

@@ -1,6 +1,8 @@
 import t from 'tap';
 import { StartError } from '../../../common/errors.ts';
 import { flags } from '../../../frontend/cli/flags.ts';
+import { noEffect } from '../../../frontend/cli/no-effect.ts';
+import { notBuilt, saidOtherwise } from '../../../frontend/cli/not-built.ts';
 import { parseCommandLine } from '../../../frontend/cli/parse.ts';
 import { nearest } from '../../../frontend/cli/values.ts';
 
@@ -29,6 +31,34 @@ t.test('parseCommandLine has vLLM defaults', (t) => {
 t.test('parseCommandLine takes -tp as vLLM does', (t) => {
   for (const argv of [['-tp', '4'], ['-tp=4'], ['--tensor_parallel_size', '4']])
     t.equal(parse(...argv).flags.tensorParallelSize, 4);
+  t.end();
+});
+
+t.test('parseCommandLine takes what asks for nothing, and says so', (t) => {
+  const ones = ['-pp', '1', '-dp=1', '--decode_context_parallel_size', '1', '-pcp', '1'];
+  const switches = ['--enable_chunked_prefill', '--trust-remote-code', '--no-enable-lora'];
+  const { model, remarks } = parse(...ones, ...switches, 'm');
+  t.equal(model, 'm');
+  t.same(
+    remarks.map((remark) => remark.replace(/ changes nothing here: .+$/, '')),
+    [
+      '--pipeline-parallel-size',
+      '--data-parallel-size',
+      '--decode-context-parallel-size',
+      '--prefill-context-parallel-size',
+      '--enable-chunked-prefill',
+      '--trust-remote-code',
+      '--no-enable-lora',
+    ],
+  );
+  t.same(parse('-n', '1', '-r=0', '--no-enable-log-requests').remarks, [], 'these have an effect');
+  t.end();
+});
+
+t.test('flags are built, not built, without effect or said otherwise', (t) => {
+  const built = Object.values(flags).map(({ name }) => name);
+  const names = [...built, ...notBuilt, ...noEffect.keys(), ...saidOtherwise.keys()];
+  t.equal(new Set(names).size, names.length);
   t.end();
 });
 
@@ -82,16 +112,17 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--collective-timeout', '0.0'], /^--collective-timeout: this must be at least 0.001/],
   [['--scheduling-policy', 'prio'], /Did you mean priority\?/],
   [['--model', 'a'], /^--model: MODEL has no flag: vllm-ts serve MODEL$/],
-  [['--enable_chunked_prefill'], /^--enable-chunked-prefill: long prompts always come in chunks/],
+  [['--no-enable-chunked-prefill'], /^--no-enable-chunked-prefill: vllm-ts does not have this/],
   [['--no-async-scheduling'], /here it is --async-depth 1$/],
   [['--allowed-origins', '*'], /^--allowed-origins: a JSON list of texts is expected, such as/],
   [['--allowed-origins', '"*"'], /^--allowed-origins: a JSON list of texts/],
   [['--override-generation-config', 'x'], /^--override-generation-config: a JSON object/],
   [['--override-generation-config', '[]'], /^--override-generation-config: a JSON object/],
-  [['-pp', '2'], /^-pp: vllm-ts does not have this flag of vLLM yet/],
+  [['-pp', '2'], /^--pipeline-parallel-size: '2' is not built, only 1 is\.$/],
+  [['--distributed-executor-backend=ray'], /^--distributed-executor-backend: 'ray' is not built/],
+  [['--enable-chunked-prefill=1'], /^--enable-chunked-prefill: it takes no value$/],
+  [['-dpn', '0'], /^-dpn: vllm-ts does not have this flag of vLLM yet/],
   [['-O3'], /^-O: vllm-ts does not have this flag of vLLM yet/],
-  [['--disable-log-requests'], /--enable-log-requests only, leave it out$/],
-  [['--trust-remote-code'], /never run, leave it out$/],
   [['-tp', '0'], /^--tensor-parallel-size: /],
   [['--quantization=fp8'], /^--quantization: vllm-ts does not have/],
   [['a', 'b'], /more than one MODEL/],

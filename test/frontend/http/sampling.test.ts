@@ -14,6 +14,27 @@ async function asked(t: Test, fields: Fields, config: Partial<HttpConfig> = {}, 
   return client.submissions[0]!.request;
 }
 
+t.test('numbers and booleans may come as text', async (t) => {
+  const fields = { max_tokens: '5', temperature: ' 0.5', top_p: '.9', top_k: '-1', n: '2.0' };
+  const request = await asked(t, {
+    ...fields,
+    seed: '-9007199254740995',
+    ignore_eos: 'True',
+    skip_special_tokens: 'false',
+    repetition_detection: { max_pattern_size: '20', min_count: '4' },
+  });
+  const repetitionDetection = { minPatternSize: 1, maxPatternSize: 20, minCount: 4 };
+  t.match(request, {
+    n: 2,
+    sampling: {
+      ...{ maxTokens: 5, temperature: 0.5, topP: 0.9, topK: 0, ignoreEos: true },
+      seed: BigInt.asUintN(64, -9007199254740995n),
+      repetitionDetection,
+    },
+    text: { skipSpecialTokens: false },
+  });
+});
+
 t.test('every sampling field reaches the engine', async (t) => {
   const request = await asked(t, {
     n: 2,

@@ -30,6 +30,28 @@ t.test('models', async (t) => {
   });
 });
 
+t.test('a slash at the end is sent on to the route without it', async (t) => {
+  const { url } = await startServer(t, { rootPath: '/llm' });
+  const ask = (method: string, path: string) => fetch(url + path, { method, redirect: 'manual' });
+  for (const [method, path, location] of [
+    ['GET', '/v1/models/', '/llm/v1/models'],
+    ['POST', '/v1/completions/?a=b?', '/llm/v1/completions?a=b?'],
+    ['POST', '/llm/v1/completions/', '/llm/v1/completions'],
+    ['GET', '/v1/completions/', '/llm/v1/completions'],
+  ] as const) {
+    const response = await ask(method, path);
+    t.equal(response.status, 307, path);
+    t.equal(response.headers.get('location'), location);
+  }
+  for (const path of ['/', '/v1/', '//v1/models/', '/v1/completions//', '//evil.example/'])
+    t.equal((await ask('POST', path)).status, 404, path);
+  t.equal((await ask('POST', '/v1/models/x/')).status, 405);
+  const body = JSON.stringify({ prompt: 'a' });
+  const headers = { 'content-type': 'application/json' };
+  const followed = await fetch(`${url}/v1/completions/`, { method: 'POST', body, headers });
+  t.match(await json(followed), { object: 'text_completion' });
+});
+
 t.test('tokenize and detokenize', async (t) => {
   const { post } = await startServer(t);
   t.same(await json(await post('/tokenize', { prompt: 'ab' })), {
