@@ -2,21 +2,12 @@
 // by mma.sync, and the last queries of every row by decode, alone and together, under every timing
 // of what is asynchronous. `attention_check [more]`.
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "device.h"
-#include "test/kernels/cuda/emulation/print_errors.h"
-
-emulated::Dim first_block, gridDim;
+#include "checks.h"
 
 namespace {
-
-using emulated::Element;
 
 struct Shape {
   int heads, kv_heads, dim, block_size, window;
@@ -63,14 +54,14 @@ class Case {
   }
 
   /** All queries, by the kernels that a plan for `prefill` chooses. */
-  std::vector<std::uint16_t> run(int prefill) {
+  Words run(int prefill) {
     return run(prefill, seq_lens_, query_start_, tables_.data(), qkv_);
   }
 
   /** The last `count` queries of rows begin .. end - 1. */
-  std::vector<std::uint16_t> run_last(int count, std::size_t begin, std::size_t end) {
+  Words run_last(int count, std::size_t begin, std::size_t end) {
     std::vector<std::int32_t> start = {0};
-    std::vector<std::uint16_t> queries;
+    Words queries;
     for (std::size_t r = begin; r < end; r++) {
       start.push_back(start.back() + count);
       queries.insert(queries.end(), qkv_.begin() + (query_start_[r + 1] - count) * qkv_stride(),
@@ -92,10 +83,10 @@ class Case {
   bool ran_by_clusters() const { return ran_by_clusters_; }
 
   /** What run_last gives, of what run has given. */
-  std::vector<std::uint16_t> last_of(const std::vector<std::uint16_t>& all, int count,
+  Words last_of(const Words& all, int count,
                                      std::size_t begin, std::size_t end) const {
     const int columns = shape_.heads * shape_.dim;
-    std::vector<std::uint16_t> rows;
+    Words rows;
     for (std::size_t r = begin; r < end; r++)
       rows.insert(rows.end(), all.begin() + (query_start_[r + 1] - count) * columns,
                   all.begin() + query_start_[r + 1] * columns);
@@ -103,7 +94,7 @@ class Case {
   }
 
   /** Of some queries of each row: |got - wanted| / |wanted|. */
-  double error(const std::vector<std::uint16_t>& got) {
+  double error(const Words& got) {
     double worst = 0;
     for (std::size_t r = 0; r < rows_.size(); r++)
       for (int query : {0, rows_[r].queries / 2, rows_[r].queries - 1})
@@ -114,10 +105,10 @@ class Case {
  private:
   static constexpr int kLayers = 2;
 
-  std::vector<std::uint16_t> run(int prefill, const std::vector<std::int32_t>& seq_lens,
+  Words run(int prefill, const std::vector<std::int32_t>& seq_lens,
                                  const std::vector<std::int32_t>& query_start,
                                  const std::int32_t* tables,
-                                 const std::vector<std::uint16_t>& qkv) {
+                                 const Words& qkv) {
     const int works = 64;
     std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(4);
     const int num_seqs = static_cast<int>(seq_lens.size());
@@ -144,7 +135,7 @@ class Case {
     if (vt_cuda_plan_attention(&plan, nullptr) != 0) std::exit(1);
     emulated::timing = wanted;
     const int columns = shape_.heads * shape_.dim;
-    std::vector<std::uint16_t> out((query_start.back() + 1) * columns, 0x1234);
+    Words out((query_start.back() + 1) * columns, 0x1234);
     // What no work has written is NaN.
     const std::size_t part = static_cast<std::size_t>(16) * (shape_.dim + 2);
     std::vector<float> scratch(counts[0] * shape_.kv_heads * part + 4, std::nanf(""));
@@ -204,7 +195,7 @@ class Case {
     return &cache_[((block * kLayers + 1) * 2 + of_v) * plane() +
                    (head * shape_.block_size + key % shape_.block_size) * shape_.dim + d];
   }
-  double error_of(const std::vector<std::uint16_t>& got, int row, int query) {
+  double error_of(const Words& got, int row, int query) {
     const int stride = (shape_.heads + 2 * shape_.kv_heads) * shape_.dim;
     const int position = rows_[row].context + query, token = query_start_[row] + query;
     const int first = shape_.window > 0 ? std::max(0, position - shape_.window + 1) : 0;
@@ -243,11 +234,9 @@ class Case {
   bool ran_by_clusters_ = false;
   std::vector<Row> rows_;
   int most_blocks_ = 0;
-  std::vector<std::uint16_t> cache_, qkv_;
+  Words cache_, qkv_;
   std::vector<std::int32_t> tables_, query_start_, seq_lens_;
 };
-
-int failed = 0;
 
 double limit_of(const Shape& shape) { return shape.element == Element::f16 ? 8e-4 : 6e-3; }
 
@@ -256,7 +245,7 @@ void check_decode(const char* name, const Shape& shape, const std::vector<Row>& 
                   const std::vector<emulated::Timing>& timings) {
   Case batch(shape, rows);
   emulated::timing = timings[0];
-  const std::vector<std::uint16_t> all = batch.run(VT_CUDA_PREFILL_MMA);
+  const Words all = batch.run(VT_CUDA_PREFILL_MMA);
   const double error = batch.error(all);
   bool same = true;
   for (const emulated::Timing& timing : timings) {
@@ -270,10 +259,7 @@ void check_decode(const char* name, const Shape& shape, const std::vector<Row>& 
     batch.read_early(false);
   }
   const bool good = same && error < limit_of(shape);
-  failed += !good;
-  std::printf("%s %s, decode: error %.1e, %s\n", good ? "ok " : "BAD", name, error,
-              same ? "the same bits" : "OTHER BITS");
-  std::fflush(stdout);
+  report(name + std::string(", decode"), good, error_and_bits(error, same));
 }
 
 /**
@@ -284,7 +270,7 @@ void check_clusters(const char* name, const Shape& shape, const std::vector<Row>
                     bool fit, const std::vector<emulated::Timing>& timings) {
   Case batch(shape, rows);
   emulated::timing = timings[0];
-  const std::vector<std::uint16_t> wanted =
+  const Words wanted =
       batch.last_of(batch.run(VT_CUDA_PREFILL_MMA), count, 0, rows.size());
   bool same = true, chosen = true;
   for (const emulated::Timing& timing : timings) {
@@ -298,33 +284,28 @@ void check_clusters(const char* name, const Shape& shape, const std::vector<Row>
     batch.use_clusters(false);
     same &= batch.run_last(count, 0, rows.size()) == wanted;
   }
-  const bool good = same && chosen;
-  failed += !good;
-  std::printf("%s %s, by clusters: %s, %s\n", good ? "ok " : "BAD", name,
-              chosen ? "as it fits" : "WRONGLY CHOSEN", same ? "the same bits" : "OTHER BITS");
-  std::fflush(stdout);
+  report(name + std::string(", by clusters"), same && chosen,
+         (chosen ? "as it fits, " : "WRONGLY CHOSEN, ") + bits(same));
 }
 
 void check(const char* name, const Shape& shape, const std::vector<Row>& rows,
            const std::vector<emulated::Timing>& timings) {
   Case batch(shape, rows);
   emulated::timing = {};
-  const std::vector<std::uint16_t> wanted = batch.run(VT_CUDA_PREFILL_MMA);
+  const Words wanted = batch.run(VT_CUDA_PREFILL_MMA);
   const double limit = limit_of(shape);
   for (int prefill = VT_CUDA_PREFILL_OVERLAP; prefill <= VT_CUDA_PREFILL_TURNS; prefill++) {
     bool same = true;
     double error = 0;
     for (const emulated::Timing& timing : timings) {
       emulated::timing = timing;
-      const std::vector<std::uint16_t> got = batch.run(prefill);
+      const Words got = batch.run(prefill);
       same &= got == wanted;
       error = std::max(error, batch.error(got));
     }
     const bool good = same && error < limit;
-    failed += !good;
-    std::printf("%s %s, prefill %d: error %.1e, %s\n", good ? "ok " : "BAD", name, prefill, error,
-                same ? "the same bits" : "OTHER BITS");
-    std::fflush(stdout);
+    report(name + std::string(", prefill ") + std::to_string(prefill), good,
+           error_and_bits(error, same));
   }
 }
 
@@ -380,5 +361,5 @@ int main(int argc, char**) {
     check("8/2 x 128, long", {8, 2, 128, 16, 0, bf16}, {{8100, 120}, {1000, 65}}, late);
     check("16/1 x 64, window 700", {16, 1, 64, 16, 700, bf16}, {{1500, 33}, {0, 2}}, all);
   }
-  return failed == 0 ? 0 : 1;
+  return exit_status();
 }

@@ -1,47 +1,24 @@
 // rmsNorm and ropeAndCache of many rows, which have kernels of their own, against the same rows in
 // calls of few: bit for bit, and nothing written beside them. `many_rows_check`.
-#include <cstdio>
 #include <cstdlib>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "device.h"
-#include "test/kernels/cuda/emulation/print_errors.h"
-
-emulated::Dim first_block, gridDim;
+#include "checks.h"
 
 namespace {
 
-using emulated::Element;
-using Words = std::vector<std::uint16_t>;
-
-constexpr std::uint16_t kUntouched = 0x1234;
 /// More than the kernels for few rows are asked for, and no multiple of what a block has.
 constexpr int kRows = 2051, kTokens = 1027, kAtOnce = 700;
 constexpr int kLayers = 2, kBlockSize = 16;
 
 std::mt19937 random_bits(5);
-int failed = 0;
-
-void report(const std::string& what, bool same) {
-  failed += !same;
-  std::printf("%s %s: %s\n", same ? "ok " : "BAD", what.c_str(), same ? "the same bits" : "OTHER");
-  std::fflush(stdout);
-}
 
 void run(int status) {
   if (status != 0) std::exit(1);
 }
 
 Words values(Element element, std::size_t count) {
-  std::normal_distribution<float> normal;
-  Words words(count);
-  for (std::uint16_t& word : words) word = emulated::from_float(element, normal(random_bits));
-  return words;
+  return normal_words(random_bits, element, count);
 }
-
-int dtype_of(Element element) { return element == Element::f16 ? VT_CUDA_F16 : VT_CUDA_BF16; }
 
 void check_norm(Element element, int columns) {
   const int stride = columns + 8;
@@ -116,5 +93,5 @@ int main() {
   check_rope(Element::f16, 5, 3, 64);
   check_rope(Element::bf16, 9, 3, 80);
   check_rope(Element::f16, 4, 1, 256);
-  return failed == 0 ? 0 : 1;
+  return exit_status();
 }

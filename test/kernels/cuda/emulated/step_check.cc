@@ -1,18 +1,11 @@
 // A step's first and last kernel in the emulated block: attention's work lists, embedding and angles
 // made in the first one against those of the kernels that make nothing else, and what the last one
 // makes of sampled ids against a few lines that say it. `step_check`.
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "device.h"
+#include "checks.h"
 #include "kernels/cuda/host/step_arrays.h"
-#include "test/kernels/cuda/emulation/print_errors.h"
-
-emulated::Dim first_block, gridDim;
 
 extern "C" const char* vt_cuda_error() { return "printed above"; }
 
@@ -28,12 +21,8 @@ namespace {
 
 using vt::StepArrays;
 
-int failed = 0;
-
-void report(const std::string& what, int wrong) {
-  failed += wrong != 0;
-  std::printf("%s %s: %d wrong\n", wrong == 0 ? "ok " : "BAD", what.c_str(), wrong);
-  std::fflush(stdout);
+void report_wrong(const std::string& what, int wrong) {
+  report(what, wrong == 0, std::to_string(wrong) + " wrong");
 }
 
 /// Memory of a step of at most kRows rows and kTokens tokens.
@@ -178,7 +167,7 @@ void check_lists(std::mt19937& random) {
     num_by_clusters += made.work_counts[3];
   }
   wrong += num_decode < 300 || num_prefill < 30 || num_by_clusters < 5;
-  report("work lists made with the inputs", wrong);
+  report_wrong("work lists made with the inputs", wrong);
 }
 
 void check_embedding(std::mt19937& random) {
@@ -225,7 +214,7 @@ void check_embedding(std::mt19937& random) {
     wrong += std::memcmp(angles.out, angles_too.out, 2 * kDim * 4) != 0;
   }
   wrong += num_real < 30;
-  report("embedding and angles with the inputs", wrong);
+  report_wrong("embedding and angles with the inputs", wrong);
 }
 
 void check_results(std::mt19937& random) {
@@ -268,7 +257,7 @@ void check_results(std::mt19937& random) {
     }
   }
   wrong += ended < 50;
-  report("what a step ends with", wrong);
+  report_wrong("what a step ends with", wrong);
 }
 
 }  // namespace
@@ -278,5 +267,5 @@ int main() {
   check_lists(random);
   check_embedding(random);
   check_results(random);
-  return failed == 0 ? 0 : 1;
+  return exit_status();
 }
