@@ -40,6 +40,18 @@ __device__ __forceinline__ void apply_norm(float (&values)[8], float scale,
   for (int e = 0; e < 8; e++) values[e] = __fmul_rn(__fmul_rn(values[e], scale), weight[e]);
 }
 
+/** Eight values of a row whose norm's scale comes late, as memory would hold them: `row_scale`. */
+template <typename T>
+__device__ __forceinline__ uint4 scaled8(const uint4& words, float scale) {
+  float values[8];
+  load8(reinterpret_cast<const T*>(&words), values);
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = __fmul_rn(values[e], scale);
+  uint4 result;
+  store8(reinterpret_cast<T*>(&result), values);
+  return result;
+}
+
 inline int check_angles(const VtCudaRopeCosSin& args) {
   VT_REQUIRE(args.num_tokens > 0 && args.head_dim > 0 && args.head_dim % 2 == 0,
              "ropeCosSin: %d tokens, head_dim %d", args.num_tokens, args.head_dim);

@@ -57,6 +57,7 @@ int check_fusion(const VtCudaLinear& a) {
                "linear: a norm of x is not built for m %d, k %d: at most %d rows", a.m, a.k,
                vt::max_norm_rows(a.k));
   }
+  VT_REQUIRE(a.row_scale == nullptr, "linear: row_scale is not built for m %d", a.m);
   if (a.epilogue == VT_CUDA_PLAIN) return 0;
   VT_REQUIRE(a.epilogue == VT_CUDA_SILU_AND_MUL || a.epilogue == VT_CUDA_ROPE_AND_CACHE,
              "linear: epilogue %d", a.epilogue);
@@ -131,7 +132,7 @@ extern "C" int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup*
   const VtCudaLinear& a = *args;
   return check(a) == 0 && a.m <= vt::kMostSentRows && a.out_dtype == VT_CUDA_F32 &&
                  a.bias == nullptr && a.residual == nullptr && a.norm_weight == nullptr &&
-                 vt::target() >= vt::Target::sm_90 && vt::linear_skinny_sends(a) &&
+                 a.row_scale == nullptr && vt::target() >= vt::Target::sm_90 && vt::linear_skinny_sends(a) &&
                  vt::may_be_sent(*group, a.m, a.n)
              ? 1
              : 0;

@@ -1,8 +1,8 @@
 // rmsNorm and headRmsNorm.
 //
-// What it computes: out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once. The sum of
-// squares has one tree a width (norm_threads): it depends on the width alone, never on the number
-// of rows.
+// What it computes: out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; or x * weight
+// alone, and beside it each row's scale. The sum of squares has one tree a width (norm_threads): it
+// depends on the width alone, never on the number of rows.
 //
 // Launch: rmsNorm a block a row, 16 bytes a thread and step, or of many rows a warp a row;
 // headRmsNorm a warp a head.
@@ -18,7 +18,7 @@ constexpr int kManyRows = 2048;
 constexpr int kRowsOfBlock = 4;
 constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
 
-template <typename T>
+template <typename T, bool kLate>
 __global__ void __launch_bounds__(kMaxThreads)
     rms_norm(const __grid_constant__ VtCudaRmsNorm args) {
   __shared__ float sums[kMaxThreads / 32];
@@ -42,21 +42,29 @@ __global__ void __launch_bounds__(kMaxThreads)
     load8(x + i * 8, values[p]);
     sum = sum_of_squares(values[p], sum);
   }
+  T* out = static_cast<T*>(args.out) + row * args.out_stride;
+  const auto write = [&](float scale) {
+#pragma unroll
+    for (int p = 0; p < kMaxPieces; p++) {
+      const int i = threadIdx.x + p * blockDim.x;
+      if (i >= pieces) break;
+      float weight[8];
+      load8(reinterpret_cast<const T*>(&weights[p]), weight);
+      apply_norm(values[p], scale, weight);
+      store8(out + i * 8, values[p]);
+    }
+  };
+  if constexpr (kLate) write(1.0f);
   sum = warp_sum(sum);
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
   __syncthreads();
   float total = 0.0f;
   for (int w = 0; w < blockDim.x / 32; w++) total = __fadd_rn(total, sums[w]);
   const float scale = norm_scale(total, args.columns, args.eps);
-  T* out = static_cast<T*>(args.out) + row * args.out_stride;
-#pragma unroll
-  for (int p = 0; p < kMaxPieces; p++) {
-    const int i = threadIdx.x + p * blockDim.x;
-    if (i >= pieces) break;
-    float weight[8];
-    load8(reinterpret_cast<const T*>(&weights[p]), weight);
-    apply_norm(values[p], scale, weight);
-    store8(out + i * 8, values[p]);
+  if constexpr (!kLate) {
+    write(scale);
+  } else {
+    if (threadIdx.x == 0) args.scales[row] = scale;
   }
 }
 
@@ -64,7 +72,7 @@ __global__ void __launch_bounds__(kMaxThreads)
  * rms_norm by a warp a row, which asks for all pieces at once and adds them up as the warps of
  * rms_norm would. kGroups: of 32 pieces, in a row.
  */
-template <typename T, int kGroups>
+template <typename T, int kGroups, bool kLate>
 __global__ void __launch_bounds__(kRowsOfBlock * 32)
     rms_norm_rows(const __grid_constant__ VtCudaRmsNorm args) {
   constexpr int kWarps = norm_threads(kGroups * 256) / 32;
@@ -90,6 +98,7 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32)
     total = __fadd_rn(total, warp_sum(sum));
   }
   const float scale = norm_scale(total, args.columns, args.eps);
+  if (kLate && lane == 0) args.scales[row] = scale;
   T* out = static_cast<T*>(args.out) + row * args.out_stride + lane * 8;
 #pragma unroll
   for (int g = 0; g < kGroups; g++) {
@@ -97,19 +106,29 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32)
     float weight[8];
     load8(reinterpret_cast<const T*>(&words[g]), values);
     load8(static_cast<const T*>(args.weight) + g * 256 + lane * 8, weight);
-    apply_norm(values, scale, weight);
+    apply_norm(values, kLate ? 1.0f : scale, weight);
     store8(out + g * 256, values);
   }
 }
 
-template <typename T>
-int launch_rows(const VtCudaRmsNorm& a, void* stream) {
-  return launch("rmsNorm",
-                a.columns == 1024   ? rms_norm_rows<T, 4>
-                : a.columns == 2048 ? rms_norm_rows<T, 8>
-                                    : rms_norm_rows<T, 16>,
-                dim3((a.num_rows + kRowsOfBlock - 1) / kRowsOfBlock), dim3(kRowsOfBlock * 32), 0,
+template <typename T, bool kLate>
+int launch_norm(const VtCudaRmsNorm& a, void* stream) {
+  const auto launch_rows = [&](auto kernel) {
+    return launch("rmsNorm", kernel, dim3((a.num_rows + kRowsOfBlock - 1) / kRowsOfBlock),
+                  dim3(kRowsOfBlock * 32), 0, a.flags, stream, a);
+  };
+  if (a.num_rows >= kManyRows) {
+    if (a.columns == 1024) return launch_rows(rms_norm_rows<T, 4, kLate>);
+    if (a.columns == 2048) return launch_rows(rms_norm_rows<T, 8, kLate>);
+    if (a.columns == 4096) return launch_rows(rms_norm_rows<T, 16, kLate>);
+  }
+  return launch("rmsNorm", rms_norm<T, kLate>, dim3(a.num_rows), dim3(norm_threads(a.columns)), 0,
                 a.flags, stream, a);
+}
+
+template <typename T>
+int launch_norm(const VtCudaRmsNorm& a, void* stream) {
+  return a.scales != nullptr ? launch_norm<T, true>(a, stream) : launch_norm<T, false>(a, stream);
 }
 
 template <typename T>
@@ -149,12 +168,8 @@ extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
              "rmsNorm: rows must be 16-byte aligned");
-  if (a.num_rows >= kManyRows && (a.columns == 1024 || a.columns == 2048 || a.columns == 4096)) {
-    return a.dtype == VT_CUDA_F16 ? launch_rows<__half>(a, stream)
-                                  : launch_rows<__nv_bfloat16>(a, stream);
-  }
-  return launch("rmsNorm", a.dtype == VT_CUDA_F16 ? rms_norm<__half> : rms_norm<__nv_bfloat16>,
-                dim3(a.num_rows), dim3(norm_threads(a.columns)), 0, a.flags, stream, a);
+  return a.dtype == VT_CUDA_F16 ? launch_norm<__half>(a, stream)
+                                : launch_norm<__nv_bfloat16>(a, stream);
 }
 
 extern "C" int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* stream) {

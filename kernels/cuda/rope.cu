@@ -3,7 +3,8 @@
 // What it computes: the angles of a step's positions, once for all layers; then for each token and
 // head (a, b) = (x[i], x[i + head_dim / 2]) becomes (a cos - b sin, b cos + a sin) in f32, rounded
 // once: q in place, k into its slot of the cache, v copied there as it is. With weights for them, q
-// and k go through headRmsNorm first, rounded in between as that op rounds.
+// and k go through headRmsNorm first, rounded in between as that op rounds. With row_scale all of a
+// row, v too, is multiplied by it and rounded before.
 //
 // Launch: blocks of a token's heads; a thread has 8 pairs of one head, or 16 values of V. With norms
 // 8, 16 or 32 lanes a head, 8 values a lane, of one head or, where tokens are many, of four.
@@ -40,7 +41,7 @@ __device__ __forceinline__ T* cached(const VtCudaRopeAndCache& args, int slot, i
          static_cast<int64_t>(kv_head) * args.block_size * args.head_dim;
 }
 
-template <typename T>
+template <typename T, bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
@@ -56,14 +57,20 @@ __global__ void __launch_bounds__(kThreads)
   // All reads at once: each takes most of a microsecond.
   const int slot = args.slots[token];
   T* from = static_cast<T*>(args.qkv) + token * args.qkv_stride + head * args.head_dim + i;
-  const uint4 low = *reinterpret_cast<const uint4*>(from);
-  const uint4 high = *reinterpret_cast<const uint4*>(from + half);
+  uint4 low = *reinterpret_cast<const uint4*>(from);
+  uint4 high = *reinterpret_cast<const uint4*>(from + half);
+  float scale = 1.0f;
+  if constexpr (kScaled) scale = args.row_scale[token];
   const float* angles = args.cos_sin + token * args.head_dim + i;
   float cosine[8];
   float sine[8];
   load_angles(angles, cosine);
   load_angles(angles + half, sine);
   if (kv_head >= 0 && slot < 0) return;
+  if constexpr (kScaled) {
+    low = scaled8<T>(low, scale);
+    high = scaled8<T>(high, scale);
+  }
   T* to = kv_head < 0 ? from : cached<T>(args, slot, kv_head) + i;
   if (kv_head >= args.num_kv_heads) {
     *reinterpret_cast<uint4*>(to) = low;
@@ -81,7 +88,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /** kLanes lanes have a head, 8 values each, and kHeads heads one after another. */
-template <typename T, int kLanes, int kHeads>
+template <typename T, int kLanes, int kHeads, bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     norm_rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
@@ -106,6 +113,8 @@ __global__ void __launch_bounds__(kThreads)
   uint4 words[kHeads] = {};
   float cosine[8] = {};
   float sine[8] = {};
+  float scale = 1.0f;
+  if constexpr (kScaled) scale = args.row_scale[token];
   if (inside) {
     slot = args.slots[token];
 #pragma unroll
@@ -126,6 +135,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int j = 0; j < kHeads; j++) {
     const int head = head0 + j * kAtOnce;
     const int kv_head = head - args.num_heads;  // K heads, then V heads
+    if constexpr (kScaled) words[j] = scaled8<T>(words[j], scale);
     float x[8];
     load8(reinterpret_cast<const T*>(&words[j]), x);
     if (!__all_sync(~0u, head >= first_value)) {
@@ -157,23 +167,35 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename T, int kHeads>
+template <typename T, int kHeads, bool kScaled>
 int launch_heads(const VtCudaRopeAndCache& args, void* stream) {
   const int lanes = args.head_dim <= 64 ? 8 : args.head_dim <= 128 ? 16 : 32;
   const int heads = args.num_heads + 2 * args.num_kv_heads;
   const int of_block = kThreads / lanes * kHeads;
   return launch("ropeAndCache",
-                lanes == 8    ? norm_rope_and_cache<T, 8, kHeads>
-                : lanes == 16 ? norm_rope_and_cache<T, 16, kHeads>
-                              : norm_rope_and_cache<T, 32, kHeads>,
+                lanes == 8    ? norm_rope_and_cache<T, 8, kHeads, kScaled>
+                : lanes == 16 ? norm_rope_and_cache<T, 16, kHeads, kScaled>
+                              : norm_rope_and_cache<T, 32, kHeads, kScaled>,
                 dim3(args.num_tokens, (heads + of_block - 1) / of_block), dim3(kThreads), 0,
                 args.flags, stream, args);
 }
 
+template <typename T, bool kScaled>
+int launch_rope(const VtCudaRopeAndCache& args, void* stream) {
+  if (args.q_weight != nullptr) {
+    return args.num_tokens < kManyTokens ? launch_heads<T, 1, kScaled>(args, stream)
+                                         : launch_heads<T, 4, kScaled>(args, stream);
+  }
+  const int pieces = (args.num_heads + 2 * args.num_kv_heads) * (args.head_dim / 16);
+  return launch("ropeAndCache", rope_and_cache<T, kScaled>,
+                dim3(args.num_tokens, (pieces + kThreads - 1) / kThreads), dim3(kThreads), 0,
+                args.flags, stream, args);
+}
+
 template <typename T>
-int launch_norm_rope(const VtCudaRopeAndCache& args, void* stream) {
-  return args.num_tokens < kManyTokens ? launch_heads<T, 1>(args, stream)
-                                       : launch_heads<T, 4>(args, stream);
+int launch_rope(const VtCudaRopeAndCache& args, void* stream) {
+  return args.row_scale != nullptr ? launch_rope<T, true>(args, stream)
+                                   : launch_rope<T, false>(args, stream);
 }
 
 }  // namespace
@@ -203,13 +225,6 @@ extern "C" int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stre
   VT_REQUIRE(aligned16(a.qkv, a.qkv_stride) && aligned16(a.kv_cache, 0),
              "ropeAndCache: rows must be 16-byte aligned");
   VT_REQUIRE(aligned16(a.cos_sin, 0), "ropeAndCache: cos_sin must be 16-byte aligned");
-  if (norms) {
-    return a.dtype == VT_CUDA_F16 ? launch_norm_rope<__half>(a, stream)
-                                  : launch_norm_rope<__nv_bfloat16>(a, stream);
-  }
-  const int pieces = (a.num_heads + 2 * a.num_kv_heads) * (a.head_dim / 16);
-  return launch("ropeAndCache",
-                a.dtype == VT_CUDA_F16 ? rope_and_cache<__half> : rope_and_cache<__nv_bfloat16>,
-                dim3(a.num_tokens, (pieces + kThreads - 1) / kThreads), dim3(kThreads), 0, a.flags,
-                stream, a);
+  return a.dtype == VT_CUDA_F16 ? launch_rope<__half>(a, stream)
+                                : launch_rope<__nv_bfloat16>(a, stream);
 }

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 7
+#define VT_CUDA_ABI 8
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -72,11 +72,16 @@ VT_CUDA_API int vt_cuda_rope_cos_sin(const VtCudaRopeCosSin* args, void* stream)
 VT_CUDA_API int vt_cuda_embedding_and_angles(const VtCudaGather* args,
                                              const VtCudaRopeCosSin* angles, void* stream);
 
-/** out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; one summation tree a width. */
+/**
+ * out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; one summation tree a width. With
+ * `scales` the scale comes late: a linear multiplies out, and what reads its rows their scales
+ * (`row_scale` below).
+ */
 typedef struct {
   void* out;                 /* [num_rows][columns] dtype; may be x */
   const void* x;             /* [num_rows][columns] dtype */
   const void* weight;        /* [columns] dtype */
+  float* scales; /* [num_rows] = 1 / sqrt(mean(x^2) + eps), and out = x * weight; or null */
   int32_t num_rows, columns; /* columns: a multiple of 8, at most 16384 */
   int32_t out_stride, x_stride;
   float eps;
@@ -100,12 +105,14 @@ VT_CUDA_API int vt_cuda_head_rms_norm(const VtCudaHeadRmsNorm* args, void* strea
 
 /**
  * Rotates q (in place) and k by cos_sin, then writes k and v to their slot; slot -1 writes nothing
- * there. With q_weight and k_weight, vt_cuda_head_rms_norm of both comes first, with its bits.
+ * there. With q_weight and k_weight, vt_cuda_head_rms_norm of both comes first, with its bits; with
+ * row_scale, before all else, round(qkv * row_scale) stands for qkv.
  */
 typedef struct {
   void* qkv;            /* [num_tokens][(num_heads + 2 num_kv_heads) * head_dim] dtype */
   const float* cos_sin; /* [num_tokens][head_dim], of vt_cuda_rope_cos_sin */
   const int32_t* slots; /* [num_tokens] block * block_size + offset */
+  const float* row_scale; /* [num_tokens], or null */
   void* kv_cache;       /* [block][num_layers][K|V][num_kv_heads][block_size][head_dim] dtype */
   int32_t num_tokens, num_heads, num_kv_heads, head_dim; /* head_dim: a multiple of 16 */
   int32_t num_layers, layer, block_size;
@@ -118,10 +125,11 @@ typedef struct {
 } VtCudaRopeAndCache;
 VT_CUDA_API int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stream);
 
-/** out = silu(gate) * up, in f32, rounded once. */
+/** out = silu(gate) * up, in f32, rounded once; with row_scale of round(gate_up * row_scale). */
 typedef struct {
   void* out;                 /* [num_rows][columns] dtype */
   const void* gate_up;       /* [num_rows][2 columns] dtype */
+  const float* row_scale;    /* [num_rows], or null */
   int32_t num_rows, columns; /* columns: a multiple of 8 */
   int32_t out_stride, gate_up_stride;
   int32_t interleave; /* 0: gate, then up; n: they alternate in groups of n, a multiple of 8 */
@@ -164,6 +172,9 @@ typedef struct {
   const void* weight;   /* [n][k] dtype */
   const void* bias;     /* [n] dtype, or null */
   const void* residual; /* [m][n] dtype, or null; may be `out`; with no epilogue only */
+  /* [m], or null: rounded sums are multiplied by it, and rounded, before the epilogue; not with a
+   * prologue, bias, residual or f32 output. */
+  const float* row_scale;
   int32_t m, n, k;
   int32_t out_stride, x_stride, weight_stride, residual_stride;
   int32_t dtype;     /* VT_CUDA_F16 or VT_CUDA_BF16 */

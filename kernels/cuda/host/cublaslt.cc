@@ -72,7 +72,8 @@ CublasLt::~CublasLt() {
 }
 
 bool CublasLt::takes(const VtCudaLinear& a) {
-  if (a.norm_weight != nullptr || a.epilogue != VT_CUDA_PLAIN) return false;
+  if (a.norm_weight != nullptr || a.epilogue != VT_CUDA_PLAIN || a.row_scale != nullptr)
+    return false;
   // It adds the residual before the bias, and no residual of 2 bytes to f32. In place it rounds the
   // sum and then adds to memory, which is a rounding more than ours (seen with 13.1 on an H100).
   if (a.bias != nullptr && a.residual != nullptr) return false;

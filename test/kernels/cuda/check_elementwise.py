@@ -23,6 +23,50 @@ def intact(whole, rows, columns):
     return bool((whole[rows] == 7).all() and (whole[:, columns:] == 7).all())
 
 
+def scaled(x, scale):
+    """What row_scale makes of rounded rows."""
+    return (x.float() * scale[:, None]).to(x.dtype)
+
+
+def late_norm(vt, x, weight, eps):
+    """The error of rmsNorm's scales, and whether they and what they stand beside are the parts of
+    what rmsNorm gives without them, alone, in a batch and in place."""
+    rows, columns = x.shape
+    want = torch.empty_like(x)
+    vt.rms_norm(want, x, weight, eps)
+    scales = torch.full((rows + 1,), 7.0, device="cuda")
+    whole, out = framed(rows, columns, x.dtype)
+    vt.rms_norm(out, x, weight, eps, scales)
+    same = intact(whole, rows, columns) and scales[rows].item() == 7
+    same &= torch.equal(out, (x.float() * weight.float()).to(x.dtype))
+    same &= torch.equal(want, (x.float() * scales[:rows, None] * weight.float()).to(x.dtype))
+    one, one_scale = torch.empty_like(x[:1]), torch.full((1,), float("nan"), device="cuda")
+    vt.rms_norm(one, x[rows - 1:], weight, eps, one_scale)
+    in_place, again = x.clone(), torch.full_like(scales, float("nan"))
+    vt.rms_norm(in_place, in_place, weight, eps, again)
+    same &= torch.equal(one[0], out[rows - 1]) and torch.equal(one_scale[0], scales[rows - 1])
+    same &= torch.equal(in_place, out) and torch.equal(again[:rows], scales[:rows])
+    exact = 1 / (x.double().square().mean(-1) + eps).sqrt()
+    return error_of(scales[:rows], exact), same
+
+
+def late_rope(vt, qkv, cos_sin, slots, cache, heads, norms):
+    """Whether ropeAndCache with row_scale gives all bytes that it gives of rows scaled before."""
+    tokens, columns = qkv.shape
+    scale = torch.rand(tokens, device="cuda") * 2 + 0.1
+    made = []
+    for rows, row_scale in ((scaled(qkv, scale), None), (qkv, scale)):
+        whole, view = framed(tokens, columns, qkv.dtype)
+        view.copy_(rows)
+        cache.fill_(7.0)
+        vt.rope_and_cache(view, cos_sin, slots, cache, 1, heads, *norms, row_scale=row_scale)
+        made.append((view, cache.clone(), intact(whole, tokens, columns)))
+    (want, want_cache, _), (got, got_cache, kept) = made
+    q = heads * cos_sin.shape[1]
+    return (kept and torch.equal(want[:, :q], got[:, :q]) and torch.equal(want_cache, got_cache)
+            and torch.equal(got[:, q:], qkv[:, q:]))
+
+
 def check(vt: VtCuda, report):
     g = torch.Generator(device="cuda").manual_seed(3)
     rand = lambda *shape: torch.randn(*shape, device="cuda", generator=g)
@@ -59,6 +103,8 @@ def check(vt: VtCuda, report):
             report(f"rmsNorm {dtype} {rows}x{columns}", error_of(out, want), limit,
                    torch.equal(one[0], out[rows - 1]) and torch.equal(inplace, out)
                    and intact(whole, rows, columns))
+            error, same = late_norm(vt, x, weight, 1e-5)
+            report(f"rmsNorm with scales {dtype} {rows}x{columns}", error, 3e-7, same)
 
         for heads, kv_heads, dim, tokens in ((32, 8, 128, 37), (9, 3, 64, 37), (16, 8, 128, 37), (4, 1, 256, 37),
                                              (2, 2, 80, 37), (6, 2, 96, 37), (16, 8, 128, 1027), (5, 3, 64, 1027)):
@@ -125,6 +171,9 @@ def check(vt: VtCuda, report):
             same &= torch.equal(cache, two_cache) and intact(whole, tokens, columns)
             same &= torch.equal(view[:, heads * dim:], qkv[:, heads * dim:])
             report(f"ropeAndCache with norms {dtype} {tokens} of {heads}/{kv_heads}x{dim}", 0.0, 1e-9, same)
+            for norms in ((None, None), (qw, kw, 1e-6)):
+                report(f"ropeAndCache with row_scale {dtype} {tokens} of {heads}/{kv_heads}x{dim}", 0.0, 1e-9,
+                       late_rope(vt, qkv, cos_sin, slots, cache, heads, norms))
 
         for rows, columns, interleave in ((1, 8, 0), (5, 1536, 0), (33, 8192, 8), (300, 14336, 8), (3, 48, 16)):
             x = (rand(rows, 2 * columns) * 3).to(dtype)
@@ -137,3 +186,9 @@ def check(vt: VtCuda, report):
             vt.silu_and_mul(out, x, interleave)
             report(f"siluAndMul {dtype} {rows}x{columns} interleave {interleave}",
                    error_of(out, torch.nn.functional.silu(gate) * up), limit, intact(whole, rows, columns))
+            scale = torch.rand(rows, device="cuda", generator=g) * 2 + 0.1
+            (got, late), (want, before) = (framed(rows, columns, dtype) for _ in range(2))
+            vt.silu_and_mul(before, scaled(x, scale), interleave)
+            vt.silu_and_mul(late, x, interleave, scale)
+            report(f"siluAndMul with row_scale {dtype} {rows}x{columns} interleave {interleave}", 0.0, 1e-9,
+                   torch.equal(got, want))

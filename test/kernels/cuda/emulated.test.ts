@@ -101,12 +101,16 @@ t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
   t.equal(run.stdout.match(/^ok /gm)?.length, 18);
 });
 
-t.test('rmsNorm and ropeAndCache of many rows have the bits of few', { skip }, async (t) => {
-  const binary = await build(t, ['many_rows_check'], ['rms_norm', 'rope']);
-  const run = spawnSync(binary, [], { encoding: 'utf8' });
-  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-  t.equal(run.stdout.match(/^ok /gm)?.length, 8);
-});
+t.test(
+  'norms and rope of many rows have the bits of few, scales late or not',
+  { skip },
+  async (t) => {
+    const binary = await build(t, ['many_rows_check'], ['rms_norm', 'rope', 'silu_and_mul']);
+    const run = spawnSync(binary, [], { encoding: 'utf8' });
+    t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 10);
+  },
+);
 
 t.test('what the first and the last kernel of a step do', { skip }, async (t) => {
   const binary = await build(

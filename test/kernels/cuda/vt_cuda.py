@@ -53,8 +53,8 @@ class VtCuda:
                   positions=positions, num_tokens=len(positions), head_dim=out.shape[1],
                   factor=factor)
 
-    def rms_norm(self, out, x, weight, eps):
-        self.call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight,
+    def rms_norm(self, out, x, weight, eps, scales=None):
+        self.call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, scales=scales,
                   num_rows=x.shape[0], columns=x.shape[1], out_stride=out.stride(0),
                   x_stride=x.stride(0), eps=eps, dtype=DTYPES[x.dtype])
 
@@ -65,22 +65,23 @@ class VtCuda:
                   eps=eps, dtype=DTYPES[qkv.dtype])
 
     def rope_and_cache(self, qkv, cos_sin, slots, cache, layer, num_heads, q_weight=None,
-                       k_weight=None, eps=0.0):
+                       k_weight=None, eps=0.0, row_scale=None):
         _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
         self.call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin,
                   slots=slots, kv_cache=cache, num_tokens=len(qkv), num_heads=num_heads,
                   num_kv_heads=num_kv_heads, head_dim=head_dim, num_layers=num_layers, layer=layer,
                   block_size=block_size, qkv_stride=qkv.stride(0), dtype=DTYPES[qkv.dtype],
-                  q_weight=q_weight, k_weight=k_weight, eps=eps)
+                  q_weight=q_weight, k_weight=k_weight, eps=eps, row_scale=row_scale)
 
-    def silu_and_mul(self, out, gate_up, interleave=0):
+    def silu_and_mul(self, out, gate_up, interleave=0, row_scale=None):
         self.call("vt_cuda_silu_and_mul", "VtCudaSiluAndMul", out=out, gate_up=gate_up,
-                  num_rows=out.shape[0], columns=out.shape[1], out_stride=out.stride(0),
+                  row_scale=row_scale, num_rows=out.shape[0], columns=out.shape[1], out_stride=out.stride(0),
                   gate_up_stride=gate_up.stride(0), interleave=interleave,
                   dtype=DTYPES[out.dtype])
 
     def linear_fields(self, out, x, weight, bias=None, residual=None, tuning=0, norm_weight=None,
-                      norm_eps=0.0, silu=False, rope=None, large=0, apart=False):
+                      norm_eps=0.0, silu=False, rope=None, large=0, apart=False,
+                      row_scale=None):
         """rope: (cos_sin, slots, cache, layer, num_heads); apart: as in a step"""
         (m, k), n = x.shape, weight.shape[0]
         fields = dict(out=out, x=x, weight=weight, bias=bias, residual=residual, m=m, n=n, k=k,
@@ -89,7 +90,7 @@ class VtCuda:
                       residual_stride=0 if residual is None else residual.stride(0),
                       dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning,
                       norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0,
-                      large=large, flags=self.flags | (APART if apart else 0))
+                      large=large, row_scale=row_scale, flags=self.flags | (APART if apart else 0))
         if rope is not None:
             cos_sin, slots, cache, layer, num_heads = rope
             _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape
