@@ -29,7 +29,16 @@ const options = {
   threads: text('2'),
   seed: text('1'),
   json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
 };
+
+function showHelp() {
+  const shown = Object.entries(options).map(([name, { type, default: value }]) =>
+    type === 'boolean' ? `[--${name}]` : `[--${name} ${value ?? '...'}]`,
+  );
+  console.log(`node scripts/bench-serving.mjs ${shown.join(' ')}`);
+  process.exit(0);
+}
 
 function fail(message) {
   console.error(`bench-serving: ${message}`);
@@ -43,6 +52,7 @@ function parseFlags() {
   } catch (error) {
     fail(error.message);
   }
+  if (flags.help) showHelp();
   const whole = (name, value) => {
     if (!/^[1-9]\d{0,8}$/.test(value)) fail(`--${name}: ${value} is not a positive whole number`);
     return Number(value);

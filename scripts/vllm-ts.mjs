@@ -16,34 +16,42 @@ const report = (line) => {
   console.error(`build: ${line}`);
 };
 
+const isCheckout = existsSync(join(root, 'tsconfig.json'));
+
 /** The folder that has the native modules, built or compiled where need be. */
-async function prepare() {
+async function prepareNative() {
   const target = nativeTarget();
-  if (existsSync(join(root, 'tsconfig.json'))) {
-    const { buildTypescript } = await import('./build/typescript.mjs');
-    await buildTypescript({ root, report });
-    const outDir = join(root, 'build', target);
-    await buildNative({ root, outDir, report });
-    return outDir;
-  }
   const prebuilt = join(root, 'prebuilds', target);
-  if (existsSync(join(prebuilt, 'kernels.node'))) return prebuilt;
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  // The hash of all sources, native ones included: versions do not share a folder.
-  const buildId = readFileSync(join(root, 'dist/build-id'), 'utf8').trim();
-  const outDir = join(cache, 'vllm-ts', buildId, target);
+  if (!isCheckout && existsSync(join(prebuilt, 'kernels.node'))) return prebuilt;
+  const outDir = isCheckout ? join(root, 'build', target) : join(userCache(), target);
   await buildNative({ root, outDir, report });
   return outDir;
 }
 
-try {
-  process.env.VLLM_TS_NATIVE_DIR = await prepare();
-} catch (error) {
-  if (!(error instanceof BuildError)) throw error;
-  console.error(`vllm-ts: ${error.message}`);
-  process.exit(1);
+function userCache() {
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  // The hash of all sources, native ones included: versions do not share a folder.
+  return join(cache, 'vllm-ts', readFileSync(join(root, 'dist/build-id'), 'utf8').trim());
 }
-const buildMs = buildingSinceMs === null ? 0 : performance.now() - buildingSinceMs;
+
+async function orExit(prepare) {
+  try {
+    return await prepare();
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    console.error(`vllm-ts: ${error.message}`);
+    process.exit(1);
+  }
+}
+
+if (isCheckout) {
+  const { buildTypescript } = await import('./build/typescript.mjs');
+  await orExit(() => buildTypescript({ root, report }));
+}
 const bundle = join(root, 'dist/bundle/supervisor.js');
 const { main } = await import(pathToFileURL(bundle).href);
-await main(process.argv.slice(2), buildMs);
+// Help, the version and a command line that is wrong need nothing native.
+await main(process.argv.slice(2), async () => {
+  process.env.VLLM_TS_NATIVE_DIR = await orExit(prepareNative);
+  return buildingSinceMs === null ? 0 : performance.now() - buildingSinceMs;
+});

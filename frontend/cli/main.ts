@@ -7,11 +7,15 @@ import { processTitle } from '../../common/process.ts';
 import { parseCommandLine } from './parse.ts';
 import { serve } from './serve.ts';
 
-/** `argv` without node and script; what was built before this took `buildMs`. Ends the process. */
-export async function main(argv: string[], buildMs = 0): Promise<void> {
+/**
+ * `argv` without node and script. What serving needs is prepared once the command line is right;
+ * `prepare` returns how many ms of this process's time were not its start. Ends the process.
+ */
+export async function main(argv: string[], prepare = () => Promise.resolve(0)): Promise<void> {
   try {
     const command = parseCommandLine(argv, packageVersion());
     if (command === null) return;
+    const buildMs = await prepare();
     process.title = processTitle('supervisor', 0);
     process.exit(await serve(command, buildMs));
   } catch (error) {

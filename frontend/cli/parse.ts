@@ -146,14 +146,22 @@ function reword(error: CommanderError, args: readonly string[]): string {
     );
     return `unknown flag ${name}${near}`;
   }
-  if (error.code === 'commander.unknownCommand')
-    return `unknown command '${args[0] ?? ''}'${hint(args[0] ?? '', ['serve'])}; vllm-ts serve [MODEL] starts a server`;
+  if (error.code === 'commander.unknownCommand') {
+    const [name = ''] = args;
+    if (otherCommands.has(name)) return `${name}: vllm-ts does not have this command of vLLM yet`;
+    return `unknown command ${name}${hint(name, ['serve'])}`;
+  }
   if (error.code === 'commander.excessArguments') return 'more than one MODEL is given';
   if (error.code === 'commander.optionMissingArgument')
     return `${/'(--[\w-]+)/.exec(message)?.[1] ?? 'a flag'}: its value is missing`;
   const invalid = /^option '(--[\w-]+).*?' argument '.*?' is invalid\. (.*)$/s.exec(message);
   return invalid ? `${invalid[1]!}: ${invalid[2]!}` : message;
 }
+
+/** Commands of vLLM beside serve. */
+const otherCommands: ReadonlySet<string> = new Set(
+  'chat complete bench run-batch collect-env launch'.split(' '),
+);
 
 function hint(name: string, candidates: readonly string[]): string {
   const near = nearest(name, candidates);

@@ -45,7 +45,7 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
     };
     const refuse = () => {
       finish();
-      const message = `the request body is larger than ${maxBytes} bytes`;
+      const message = `the request body is larger than ${maxBytes} bytes (--max-body-bytes)`;
       reject(new RequestError('payload_too_large', message));
       // What still comes is dropped; the answer closes the connection.
       request.resume();

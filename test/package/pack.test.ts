@@ -86,6 +86,11 @@ t.test(
       return server.output();
     };
 
+    const told = (...args: string[]) => spawnSync(command, args, { env, encoding: 'utf8' });
+    t.match(told('--version').stdout, /^\d+\.\d+\.\d+\n$/);
+    t.match(told('serve', '--prot', '1'), { status: 64, stderr: /^vllm-ts: unknown flag --prot/ });
+    t.notOk(existsSync(cache), 'nothing was compiled for them');
+
     t.match(await answers(env), /^build: built kernels\.node$/m, 'compiled into the cache');
     const compiled = readdirSync(cache, { recursive: true, withFileTypes: true })
       .filter(({ name }) => name.endsWith('.node'))

@@ -134,7 +134,11 @@ for (const [argv, message] of bad)
   });
 
 t.test('parseCommandLine refuses an unknown command', (t) => {
-  t.throws(() => parseCommandLine(['serv'], ''), { exitCode: 64, message: /Did you mean serve/ });
+  t.throws(() => parseCommandLine(['serv'], ''), {
+    exitCode: 64,
+    message: /^unknown command serv\. Did you/,
+  });
+  t.throws(() => parseCommandLine(['bench', 'serve'], ''), { message: /^bench: vllm-ts does not/ });
   t.throws(() => parseCommandLine([], ''), { message: /no command/, exitCode: 64 });
   t.end();
 });
