@@ -8,38 +8,6 @@
 
 namespace vt {
 
-/** As launch() in common.cuh, in clusters of `cluster_size` blocks along x. */
-template <typename... Params, typename... Args>
-int launch_clusters(const char* op, void (*kernel)(Params...), int cluster_size, dim3 grid,
-                    dim3 block, size_t shared_bytes, int flags, void* stream, Args... args) {
-  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) {
-    return fail("%s: %zu bytes of shared memory: %s", op, shared_bytes, cudaGetErrorString(error));
-  }
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = cluster_size;
-  attributes[0].val.clusterDim.y = 1;
-  attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  const bool has_clusters = target() >= Target::sm_90;
-  if (!has_clusters && cluster_size != 1) {
-    return fail("%s: clusters of %d blocks need compute capability 9.0", op, cluster_size);
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = attributes;
-  config.numAttrs = !has_clusters ? 0 : (flags & VT_CUDA_DEPENDENT) != 0 ? 2 : 1;
-  error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
-  if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
-  return 0;
-}
-
 /** The block's one object of this type. */
 template <typename T>
 __device__ __forceinline__ T& block_shared() {
@@ -51,32 +19,6 @@ __device__ __forceinline__ T& block_shared() {
 __device__ __forceinline__ float4* dynamic_shared() {
   extern __shared__ float4 of_launch[];
   return of_launch;
-}
-
-/**
- * How many clusters of `kernel` run at a time. Fewer than the multiprocessors would hold one by one:
- * a cluster stays in one of the chip's groups of them, whose number may not divide by its size.
- */
-template <typename... Params>
-int max_clusters(void (*kernel)(Params...), int cluster_size, dim3 block, size_t shared_bytes) {
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = cluster_size;
-  attribute.val.clusterDim.y = 1;
-  attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(cluster_size);
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  int count = 0;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(shared_bytes)) != cudaSuccess ||
-      cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess || count < 1) {
-    return 1;
-  }
-  return count;
 }
 
 __device__ __forceinline__ int cluster_rank() {

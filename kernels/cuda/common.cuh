@@ -1,4 +1,4 @@
-// What all CUDA kernels share: error reporting, targets, and thin names for the instructions they
+// What all CUDA kernels share: launches, numbers, targets, and thin names for the instructions they
 // are built from (mma.sync, ldmatrix, cp.async, bulk copies with mbarriers, dependent launch).
 #ifndef VT_CUDA_COMMON_CUH_
 #define VT_CUDA_COMMON_CUH_
@@ -6,71 +6,13 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "error.h"
+#include "launch.cuh"
 #include "numbers.cuh"
-#include "vt_cuda.h"
 
 namespace vt {
-
-/** What the code was compiled for that the current device runs, ascending. */
-enum class Target {
-  sm_80,   // no copy engine, clusters or dependent launch
-  sm_90,   // as PTX for what comes after: no wgmma
-  sm_90a,  // everything
-};
-Target target();
-/** Shared memory that a block may have on the target and the current device. */
-int max_shared_bytes();
-/** The number of multiprocessors of the current device, read once. */
-int num_multiprocessors();
-/**
- * Describes a tensor of 2-byte elements to the copy engine: `sizes` with the contiguous dimension
- * first, `strides` (bytes) of the others. A box lands densely in shared memory, its first dimension
- * being 64 elements; 16-byte piece i of 128-byte row r lies at place i ^ (r % 8). Zeros beyond the
- * tensor.
- */
-int make_tensor_map(CUtensorMap* map, const void* data, const int64_t (&sizes)[4],
-                    const int64_t (&strides)[3], const int (&box)[4]);
-
-/**
- * Launches `kernel(params...)`; with VT_CUDA_DEPENDENT it may start before the kernel in front of
- * it has finished, and must call wait_for_previous() before it reads or writes what that one
- * touches.
- */
-template <typename... Params, typename... Args>
-int launch(const char* op, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
-           int flags, void* stream, Args... args) {
-  if (shared_bytes > 48 * 1024) {
-    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(shared_bytes));
-    if (error != cudaSuccess) {
-      return fail("%s: %zu bytes of shared memory: %s", op, shared_bytes,
-                  cudaGetErrorString(error));
-    }
-  }
-  cudaLaunchAttribute dependent;
-  dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  dependent.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &dependent;
-  config.numAttrs = (flags & VT_CUDA_DEPENDENT) != 0 && target() >= Target::sm_90 ? 1 : 0;
-  cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
-  if (error != cudaSuccess) return fail("%s: launch: %s", op, cudaGetErrorString(error));
-  return 0;
-}
-
-/** Whether `pointer` and rows of `stride` 2-byte elements keep 16-byte alignment. */
-inline bool aligned16(const void* pointer, int64_t stride) {
-  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
-}
 
 // ---- targets. An instruction that one does not have is a trap there: the host chooses kernels,
 // and kernels choose paths, that do without.
