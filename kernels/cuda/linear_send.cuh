@@ -24,23 +24,26 @@ struct Outbox {
 /** Whether a collective of so many rows and columns takes parts that are sent (all_reduce.cu). */
 bool may_be_sent(const VtCudaGroup& group, int num_rows, int columns);
 
+/**
+ * Two lanes whose numbers differ in bit `distance` trade a word: the lower one gives its `second`,
+ * the upper one its `first`, and each has the other's in place of it.
+ */
+__device__ __forceinline__ void trade(uint32_t& first, uint32_t& second, int distance, int lane) {
+  const bool is_upper = (lane & distance) != 0;
+  const uint32_t got = __shfl_xor_sync(~0u, is_upper ? first : second, distance);
+  if (is_upper) {
+    first = got;
+  } else {
+    second = got;
+  }
+}
+
 /** Register k of lane j becomes register j of lane k, in fours of lanes that are 4 apart. */
 __device__ __forceinline__ void transpose_fours(uint32_t (&v)[4], int lane) {
-  const bool high = (lane & 8) != 0, odd = (lane & 4) != 0;
-  const uint32_t first = __shfl_xor_sync(~0u, high ? v[0] : v[2], 8);
-  const uint32_t second = __shfl_xor_sync(~0u, high ? v[1] : v[3], 8);
-  if (high) {
-    v[0] = first, v[1] = second;
-  } else {
-    v[2] = first, v[3] = second;
-  }
-  const uint32_t third = __shfl_xor_sync(~0u, odd ? v[0] : v[1], 4);
-  const uint32_t fourth = __shfl_xor_sync(~0u, odd ? v[2] : v[3], 4);
-  if (odd) {
-    v[0] = third, v[2] = fourth;
-  } else {
-    v[1] = third, v[3] = fourth;
-  }
+  trade(v[0], v[2], 8, lane);
+  trade(v[1], v[3], 8, lane);
+  trade(v[0], v[1], 4, lane);
+  trade(v[2], v[3], 4, lane);
 }
 
 /**
@@ -65,15 +68,9 @@ __device__ __forceinline__ void send_tile(const VtCudaGroup& group, uint64_t epo
     half = lane / 16;
   } else {
     // Of neighbours, the even one takes the first row's four columns, the odd one the second's.
-    const bool odd = (lane & 1) != 0;
-    const uint32_t first = __shfl_xor_sync(~0u, odd ? v[0] : v[2], 1);
-    const uint32_t second = __shfl_xor_sync(~0u, odd ? v[1] : v[3], 1);
-    if (odd) {
-      v[0] = first, v[1] = second;
-    } else {
-      v[2] = first, v[3] = second;
-    }
-    row = tile * 16 + lane / 4 + (odd ? 8 : 0);
+    trade(v[0], v[2], 1, lane);
+    trade(v[1], v[3], 1, lane);
+    row = tile * 16 + lane / 4 + lane % 2 * 8;
     piece = unit;
     half = lane % 4 / 2;
   }

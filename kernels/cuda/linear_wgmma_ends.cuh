@@ -88,16 +88,6 @@ __device__ __forceinline__ void load_pieces(Pieces& values, uint32_t place, int 
   }
 }
 
-template <typename T>
-__device__ __forceinline__ void store_piece(void* to, int64_t at, const float (&values)[8]) {
-  uint4 words;
-  words.x = pack2<T>(values[0], values[1]);
-  words.y = pack2<T>(values[2], values[3]);
-  words.z = pack2<T>(values[4], values[5]);
-  words.w = pack2<T>(values[6], values[7]);
-  *reinterpret_cast<uint4*>(static_cast<T*>(to) + at) = words;
-}
-
 /** kPieces of each of the place's rows, to columns of the output from n0 on, of which it has n. */
 template <typename T, int kPieces>
 __device__ __forceinline__ void write_rows(const VtCudaLinear& args, int m0, int n0, int n,
@@ -170,18 +160,17 @@ __device__ __forceinline__ void write_rope(const VtCudaLinear& args, int m0, int
         rotate(values.first[e + 1], values.second[e + 1], cosine.y, sine.y);
       }
     }
-    void* to = args.out;
-    int64_t at = static_cast<int64_t>(m) * args.out_stride + n;
+    T* to = static_cast<T*>(args.out) + static_cast<int64_t>(m) * args.out_stride + n;
     if (kv_head >= 0) {
       const int slot = __ldcg(args.slots + m);
       if (slot < 0) continue;
-      to = args.kv_cache;
-      at = slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
+      to = static_cast<T*>(args.kv_cache) +
+           slot_offset(slot, args.block_size, args.num_layers, args.layer, args.num_kv_heads,
                        args.head_dim) +
            static_cast<int64_t>(kv_head) * args.block_size * args.head_dim + in_head;
     }
-    store_piece<T>(to, at, values.first);
-    store_piece<T>(to, at + half, values.second);
+    store8(to, values.first);
+    store8(to + half, values.second);
   }
 }
 
