@@ -160,14 +160,14 @@ extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
              "attention: block_size %d is not a power of two from 16", a.block_size);
   VT_REQUIRE(a.layer >= 0 && a.layer < a.num_layers, "attention: layer %d of %d", a.layer,
              a.num_layers);
-  VT_REQUIRE(a.qkv_stride % 8 == 0 && a.out_stride % 2 == 0 && a.scale > 0.0f,
-             "attention: qkv_stride %d, out_stride %d, scale %g", a.qkv_stride, a.out_stride,
-             static_cast<double>(a.scale));
+  VT_REQUIRE(a.scale > 0.0f, "attention: scale %g", static_cast<double>(a.scale));
+  VT_REQUIRE(vt::aligned16(a.qkv, a.qkv_stride) && vt::aligned16(a.out, a.out_stride) &&
+                 vt::aligned16(a.kv_cache, 0) && vt::aligned16(a.scratch, 0) &&
+                 vt::aligned16(a.decode_work, 0) && vt::aligned16(a.prefill_work, 0),
+             "attention: rows, cache, scratch and works must be 16-byte aligned");
   VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS &&
                  vt_cuda_prefill_for(a.prefill, a.head_dim) == a.prefill,
              "attention: prefill %d of head_dim %d", a.prefill, a.head_dim);
-  VT_REQUIRE(a.prefill == VT_CUDA_PREFILL_MMA || vt::aligned16(a.out, a.out_stride),
-             "attention: prefill %d of output rows that are not 16-byte aligned", a.prefill);
   if (a.max_decode_work > 0 && vt::attention_decode_by_shape(a, stream) != 0) return -1;
   if (a.max_prefill_work == 0) return 0;
   return a.prefill == VT_CUDA_PREFILL_MMA ? vt::attention_prefill_by_shape(a, stream)
