@@ -25,8 +25,10 @@ RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
 /// The longest list of best ids that a graph makes; longer ones take another instance of sample.
 constexpr int kMostListed = 32;
 
-/// Tokens of the longest step that is run before the first; a longer one may load a kernel.
-constexpr int kMostWarmedUp = 2048;
+/// Tokens of the steps that are run before the first one: where classes of m end, each of which has
+/// kernels of its own. Those of linear_decode.cu lie between 64 and 224. A longer step may load a
+/// kernel.
+constexpr int kWarmedUp[] = {8, 16, 32, 64, 96, 128, 144, 160, 192, 208, 224, 256, 512, 1024, 2048};
 
 std::size_t free_bytes() {
   std::size_t free = 0, total = 0;
@@ -128,9 +130,8 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   mixed.num_logit_rows = launches_.has_sample() ? 1 : 0;
   if (launches_.attention() != nullptr)
     mixed.attention.push_back(launches_.attention()->empty_group());
-  // Each class of m has kernels of its own, and classes end at powers of two.
-  const int most = std::min(kMostWarmedUp, program_.max_num_tokens);
-  for (int num_tokens = 8; num_tokens <= most; num_tokens *= 2) {
+  for (const int num_tokens : kWarmedUp) {
+    if (num_tokens > program_.max_num_tokens) break;
     mixed.num_tokens = num_tokens;
     warm_up(mixed, {1, num_tokens, 1}, step_index++);
   }
