@@ -21,7 +21,7 @@ export const flags = {
   servedModelName: texts(
     '--served-model-name',
     '<names...>',
-    'model ids in the API; the first is the one in answers (default: MODEL as given)',
+    'model ids in the API; the first is the one in answers (default: MODEL, which comes before this flag)',
   ),
   tokenizer: text('--tokenizer', '<folder>', 'folder with tokenizer.json, if it is not the model'),
   chatTemplate: text(
@@ -155,7 +155,7 @@ export const flags = {
   fastMath: onOff(
     '--fast-math',
     false,
-    'on cuda, linears that no tuned algorithm serves as cuBLASLt ranks its own, and sums of more than two ranks by NCCL: tokens may then depend on what else is in the batch',
+    'on cuda: linears without a tuned algorithm as cuBLASLt likes, and sums of more than two ranks by NCCL; tokens may then depend on what else is in the batch',
   ),
   debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
   stepTimeout: someSeconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
@@ -204,7 +204,7 @@ export const flags = {
   apiKey: texts(
     '--api-key',
     '<keys...>',
-    'keys, one of which every request must bring (also VLLM_API_KEY)',
+    'keys, one of which every request must bring (also VLLM_API_KEY); MODEL comes before this flag',
   ),
   sslKeyfile: text('--ssl-keyfile', '<file>', 'TLS private key (PEM)'),
   sslCertfile: text('--ssl-certfile', '<file>', 'TLS certificate chain (PEM)'),

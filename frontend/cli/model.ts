@@ -25,7 +25,8 @@ export function chooseModel(model: string | null, flags: Flags): ModelChoice {
   if (statModelPath(model)?.isDirectory() !== true)
     throw badModel(
       `${model} is not a folder. MODEL is a Hugging Face folder with config.json, *.safetensors ` +
-        'and tokenizer.json; names on the hub and GGUF files are not supported so far',
+        'and tokenizer.json; names on the hub and GGUF files are not supported so far' +
+        (hubName.test(model) ? `: hf download ${model} --local-dir FOLDER fetches one` : ''),
     );
   return { path: model, name: model };
 }
@@ -46,6 +47,8 @@ function refuseSwallowed({ servedModelName, apiKey }: Flags): void {
   swallowed('--served-model-name', servedModelName);
   swallowed('--api-key', apiKey);
 }
+
+const hubName = /^\w[\w.-]*\/[\w.-]+$/;
 
 /** A name on the hub, a path or a file: nobody's second key or name for the demo model. */
 const looksLikeModel = /^([\w.-]+\/[\w.-]+|[.~]*\/.*|.*\.gguf)$/;

@@ -28,7 +28,8 @@ export function chatMessages(
       const nothing = value === null || (Array.isArray(value) && value.length === 0);
       if (!nothing) throw notBuilt(`${where}.${name}`);
     }
-    if (message.role === 'tool' || message.role === 'function') throw notBuilt(`${where}.role`);
+    if (message.role === 'tool' || message.role === 'function')
+      throw notBuilt(`${where}.role`, message.role);
     if (!roles.has(message.role)) {
       throw bad(`${where}.role`, `must be one of ${[...roles].join(', ')}`);
     }
@@ -95,7 +96,7 @@ function contentText({ role, content }: MessageInput, where: string): string {
   }
   const texts = content.map((part, i) => {
     if (typeof part === 'string') return part;
-    if (part.type !== 'text') throw notBuilt(`${where}.content.${i}.type`);
+    if (part.type !== 'text') throw notBuilt(`${where}.content.${i}.type`, part.type);
     if (typeof part.text !== 'string') {
       throw bad(`${where}.content.${i}.text`, 'must be a string');
     }

@@ -33,7 +33,7 @@ export function parseRequest<Shape extends z.ZodRawShape>(
       known[key] = value;
       ignored.push(...unknownInside(schema.object.shape[key]!, key, value));
     } else if (Object.hasOwn(schema.unsupported, key)) {
-      if (!schema.unsupported[key]!(value)) throw notBuilt(key);
+      if (!schema.unsupported[key]!(value)) throw notBuilt(key, typeOf(value));
     } else if (!schema.accepted.includes(key)) ignored.push(key);
   }
   const result = schema.object.safeParse(known);
@@ -49,9 +49,14 @@ function unknownInside(type: z.core.$ZodType, key: string, value: unknown): stri
   return names.map((name) => `${key}.${name}`);
 }
 
-export function notBuilt(param: string): RequestError {
+const typeOf = (value: unknown) =>
+  isObject(value) && typeof value['type'] === 'string' ? value['type'] : '';
+
+/** `value` where it is that which is not built, and other values are. */
+export function notBuilt(param: string, value = ''): RequestError {
   const why = Object.hasOwn(reasons, param) ? `: ${reasons[param]!}` : '';
-  return new RequestError('unsupported', `${param} is not supported by this server${why}`, param);
+  const what = [param, ...(/^\w{1,64}$/.test(value) ? [value] : [])].join(' ');
+  return new RequestError('unsupported', `${what} is not supported by this server${why}`, param);
 }
 
 /** The first issue, under the name of its field (within messages: its whole path). */

@@ -122,7 +122,10 @@ t.test('an operator is told of defaults and of an open door', (t) => {
 });
 
 t.test('makeConfig names what is wrong with a model', (t) => {
-  t.throws(() => config(['org/name']), { exitCode: 65, message: /org\/name is not a folder/ });
+  t.throws(() => config(['org/name']), {
+    exitCode: 65,
+    message: /org\/name is not a folder.* hf download org\/name --local-dir/,
+  });
   const folder = modelFolder(t);
   rmSync(join(folder, 'tokenizer.json'));
   t.throws(() => config([folder]), { exitCode: 65, message: /tokenizer.json is missing/ });

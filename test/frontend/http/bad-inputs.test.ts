@@ -298,6 +298,21 @@ t.test('keys that would reach a prototype are keys like any other', async (t) =>
   t.equal(twice.status, 200, 'the last of duplicate keys counts');
 });
 
+t.test('the one value of a field that is not built is named', async (t) => {
+  const server = await startServer(t);
+  const refused = async (fields: Fields) => {
+    const response = await server.post('/v1/chat/completions', { ...say('a'), ...fields });
+    const { error } = (await response.json()) as { error: { message: string } };
+    return error.message.replace(' is not supported by this server', '');
+  };
+  t.equal(await refused(say([{ type: 'image_url' }])), 'messages.0.content.0.type image_url');
+  t.equal(await refused(say([{ type: 'a'.repeat(65) }])), 'messages.0.content.0.type');
+  t.equal(await refused(say('a', 'tool')), 'messages.0.role tool');
+  const json = { response_format: { type: 'json_object' } };
+  t.equal(await refused(json), 'response_format json_object');
+  t.equal(await refused({ best_of: 2 }), 'best_of');
+});
+
 t.test('unknown routes and methods', async (t) => {
   const { url } = await startServer(t);
   const missing = await fetch(`${url}/v1/embeddings?a=b`, { method: 'POST' });
