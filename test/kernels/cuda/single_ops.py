@@ -77,6 +77,10 @@ def elementwise(ops):
             call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, num_rows=3,
                  columns=columns, out_stride=columns, x_stride=columns, eps=1e-5, dtype=dtype)
             ops.report(f"rmsNorm {dtype} {columns}", out)
+            scales = ops.full(4, dtype=F32)
+            call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, num_rows=3, scales=scales,
+                 columns=columns, out_stride=columns, x_stride=columns, eps=1e-5, dtype=dtype)
+            ops.report(f"rmsNorm {dtype} {columns}, late", out, scales)
         for heads, kv_heads, dim in ((4, 2, 64), (3, 1, 80), (2, 1, 256)):
             columns, norms = (heads + 2 * kv_heads) * dim, [ops.rows(dim, dtype=dtype) for _ in "qk"]
             sizes = dict(num_tokens=5, num_heads=heads, num_kv_heads=kv_heads, head_dim=dim,
@@ -87,17 +91,23 @@ def elementwise(ops):
             cos_sin = ops.full(5, dim, dtype=F32)
             call("vt_cuda_rope_cos_sin", "VtCudaRopeCosSin", out=cos_sin, head_dim=dim,
                  inv_freq=ops.rows(dim // 2, dtype=F32), positions=ops.ints(range(5)), num_tokens=5, factor=1.0)
-            for more in ({}, {"q_weight": None, "k_weight": None}):
+            bare, late = {"q_weight": None, "k_weight": None}, {"row_scale": ops.rows(5, dtype=F32)}
+            for more in ({}, bare, late, {**bare, **late}):
                 cache = ops.full(3, 2, 2, kv_heads, 16, dim, dtype=dtype)
                 call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin,
                      slots=ops.ints([16, 17, -1, 40, 32]), kv_cache=cache, num_layers=2, layer=1,
                      block_size=16, **{**sizes, **more})
-                ops.report(f"ropeAndCache {dtype} {dim} {'' if more else 'with norms'}", qkv, cache)
+                asked = ", ".join(f"no {field}" if value is None else field for field, value in more.items())
+                ops.report(f"ropeAndCache {dtype} {dim} {asked}", qkv, cache)
         for columns, interleave in ((104, 0), (1536, 8)):
             out, x = ops.full(4, columns, dtype=dtype), ops.rows(3, 2 * columns, dtype=dtype)
             call("vt_cuda_silu_and_mul", "VtCudaSiluAndMul", out=out, gate_up=x, num_rows=3, columns=columns,
                  out_stride=columns, gate_up_stride=2 * columns, interleave=interleave, dtype=dtype)
             ops.report(f"siluAndMul {dtype} {columns}", out)
+            call("vt_cuda_silu_and_mul", "VtCudaSiluAndMul", out=out, gate_up=x, num_rows=3, columns=columns,
+                 out_stride=columns, gate_up_stride=2 * columns, interleave=interleave, dtype=dtype,
+                 row_scale=ops.rows(3, dtype=F32))
+            ops.report(f"siluAndMul {dtype} {columns}, late", out)
 
 
 def many_rows(ops):
@@ -111,23 +121,30 @@ def many_rows(ops):
     for dtype in (BF16, F16):
         for columns in (1024, 2048, 4096):
             x, weight = ops.rows(2049, columns, dtype=dtype), ops.rows(columns, dtype=dtype)
-            outs = [ops.full(rows, columns, dtype=dtype) for rows in (2049, few)]
-            for out in outs:
-                call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, num_rows=out.shape[0],
-                     columns=columns, out_stride=columns, x_stride=columns, eps=1e-5, dtype=dtype)
-            report(f"rmsNorm {dtype} 2049 x {columns}", outs[:1], outs[1])
+            for late in (False, True):
+                outs = [ops.full(rows, columns, dtype=dtype) for rows in (2049, few)]
+                scales = [ops.full(out.shape[0], dtype=F32) if late else None for out in outs]
+                for out, of_rows in zip(outs, scales):
+                    call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=out, x=x, weight=weight, num_rows=out.shape[0],
+                         columns=columns, out_stride=columns, x_stride=columns, eps=1e-5, dtype=dtype, scales=of_rows)
+                report(f"rmsNorm {dtype} 2049 x {columns}", outs[:1], outs[1])
+                if late:
+                    report(f"rmsNorm {dtype} 2049 x {columns}, scales", scales[:1], scales[1])
         for heads, kv_heads, dim in ((6, 2, 64), (3, 1, 80), (5, 2, 128), (2, 1, 256)):
             columns, norms = (heads + 2 * kv_heads) * dim, [ops.rows(dim, dtype=dtype) for _ in "qk"]
-            qkvs = [ops.rows(1025, columns, dtype=dtype)]
-            qkvs.append(device.put(device.get(qkvs[0])[:few]))
-            cos_sin, caches = ops.rows(1025, dim, dtype=F32), []
-            for qkv in qkvs:
-                caches.append(ops.full(66, 1, 2, kv_heads, 16, dim, dtype=dtype))
-                call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin, kv_cache=caches[-1],
-                     slots=ops.ints(np.arange(1025) + 16), num_tokens=qkv.shape[0], num_heads=heads,
-                     num_kv_heads=kv_heads, head_dim=dim, num_layers=1, block_size=16, qkv_stride=columns,
-                     q_weight=norms[0], k_weight=norms[1], eps=1e-6, dtype=dtype)
-            report(f"ropeAndCache {dtype} of 1025 x {heads}/{kv_heads} x {dim}", [qkvs[0], caches[0]], qkvs[1])
+            cos_sin, row_scale = ops.rows(1025, dim, dtype=F32), ops.rows(1025, dtype=F32)
+            for late in (False, True):
+                qkvs, caches = [ops.rows(1025, columns, dtype=dtype)], []
+                qkvs.append(device.put(device.get(qkvs[0])[:few]))
+                for qkv in qkvs:
+                    caches.append(ops.full(66, 1, 2, kv_heads, 16, dim, dtype=dtype))
+                    call("vt_cuda_rope_and_cache", "VtCudaRopeAndCache", qkv=qkv, cos_sin=cos_sin,
+                         kv_cache=caches[-1], slots=ops.ints(np.arange(1025) + 16), num_tokens=qkv.shape[0],
+                         num_heads=heads, num_kv_heads=kv_heads, head_dim=dim, num_layers=1, block_size=16,
+                         qkv_stride=columns, q_weight=norms[0], k_weight=norms[1], eps=1e-6, dtype=dtype,
+                         row_scale=row_scale if late else None)
+                report(f"ropeAndCache {dtype} of 1025 x {heads}/{kv_heads} x {dim}{', late' if late else ''}",
+                       [qkvs[0], caches[0]], qkvs[1])
 
 
 def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=False, f32=False, tuning=0,
