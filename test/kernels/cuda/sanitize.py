@@ -3,16 +3,16 @@
     node dist/test/kernels/cuda/dump-program.js FOLDER
     python sanitize.py LIBRARY FOLDER/tiny-llama.json FOLDER/tiny-qwen3.json [--tools memcheck,..]
         [--ways default,..] [--sizes full] [--limit 60] [--at-once 1] [--within SECONDS]
-    python sanitize.py LIBRARY FOLDER/race-llama.json FOLDER/race-qwen3.json --tools racecheck --at-once 12
+    python sanitize.py LIBRARY FOLDER/race-llama.json FOLDER/race-qwen3.json --tools racecheck --at-once 8
 
 A way is which kernels serve large steps. Each tool runs each way of each program in a process of its
 own. A run is good if it ended, the tool found nothing but what EXPLAINED says, and rows had the same
 tokens alone, in a batch and in chunks: a tool makes kernels slow, and so finds what depends on who is
 first. What has not ended within its limit is counted by itself.
 
-Racecheck makes a kernel a thousand times slower. It takes the least sizes, and each of its runs looks
-at a share of the kernels; those of all shares are all. Our own kernels serve in cuBLASLt's place then:
-with it, loads ended with the tool's own "failed to handle a hardware exception"."""
+Racecheck makes a kernel a thousand times slower, and takes the least sizes. It looks at all kernels:
+told to look at some by name, it ends with its own "failed to handle a hardware exception" while others
+run. Where sizes are not full, our own kernels serve in cuBLASLt's place."""
 
 import argparse
 import contextlib
@@ -41,17 +41,6 @@ SIZES = {"full": dict(rows=(1, 3, 20, 70), lengths=(5, 70, 300, 17), chunk=33, d
          "small": dict(rows=(1, 3, 5), lengths=(5, 70, 20), chunk=33, decodes=(5, 2), tokens=192, seqs=5,
                        kv=32 << 20),
          "least": dict(rows=(1, 2), lengths=(70, 5), chunk=40, decodes=(2, 1), tokens=80, seqs=2, kv=8 << 20)}
-
-#: By parts of kernels' names, as the compiler has mangled them.
-SHARES = {"attention": "attention_", "linear": "linear", "sample": "sample"}
-
-
-def filters_of(share):
-    """Options of the tool; the share "others" is what the named ones leave, "all" is all."""
-    if share in SHARES:
-        return ["--kernel-name", f"kns={SHARES[share]}"]
-    left = SHARES.values() if share == "others" else ()
-    return [option for part in left for option in ("--kernel-name-exclude", f"kns={part}")]
 
 
 def params_of(count):
@@ -100,13 +89,13 @@ def without_cublaslt(library):
         yield folder.encode()
 
 
-def run(options, tool, way, share, program):
+def run(options, tool, way, program):
     """ENDED_GOOD, FAULT or NOT_ENDED."""
     names = {f"VLLM_TS_CUDA_{name}": value for name, value in WAYS[way].items()}
     command = [sys.executable, __file__, options.library, program, "--steps", "--sizes",
                "least" if tool == "racecheck" else options.sizes]
     begin = time.monotonic()
-    code, output = run_limited(under(tool, options.sanitizer, command, filters_of(share)),
+    code, output = run_limited(under(tool, options.sanitizer, command),
                                min(options.limit, options.until - begin), {**os.environ, **names})
     seconds = time.monotonic() - begin
     found, words = findings(output)
@@ -116,7 +105,7 @@ def run(options, tool, way, share, program):
     else:
         good = "0 rows with other tokens" in said and not found and (code == 0 or races(output))
         verdict = ENDED_GOOD if good else FAULT
-    print(f"{verdict} {tool} {way}, {share} kernels, {Path(program).stem}: {', '.join([*said, words])}; "
+    print(f"{verdict} {tool} {way}, {Path(program).stem}: {', '.join([*said, words])}; "
           f"{'not over' if code is None else f'ended with {code}'} after {seconds:.1f} s", flush=True)
     if verdict == FAULT:
         print("\n".join(line[:200] for line in output.splitlines()[:options.lines]), flush=True)
@@ -129,7 +118,6 @@ def main():
     parser.add_argument("programs", nargs="+")
     parser.add_argument("--tools", default=",".join(TOOLS), help="'none' runs without one")
     parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--shares", default=",".join([*SHARES, "others"]), help="of kernels, or all; of racecheck")
     parser.add_argument("--sizes", default="full", choices=SIZES, help="all but full are without cuBLASLt")
     parser.add_argument("--limit", type=float, default=60, help="seconds a run")
     parser.add_argument("--within", type=float, default=3600, help="seconds, all runs")
@@ -140,12 +128,12 @@ def main():
     options = parser.parse_args()
     if options.steps:
         sys.exit(1 if steps(options.library, options.programs[0], options.sizes) else 0)
-    tools, shares = options.tools.split(","), options.shares.split(",")
+    tools = options.tools.split(",")
     if set(tools) != {"none"} and shutil.which(options.sanitizer) is None:
         sys.exit(f"{options.sanitizer} is not on the PATH: it comes with the CUDA toolkit")
     options.until = time.monotonic() + options.within
-    runs = [(tool, way, share, program) for tool in tools for way in options.ways.split(",")
-            for share in (shares if tool == "racecheck" else ["all"]) for program in options.programs]
+    runs = [(tool, way, program) for tool in tools for way in options.ways.split(",")
+            for program in options.programs]
     with ThreadPoolExecutor(options.at_once) as pool:
         conclude(Counter(pool.map(lambda each: run(options, *each), runs)))
 

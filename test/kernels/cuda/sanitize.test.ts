@@ -52,7 +52,7 @@ t.test('verdicts of runs under compute-sanitizer', { skip: noPython }, (t) => {
   for (const { what, script, limit = 600, verdict } of cases) {
     writeFileSync(tool, `#!/bin/sh\n${script}\n`);
     chmodSync(tool, 0o755);
-    const options = ['--tools', 'racecheck', '--ways', 'default', '--shares', 'all'];
+    const options = ['--tools', 'racecheck', '--ways', 'default'];
     const more = ['--limit', String(limit), '--sanitizer', tool];
     const run = spawnSync('python3', [python, 'library', 'program', ...options, ...more], {
       encoding: 'utf8',

@@ -19,13 +19,12 @@ EXPLAINED = {
 }
 
 
-def under(tool, sanitizer, command, filters=()):
-    """`filters`: options that name the kernels to look at."""
+def under(tool, sanitizer, command):
     if tool == "none":
         return command
     more = ["--racecheck-report", "analysis"] if tool == "racecheck" else []
     # Each that runs beside others takes ports of its own. What is explained must not use up the room.
-    more += ["--max-connections", "100", "--print-limit", "2000", *filters]
+    more += ["--max-connections", "100", "--print-limit", "2000"]
     return [sanitizer, "--tool", tool, *more, "--error-exitcode", "9", *command]
 
 
