@@ -57,11 +57,20 @@ export function parseShare(text: string): number {
   return value;
 }
 
+/** What people call some choices of devices and dtypes. */
+const synonyms = new Map([
+  ['gpu', 'cuda'],
+  ['fp16', 'float16'],
+  ['bf16', 'bfloat16'],
+  ['fp32', 'float32'],
+]);
+
 /** One of `choices`; an error names the nearest. */
 export function parseChoice<T extends string>(text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text);
   if (found !== undefined) return found;
-  const near = nearest(text, choices);
+  const synonym = choices.find((choice) => choice === synonyms.get(text.toLowerCase()));
+  const near = synonym ?? nearest(text, choices);
   const hint = near === null ? '' : ` Did you mean ${near}?`;
   throw new InvalidArgumentError(`'${text}' is not one of ${choices.join(', ')}.${hint}`);
 }

@@ -97,6 +97,8 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', '1.5K'], /^--max-model-len: '1.5K' is not a whole number/],
   [['--max-model-len', 'most'], /^--max-model-len: 'most'/],
   [['--dtype', 'floot16'], /^--dtype: 'floot16' is not one of .* Did you mean float16\?/],
+  [['--dtype', 'bf16'], /^--dtype: 'bf16' is not one of .* Did you mean bfloat16\?/],
+  [['--device', 'GPU'], /^--device: 'GPU' is not one of .* Did you mean cuda\?/],
   [['--port'], /^--port: its value is missing/],
   [['--no-port'], /^unknown flag --no-port/],
   [['--strict-api=true'], /^--strict-api: it takes no value$/],
