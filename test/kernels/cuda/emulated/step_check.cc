@@ -1,6 +1,7 @@
 // A step's first and last kernel in the emulated block: attention's work lists, embedding and angles
 // made in the first one against those of the kernels that make nothing else, and what the last one
-// makes of sampled ids against a few lines that say it. `step_check`.
+// makes of sampled ids against a few lines that say it; and the calls that attention refuses.
+// `step_check`.
 #include <cstdlib>
 #include <cstring>
 
@@ -11,7 +12,7 @@ extern "C" const char* vt_cuda_error() { return "printed above"; }
 
 // What attention.cu launches beside the plan.
 namespace vt {
-int attention_decode_by_shape(const VtCudaAttention&, void*) { return fail("not here"); }
+int attention_decode_by_shape(const VtCudaAttention&, void*) { return 0; }
 int attention_prefill_by_shape(const VtCudaAttention&, void*) { return fail("not here"); }
 int attention_wgmma_by_shape(const VtCudaAttention&, void*) { return fail("not here"); }
 int attention_wgmma_rows(int) { return 192; }
@@ -260,10 +261,49 @@ void check_results(std::mt19937& random) {
   report_wrong("what a step ends with", wrong);
 }
 
+/// Whether a call is taken whose pointers and strides are as they must be, but for what `change` does
+/// with an address that is not 16-byte aligned.
+template <typename F>
+bool takes(F change) {
+  alignas(16) static std::uint16_t data[64];
+  VtCudaAttention args = {};
+  args.out = args.scratch = data;
+  args.qkv = args.kv_cache = data;
+  args.decode_work = args.prefill_work = reinterpret_cast<const std::int32_t*>(data);
+  args.num_heads = 2;
+  args.num_kv_heads = args.num_layers = args.max_decode_work = 1;
+  args.head_dim = args.out_stride = 64;
+  args.qkv_stride = 4 * 64;
+  args.block_size = 16;
+  args.scale = 1;
+  args.dtype = VT_CUDA_BF16;
+  args.prefill = VT_CUDA_PREFILL_MMA;
+  change(args, data + 4);
+  return vt_cuda_attention(&args, nullptr) == 0;
+}
+
+void check_refusals() {
+  using Args = VtCudaAttention;
+  using Words = std::uint16_t*;
+  const auto list = [](Words words) { return reinterpret_cast<const std::int32_t*>(words); };
+  int wrong = 0;
+  wrong += !takes([](Args&, Words) {});
+  wrong += takes([](Args& a, Words odd) { a.qkv = odd; });
+  wrong += takes([](Args& a, Words odd) { a.out = odd; });
+  wrong += takes([](Args& a, Words odd) { a.kv_cache = odd; });
+  wrong += takes([](Args& a, Words odd) { a.scratch = odd; });
+  wrong += takes([&](Args& a, Words odd) { a.decode_work = list(odd); });
+  wrong += takes([&](Args& a, Words odd) { a.prefill_work = list(odd); });
+  wrong += takes([](Args& a, Words) { a.qkv_stride += 4; });
+  wrong += takes([](Args& a, Words) { a.out_stride += 2; });
+  report_wrong("what attention refuses", wrong);
+}
+
 }  // namespace
 
 int main() {
   std::mt19937 random(11);
+  check_refusals();
   check_lists(random);
   check_embedding(random);
   check_results(random);
