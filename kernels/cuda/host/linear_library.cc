@@ -89,9 +89,12 @@ struct LinearLibrary::State {
     DeviceBuffer out(std::size_t{4} * args.m * shape.n, "check of linear", of_the_load);
     args.x = x.as<void>();
     args.out = out.as<void>();
-    // In place it would be another kernel.
-    DeviceBuffer residual(std::size_t{2} * args.m * shape.n, "check of linear", of_the_load);
-    if (shape.residual != nullptr) args.residual = residual.as<void>();
+    DeviceBuffer residual;
+    if (shape.residual != nullptr) {
+      // In place it would be another kernel.
+      residual = {std::size_t{2} * args.m * shape.n, "check of linear", of_the_load};
+      args.residual = residual.as<void>();
+    }
     const bool runs =
         library->linear(args, algorithm, workspace.as<void>(), workspace.bytes(), nullptr) == 0;
     VT_CUDA(cudaStreamSynchronize(nullptr));
