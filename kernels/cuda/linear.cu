@@ -57,7 +57,13 @@ int check_fusion(const VtCudaLinear& a) {
                "linear: a norm of x is not built for m %d, k %d: at most %d rows", a.m, a.k,
                vt::max_norm_rows(a.k));
   }
-  VT_REQUIRE(a.row_scale == nullptr, "linear: row_scale is not built for m %d", a.m);
+  if (a.row_scale != nullptr) {
+    VT_REQUIRE(a.norm_weight == nullptr && a.bias == nullptr && a.residual == nullptr &&
+                   a.out_dtype == a.dtype,
+               "linear: row_scale with a norm of x, a bias, a residual or f32 output");
+    VT_REQUIRE(a.m > 64 && a.epilogue == VT_CUDA_SILU_AND_MUL,
+               "linear: row_scale is not built for m %d and epilogue %d", a.m, a.epilogue);
+  }
   if (a.epilogue == VT_CUDA_PLAIN) return 0;
   VT_REQUIRE(a.epilogue == VT_CUDA_SILU_AND_MUL || a.epilogue == VT_CUDA_ROPE_AND_CACHE,
              "linear: epilogue %d", a.epilogue);

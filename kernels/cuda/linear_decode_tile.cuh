@@ -33,6 +33,8 @@ struct DecodeForm {
   static constexpr int kPieces = kWeightRows / 8;
   static constexpr int kRowsAtOnce = kFolders / kPieces;
   static constexpr int kPiecesOfThread = (kRows + kRowsAtOnce - 1) / kRowsAtOnce;
+  /** With siluAndMul a thread has pieces of gate and of up, of twice as many rows at once. */
+  static constexpr int kPairsOfThread = (kRows + 2 * kRowsAtOnce - 1) / (2 * kRowsAtOnce);
   static_assert(kStages * 8 <= kEmptyBarriers && kStages * kStageBytes >= kRows * kSumRowBytes);
   static_assert(kCluster > 1 && kCluster <= 8 && kRows % 8 == 0);
 };
@@ -113,15 +115,32 @@ __device__ __forceinline__ void load_sums(float (&sums)[8], uint32_t address) {
   }
 }
 
-template <typename T, typename F>
-__device__ __forceinline__ void write_silu(const DecodeTile<F>& tile) {
+/** row_scale of the rows of a thread's pairs, where there is one. */
+template <typename F>
+using DecodeScales = float[F::kPairsOfThread];
+
+template <typename F>
+__device__ __forceinline__ void load_scales(const DecodeTile<F>& tile, DecodeScales<F>& scales) {
+  const VtCudaLinear& args = tile.args;
+  if (args.row_scale == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < F::kPairsOfThread; i++) {
+    const int row = threadIdx.x / (F::kPieces / 2) + i * 2 * F::kRowsAtOnce;
+    scales[i] = args.row_scale[min(tile.m0 + row, args.m - 1)];
+  }
+}
+
+template <typename T, bool kScaled, typename F>
+__device__ __forceinline__ void write_silu(const DecodeTile<F>& tile,
+                                           const DecodeScales<F>& scales) {
   const VtCudaLinear& args = tile.args;
   constexpr int kPairs = F::kPieces / 2;
   const int gate = threadIdx.x % kPairs * 16;  // its column; that of up is 8 further on
 #pragma unroll
-  for (int row = threadIdx.x / kPairs; row < F::kRows; row += F::kFolders / kPairs) {
+  for (int i = 0; i < F::kPairsOfThread; i++) {
+    const int row = threadIdx.x / kPairs + i * 2 * F::kRowsAtOnce;
     const int m = tile.m0 + row;
-    if (m >= args.m || tile.n0 + gate >= args.n) continue;
+    if (row >= F::kRows || m >= args.m || tile.n0 + gate >= args.n) continue;
     float out[8];
     float up[8];
     load_sums(out, tile.sums_of(row) + gate * 4);
@@ -129,7 +148,13 @@ __device__ __forceinline__ void write_silu(const DecodeTile<F>& tile) {
 #pragma unroll
     for (int e = 0; e < 8; e++) {
       // Between two ops there is a rounding.
-      out[e] = silu_times(to_f32(from_f32<T>(out[e])), to_f32(from_f32<T>(up[e])));
+      out[e] = to_f32(from_f32<T>(out[e]));
+      up[e] = to_f32(from_f32<T>(up[e]));
+      if constexpr (kScaled) {
+        out[e] = to_f32(from_f32<T>(__fmul_rn(out[e], scales[i])));
+        up[e] = to_f32(from_f32<T>(__fmul_rn(up[e], scales[i])));
+      }
+      out[e] = silu_times(out[e], up[e]);
     }
     store8(static_cast<T*>(args.out) + static_cast<int64_t>(m) * args.out_stride +
                (tile.n0 + gate) / 2,

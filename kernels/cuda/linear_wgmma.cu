@@ -172,12 +172,14 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
       if (chunk > 0) release<kCluster>(empty(base, last_stage), lane);
       last_stage = place.stage;
     }
+    const int2 begin = tiles.begin(tile, rank);
+    const int m0 = begin.x + warpgroup * kRows + warp * 16;
+    RowScales scales;
+    load_scales(args, scales, m0, lane);
     wgmma_wait<0>();
     keep(sum);
     release<kCluster>(empty(base, last_stage), lane);
-    const int2 begin = tiles.begin(tile, rank);
-    end_tile<T, F::kTileN / 8>(args, sum, begin.x + warpgroup * kRows + warp * 16, begin.y, end,
-                               lane);
+    end_tile<T, F::kTileN / 8>(args, sum, scales, m0, begin.y, end, lane);
   }
 }
 

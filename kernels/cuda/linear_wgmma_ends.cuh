@@ -109,21 +109,45 @@ __device__ __forceinline__ float2 rounded(float2 pair) {
   return unpack2<T>(pack2<T>(pair.x, pair.y));
 }
 
+/** Of a row whose norm's scale comes late: what memory would hold then. */
+template <typename T>
+__device__ __forceinline__ float2 scaled(float2 pair, float scale) {
+  return rounded<T>(make_float2(__fmul_rn(pair.x, scale), __fmul_rn(pair.y, scale)));
+}
+
+/** row_scale of a lane's rows lane / 4 and lane / 4 + 8 of a warp's, where there is one. */
+using RowScales = float[2];
+
+/** Asks for them: where products are under way yet, nothing waits. */
+__device__ __forceinline__ void load_scales(const VtCudaLinear& args, RowScales& scales, int m0,
+                                            int lane) {
+  if (args.row_scale == nullptr) return;
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    scales[h] = __ldcg(args.row_scale + min(m0 + lane / 4 + h * 8, args.m - 1));
+  }
+}
+
 /**
  * siluAndMul: a lane has gate and up of its columns, so that only what it makes of them goes by way
  * of the warp's place, where a row of the tile's has room.
  */
-template <typename T, int kTiles>
+template <typename T, bool kScaled, int kTiles>
 __device__ __forceinline__ void end_silu(const VtCudaLinear& args, const TileSums<kTiles>& sum,
-                                         int m0, int n0, uint32_t place, int lane) {
+                                         const RowScales& scales, int m0, int n0, uint32_t place,
+                                         int lane) {
   constexpr int kPieces = kTiles / 2;
 #pragma unroll
   for (int i = 0; i < kPieces; i++) {
     const int n = min(n0 + i * 16, args.n - 16) + lane % 4 * 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      const float2 gate = rounded<T>(biased<T, kTiles>(args, sum, 2 * i, h, n));
-      const float2 up = rounded<T>(biased<T, kTiles>(args, sum, 2 * i + 1, h, n + 8));
+      float2 gate = rounded<T>(biased<T, kTiles>(args, sum, 2 * i, h, n));
+      float2 up = rounded<T>(biased<T, kTiles>(args, sum, 2 * i + 1, h, n + 8));
+      if constexpr (kScaled) {
+        gate = scaled<T>(gate, scales[h]);
+        up = scaled<T>(up, scales[h]);
+      }
       store_shared(piece_address(place, lane / 4 + h * 8, i) + lane % 4 * 4,
                    pack2<T>(silu_times(gate.x, up.x), silu_times(gate.y, up.y)));
     }
@@ -206,7 +230,8 @@ __device__ __forceinline__ void end_f32(const VtCudaLinear& args, const TileSums
 /** A warp's 16 rows from m0 on, columns n0..; `place`: its kEndBytes. */
 template <typename T, int kTiles>
 __device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSums<kTiles>& sum,
-                                         int m0, int n0, uint32_t place, int lane) {
+                                         const RowScales& scales, int m0, int n0, uint32_t place,
+                                         int lane) {
   constexpr int kRunPieces = kTiles / kRuns;
   static_assert(kTiles % kRuns == 0 && kRunPieces * 16 <= kEndRowBytes);
   if (args.residual != nullptr || args.out_dtype == VT_CUDA_F32) {
@@ -214,7 +239,11 @@ __device__ __forceinline__ void end_tile(const VtCudaLinear& args, const TileSum
     return;
   }
   if (args.epilogue == VT_CUDA_SILU_AND_MUL) {
-    end_silu<T, kTiles>(args, sum, m0, n0, place, lane);
+    if (args.row_scale != nullptr) {
+      end_silu<T, true>(args, sum, scales, m0, n0, place, lane);
+    } else {
+      end_silu<T, false>(args, sum, scales, m0, n0, place, lane);
+    }
     return;
   }
 #pragma unroll

@@ -39,6 +39,17 @@ def plain(vt, dtype, n, k, large):
     return error, same
 
 
+def late_silu(vt, made, x, weight, large):
+    """Whether siluAndMul behind `made`, x times the weight, is the same with row_scale in one."""
+    m, n = made.shape
+    scale = torch.full((m + 1,), float("nan"), device="cuda")
+    scale[:m] = torch.rand(m, device="cuda") * 2 + 0.1
+    (wanted, by_ops), (got, out) = framed(m, n // 2, x.dtype), framed(m, n // 2, x.dtype)
+    vt.silu_and_mul(by_ops, made, 8, scale)
+    vt.linear(out, x, weight, silu=True, large=large, row_scale=scale)
+    return torch.equal(wanted, got)
+
+
 def fused(vt, dtype, shape, large):
     """Whether siluAndMul and ropeAndCache behind it give all bytes that the ops give."""
     layer = Layer(shape, dtype, sum(shape))
@@ -61,6 +72,7 @@ def fused(vt, dtype, shape, large):
                     got, out = framed(m, n // 2, dtype)
                     vt.linear(out, x, weight, bias=bias, silu=True, large=large)
                     same &= torch.equal(wanted, got)
+                    same &= biased or late_silu(vt, made, x, weight, large)
                     continue
                 q = layer.heads * layer.dim
                 caches = [torch.full((blocks, 3, 2, layer.kv_heads, 16, layer.dim), 7.0,
@@ -93,7 +105,8 @@ def decode_silu(vt, dtype, n, k):
         vt.linear(made, x, w)
         vt.silu_and_mul(by_ops, made, 8)
         vt.linear(out, x, w, silu=True, large=2)
-        same &= torch.equal(wanted, got)
+        same &= torch.equal(wanted, got) and late_silu(vt, made, x, w, 2)
+        same &= vt.linear_fuses(out, x, w, silu=True, large=2, row_scale=torch.ones(m, device="cuda"))
     return same, served
 
 

@@ -89,7 +89,7 @@ t.test(
       encoding: 'utf8',
     });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-    t.equal(run.stdout.match(/^ok /gm)?.length, 19);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 23);
   },
 );
 

@@ -148,7 +148,7 @@ def many_rows(ops):
 
 
 def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=False, f32=False, tuning=0,
-           large=0, flags=DEPENDENT, bias=False):
+           large=0, flags=DEPENDENT, bias=False, late=False):
     heads, kv_heads = n // dim - 2, 1
     if epilogue == 2:
         n = (heads + 2 * kv_heads) * dim
@@ -164,9 +164,9 @@ def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=Fa
         x_stride=k, weight_stride=k, dtype=dtype, out_dtype=F32 if f32 else dtype, flags=flags, tuning=tuning,
         norm_weight=ops.rows(k, dtype=dtype) if norm else None, norm_eps=1e-5, epilogue=epilogue, large=large,
         residual=ops.rows(m, n, dtype=dtype) if residual else None, residual_stride=n,
-        bias=ops.rows(n, dtype=dtype) if bias else None, **rope)
-    ops.report(f"linear {dtype} {m} x {n} x {k}, norm {norm}, epilogue {epilogue}, large {large}, tuning "
-               f"{tuning:#x}", out, *([cache] if cache else []))
+        bias=ops.rows(n, dtype=dtype) if bias else None, row_scale=ops.rows(m, dtype=F32) if late else None, **rope)
+    ops.report(f"linear {dtype} {m} x {n} x {k}, norm {norm}, epilogue {epilogue}{', late' if late else ''}, "
+               f"large {large}, tuning {tuning:#x}", out, *([cache] if cache else []))
 
 
 def skinny(rows):
@@ -202,7 +202,8 @@ def wgmma(kernel):
             linear(ops, 130, 520, 576, dtype, residual=True, bias=True, large=kernel)
             linear(ops, 300, 264, 592, dtype, f32=True, large=kernel)
             for m in (250, 257):
-                linear(ops, m, 528, 576, dtype, epilogue=1, large=kernel)
+                for late in (False, True):
+                    linear(ops, m, 528, 576, dtype, epilogue=1, large=kernel, late=late)
             for dim in (64, 128):
                 linear(ops, 200, 8 * dim, 576, dtype, epilogue=2, dim=dim, large=kernel)
     return run
@@ -211,7 +212,8 @@ def wgmma(kernel):
 def decode_batches(ops):
     for dtype in (BF16, F16):
         for m in (65, 96, 130, 192):
-            linear(ops, m, 1040, 1024, dtype, epilogue=1, large=2)
+            for late in (False, True):
+                linear(ops, m, 1040, 1024, dtype, epilogue=1, large=2, late=late)
             linear(ops, m, 1024, 512, dtype, residual=m % 2 == 0, large=2)
 
 

@@ -21,6 +21,7 @@ struct Shape {
   bool addends;  // bias; where the epilogue takes one also a residual
   int heads, kv_heads, head_dim;
   bool residual = false;  // alone
+  bool scaled = false;    // row_scale
 };
 
 class LinearCase {
@@ -41,6 +42,7 @@ class LinearCase {
     fill(residual_, static_cast<std::size_t>(shape.m) * shape.n, 1);
     for (int i = 0; i < shape.m * shape.head_dim; i++) angles_.push_back(normal(random));
     for (int i = 0; i < shape.m; i++) slots_.push_back(i % 7 == 3 ? -1 : i * 5 % 512);
+    for (int i = 0; i < shape.m; i++) scales_.push_back(0.1f + 2 * std::abs(normal(random)));
   }
 
   struct Output {
@@ -141,6 +143,7 @@ class LinearCase {
   VtCudaLinear fused_args(Output& output) {
     VtCudaLinear args = linear_args(output.out, out_columns());
     args.epilogue = shape_.epilogue;
+    if (shape_.scaled) args.row_scale = scales_.data();
     args.cos_sin = angles_.data();
     args.slots = slots_.data();
     args.kv_cache = output.cache.data();
@@ -186,10 +189,12 @@ class LinearCase {
 
   template <typename T>
   void join(const Words& sums, Output& output) const {
-    const auto value = [&](int m, int n) {
-      return emulated::to_float(shape_.element, sums[static_cast<std::size_t>(m) * shape_.n + n]);
-    };
     const auto round = [&](float x) { return emulated::from_float(shape_.element, x); };
+    const auto value = [&](int m, int n) {
+      const float sum =
+          emulated::to_float(shape_.element, sums[static_cast<std::size_t>(m) * shape_.n + n]);
+      return shape_.scaled ? emulated::to_float(shape_.element, round(sum * scales_[m])) : sum;
+    };
     const int columns = out_columns(), half = shape_.head_dim / 2;
     for (int m = 0; m < shape_.m; m++) {
       std::uint16_t* out = &output.out[static_cast<std::size_t>(m) * columns];
@@ -247,7 +252,7 @@ class LinearCase {
 
   Shape shape_;
   Words x_, weight_, bias_, residual_;
-  std::vector<float> angles_;
+  std::vector<float> angles_, scales_;
   std::vector<std::int32_t> slots_;
   double error_ = 0;
 };

@@ -73,6 +73,8 @@ int main(int argc, char** argv) {
     // Two clusters: tiles of 224 in one round, then of 256.
     check("silu 70 x 272, k 144", {70, 272, 144, f16, VT_CUDA_SILU_AND_MUL, true, 1, 1, 64}, late);
     check("silu 260 x 272, k 80", {260, 272, 80, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
+    check("silu 200 x 272, k 32, scaled",
+          {200, 272, 32, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, some);
     check("rope 66 x 6 of 64", {66, 384, 64, bf16, VT_CUDA_ROPE_AND_CACHE, true, 2, 2, 64}, late);
     check("rope 66 x 3 of 128", {66, 384, 80, f16, VT_CUDA_ROPE_AND_CACHE, false, 1, 1, 128}, late);
   }
@@ -81,6 +83,10 @@ int main(int argc, char** argv) {
                  {66, 144, 464, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, some);
     check_decode("decode, silu 100 x 1040, k 400",
                  {100, 1040, 400, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
+    check_decode("decode, silu 210 x 1040, k 80, scaled",
+                 {210, 1040, 80, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, some);
+    check_decode("decode, silu 100 x 144, k 80, scaled",
+                 {100, 144, 80, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, late);
     check_decode("decode, residual 137 x 136, k 800",
                  {137, 136, 800, bf16, VT_CUDA_PLAIN, false, 1, 1, 64, true}, some);
     check_decode("decode, plain 230 x 1032, k 272",
