@@ -20,6 +20,11 @@ export function chooseMaxLogprobs(
     throw bad(asked, `the kernels on cuda list at most ${maxLogprobsOnCuda}`);
   // Every token of a step may be a prompt token that wants them, and the token itself is one more.
   const most = Math.floor(maxStepLogprobs / maxNumBatchedTokens) - 1;
+  if (most < 0)
+    throw new StartError(
+      exitCodes.badFlag,
+      `--max-num-batched-tokens: ${maxNumBatchedTokens} is more than a step can carry, at most ${maxStepLogprobs}`,
+    );
   if (chosen > most)
     throw bad(
       asked,

@@ -158,6 +158,14 @@ t.teardown(() => {
 
 const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--max-model-len', '4k'], /--max-model-len: 4000 is more than the model's 2048/],
+  [
+    ['--max-num-batched-tokens', '1000000'],
+    /^--max-logprobs 20: with --max-num-batched-tokens 1000000 a step carries 15 a token/,
+  ],
+  [
+    ['--max-num-batched-tokens', '100M'],
+    /^--max-num-batched-tokens: 104857600 is more than a step can carry, at most 16777216$/,
+  ],
   [['--ssl-keyfile', 'x'], /go together/],
   [['--fast-math'], /--fast-math is not built on cpu/],
   [['--device', 'cuda'], /--device cuda: there is no driver/],
