@@ -51,7 +51,9 @@ export class ChatTemplate {
     try {
       this.program = new Template(source).parsed;
     } catch (error) {
-      throw bad(origin, `the chat template does not parse (${(error as Error).message})`);
+      // The parser reads past the last token of a template that is cut off.
+      const why = error instanceof TypeError ? 'it ends too early' : (error as Error).message;
+      throw bad(origin, `the chat template does not parse (${why})`);
     }
   }
 

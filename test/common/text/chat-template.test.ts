@@ -165,6 +165,8 @@ t.test('ChatTemplate: what the template refuses is the request’s fault, not th
     name: 'StartError',
     message: /\/x\/chat.jinja: the chat template does not parse/,
   });
+  for (const cut of ['{{', '{% if x %}', '{{ foo('])
+    t.throws(() => new ChatTemplate(demo, cut, 'x'), { message: /\(it ends too early\)$/ });
   t.end();
 });
 
