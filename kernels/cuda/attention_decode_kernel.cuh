@@ -15,11 +15,12 @@
 // part once more when it is through with its works. Without that, a block that falls behind finishes
 // last in every row and merges them all, while its reads take microseconds under a stream of keys
 // (measured: 551 us instead of 380 at batch 64, context 4096). Small launches have clusters, which
-// may merge among themselves: attention_decode_cluster.cuh.
+// may merge among themselves: attention_decode_cluster.cuh. A block that has one short row of heads
+// of 64 to itself takes another way: attention_decode_short.cuh.
 #ifndef VT_CUDA_ATTENTION_DECODE_KERNEL_CUH_
 #define VT_CUDA_ATTENTION_DECODE_KERNEL_CUH_
 
-#include "attention_decode_cluster.cuh"
+#include "attention_decode_short.cuh"
 
 namespace vt {
 
@@ -62,6 +63,35 @@ __global__ void __launch_bounds__(kFolders + kCopiers, Layout<kDim>::kBlocks)
   const bool early = (args.flags & VT_CUDA_EARLY_READS) != 0;
   if (!early) wait_for_previous();
   const Walk walk(args, has_cluster);
+  if constexpr (Short<kDim>::kBuilt) {
+    Group only;
+    walk.start(only);
+    AttentionWork& work = only.work;
+    const int group = args.num_heads / args.num_kv_heads;
+    // A block has no more than one item.
+    const bool alone = walk.num_items <= static_cast<int>(gridDim.x);
+    if (only.item < walk.num_items && alone && is_short<kDim>(work, group)) {
+      const int kv_head = only.item % args.num_kv_heads;
+      const int chunks = walk.by_clusters ? num_chunks(work) : 1;
+      if (has_cluster) {
+        if (chunks > 1 && cluster_rank() == 0 && threadIdx.x == 0) {
+          expect_parts<kDim>(work, group, base);
+        }
+        cluster_wait();
+      }
+      // All works of a row go to the block of the first.
+      if (work.count > 1) {
+        if (only.item / args.num_kv_heads != work.first) {
+          if (early) wait_for_previous();
+          return;
+        }
+        work.key_end = work.seq_len;
+      }
+      attend_short<T, kDim>(args, work, kv_head, shared, early,
+                            walk.by_clusters ? cluster_rank() : 0, chunks);
+      return;
+    }
+  }
   if (warp >= kFolders / 32) {
     if (has_cluster) cluster_wait();
     copy_all<T, kDim>(args, walk, base, warp - kFolders / 32, lane, early);

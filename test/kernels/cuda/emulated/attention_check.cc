@@ -338,7 +338,14 @@ int main(int argc, char**) {
   check_decode("2/2 x 64, lengths from one tile to six", {2, 2, 64, 16, 0, bf16},
                {{0, 1}, {64, 1}, {191, 1}, {319, 1}, {62, 1}, {256, 1}}, 1, some);
   vt::multiprocessors = 16;
-  check_clusters("4/1 x 64, two rows", {4, 1, 64, 16, 0, bf16}, {{510, 1}, {287, 1}}, 1, true, all);
+  // By prefill in the first run: more than 16 rows of queries and heads.
+  check_decode("4/1 x 64, short rows of one tile to eight", {4, 1, 64, 16, 0, bf16},
+               {{0, 5}, {59, 5}, {60, 5}, {195, 5}, {251, 5}, {252, 5}, {325, 5}, {444, 5}, {507, 5}},
+               1, some);
+  check_decode("8/1 x 64, f16, short rows", {8, 1, 64, 16, 0, f16}, {{297, 3}, {7, 3}}, 1, some);
+  check_decode("6/2 x 64, short rows, window 300", {6, 2, 64, 64, 300, bf16},
+               {{1100, 6}, {375, 6}, {470, 6}}, 1, some);
+  check_clusters("4/1 x 64, two rows", {4, 1, 64, 16, 0, bf16}, {{506, 5}, {283, 5}}, 1, true, all);
   check_clusters("4/2 x 80, one chunk and two", {4, 2, 80, 16, 0, f16}, {{0, 3}, {300, 3}}, 3, true,
                  some);
   check_clusters("3/1 x 96, window", {3, 1, 96, 32, 200, bf16}, {{1100, 1}, {380, 1}}, 1, true,
