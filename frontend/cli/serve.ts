@@ -2,13 +2,11 @@
 // of the configuration, prints the ready line, and ends with the supervisor's outcome.
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { findCudaDevice } from '../../common/cuda-device.ts';
 import { memoryOfGenerations } from '../../common/host-memory.ts';
 import { createLogger, type Logger } from '../../common/log.ts';
 import { isSignalIgnored, type Listening } from '../../common/os/index.ts';
-import { parentPipeFd, processEnv } from '../../common/process.ts';
 import { Nodes } from '../supervisor/nodes.ts';
 import { Endpoints, parseTcpAddress } from '../supervisor/endpoints.ts';
 import { RunDir } from '../supervisor/run-dir.ts';
@@ -23,6 +21,7 @@ import { baseUrl, bindHttp, curlLine } from './listen.ts';
 import { fitOpenFiles } from './open-files.ts';
 import type { ServeCommand } from './parse.ts';
 import { makeSlice, type Network } from './slices.ts';
+import { watchStarter } from './starter.ts';
 
 /**
  * Runs a server to its end and returns the exit code. Throws StartError before anything runs.
@@ -88,8 +87,8 @@ export async function serve(command: ServeCommand, buildMs: number): Promise<num
     });
     // Whoever waited for the ready line may have gone.
     process.stdout.on('error', () => undefined);
-    watchStarter(() => {
-      supervisor.signal('SIGINT');
+    watchStarter((signal) => {
+      supervisor.signal(signal);
     });
     report(config, log);
     outcome = await supervisor.outcome;
@@ -166,17 +165,6 @@ function makePlan(
 function toText(value: unknown): string {
   const text = String(value);
   return text.includes(' ') ? JSON.stringify(text) : text;
-}
-
-/**
- * A program that starts a server for itself (LLM.create) sets VLLM_TS_PARENT and hands down a pipe:
- * when its end closes the program is gone, and the server with it.
- */
-function watchStarter(gone: () => void): void {
-  if (process.env[processEnv.parent] === undefined) return;
-  const pipe = new Socket({ fd: parentPipeFd, readable: true, writable: false });
-  pipe.on('error', () => undefined).on('close', gone);
-  pipe.resume().unref();
 }
 
 type Info = ReadonlyMap<string, Readonly<Record<string, unknown>>>;

@@ -54,6 +54,20 @@ t.test('a server says where it is, and ends cleanly on SIGTERM', async (t) => {
   t.same(readdirSync(server.runParent), [], 'the run directory is gone');
 });
 
+t.test('npx takes its server with it when it is told to end', async (t) => {
+  // What npx does: the server is a child of a shell, and only the shell gets the signal.
+  const npx = ['env', 'npm_command=exec', "npm_lifecycle_script='vllm-ts'"];
+  const shell = ['sh', '-c', '"$0" "$@"; exit', ...serveCommand];
+  const server = runCommand(t, [...npx, ...shell, '--port', '0']);
+  await server.waitReady();
+  const pids = descendants(server.pid);
+  t.ok(pids.length >= 5);
+  server.kill('SIGTERM');
+  t.same(await server.exited, { code: null, signal: 'SIGTERM' });
+  t.same(await waitGone(pids), []);
+  t.match(server.stderr, /SIGTERM: draining[^]*server ended exitCode=0/);
+});
+
 t.test('SIGTERM lets open requests end and takes no new ones', async (t) => {
   const server = await startServer(t, patient);
   const stream = await longStream(server);
