@@ -126,9 +126,9 @@ extern "C" int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_he
                                       int32_t head_dim) {
   const int64_t items = int64_t{max_decode_work} * num_kv_heads;
   const int multiprocessors = vt::num_multiprocessors();
-  // Beside the small linears of narrow heads, clusters that leave multiprocessors free let blocks of
-  // the kernels behind come to lie two to one: 1B at one row takes 7 % more than without them.
-  if (head_dim < 128 && items <= multiprocessors) return 1;
+  // A block has both chunks of heads of 64 at once. Beside the small linears of narrow heads, clusters
+  // that leave multiprocessors free let blocks of the kernels behind come to lie two to one.
+  if (head_dim <= 64 || (head_dim < 128 && items <= multiprocessors)) return 1;
   const int blocks = multiprocessors * (head_dim <= 128 ? 2 : 1);
   return vt::target() >= vt::Target::sm_90 && items <= 4 * blocks ? 2 : 1;
 }

@@ -14,7 +14,7 @@ constexpr int kShortHeads = 8;
 /** How the warps of a block share a row of head_dim kDim, and where things lie. */
 template <int kDim>
 struct Short {
-  static constexpr bool kBuilt = kDim == 64;
+  static constexpr bool kBuilt = kDim == 64 || kDim == 128;
   static constexpr int kWarps = (kFolders + kCopiers) / 32;
   /** Each has 16 dims of a chunk, so of narrow heads a block has two chunks. */
   static constexpr int kWarpsOfChunk = kDim / 16;

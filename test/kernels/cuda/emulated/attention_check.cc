@@ -345,17 +345,22 @@ int main(int argc, char**) {
   check_decode("8/1 x 64, f16, short rows", {8, 1, 64, 16, 0, f16}, {{297, 3}, {7, 3}}, 1, some);
   check_decode("6/2 x 64, short rows, window 300", {6, 2, 64, 64, 300, bf16},
                {{1100, 6}, {375, 6}, {470, 6}}, 1, some);
-  check_clusters("4/1 x 64, two rows", {4, 1, 64, 16, 0, bf16}, {{506, 5}, {283, 5}}, 1, true, all);
+  check_clusters("4/1 x 80, two rows", {4, 1, 80, 16, 0, bf16}, {{506, 5}, {283, 5}}, 1, true, all);
   check_clusters("4/2 x 80, one chunk and two", {4, 2, 80, 16, 0, f16}, {{0, 3}, {300, 3}}, 3, true,
                  some);
   check_clusters("3/1 x 96, window", {3, 1, 96, 32, 200, bf16}, {{1100, 1}, {380, 1}}, 1, true,
                  some);
+  check_clusters("4/1 x 128, short rows of one tile to eight", {4, 1, 128, 16, 0, bf16},
+                 {{0, 5}, {60, 5}, {195, 5}, {251, 5}, {252, 5}, {320, 5}, {444, 5}, {507, 5}}, 1,
+                 true, some);
+  check_clusters("8/2 x 128, short rows, window 300", {8, 2, 128, 32, 300, f16},
+                 {{1100, 6}, {375, 6}, {470, 6}}, 1, true, all);
   check_clusters("16/1 x 128", {16, 1, 128, 16, 0, bf16}, {{300, 1}, {256, 1}, {255, 1}}, 1, true,
                  some);
   check_clusters("2/1 x 256", {2, 1, 256, 16, 0, f16}, {{400, 8}}, 8, true, some);
-  check_clusters("4/1 x 64, a row too long", {4, 1, 64, 16, 0, bf16}, {{300, 1}, {600, 1}}, 1,
+  check_clusters("4/1 x 96, a row too long", {4, 1, 96, 16, 0, bf16}, {{300, 1}, {600, 1}}, 1,
                  false, some);
-  check_clusters("1/1 x 64, too many rows", {1, 1, 64, 16, 0, bf16},
+  check_clusters("1/1 x 96, too many rows", {1, 1, 96, 16, 0, bf16},
                  std::vector<Row>(9, {280, 1}), 1, false, late);
   vt::multiprocessors = 2;
   if (more) {
