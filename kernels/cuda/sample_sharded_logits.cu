@@ -18,14 +18,22 @@ __host__ __device__ __forceinline__ int pieces_of(int x_columns) {
   return (x_columns / 4 + kPiece - 1) / kPiece;
 }
 
+__device__ __forceinline__ bool is_gathered(const ShardParams& params, int index) {
+  return index < params.sample.num_rows && params.args.rest[index] >= 0;
+}
+
 /** f(row, part) for this block's share of `num_parts` parts of each row that is gathered. */
 template <typename F>
 __device__ __forceinline__ void for_each_part(const ShardParams& params, int num_parts, F f) {
+  const int lane = threadIdx.x % 32;
   int mine = blockIdx.x;
-  for (int index = 0; index < params.sample.num_rows; index++) {
-    if (params.args.rest[index] < 0) continue;
-    for (; mine < num_parts; mine += gridDim.x) f(index, mine);
-    mine -= num_parts;
+  for (int base = 0; base < params.sample.num_rows; base += 32) {
+    uint32_t found = __ballot_sync(~0u, is_gathered(params, base + lane));
+    for (; found != 0; found &= found - 1) {
+      const int index = base + __ffs(found) - 1;
+      for (; mine < num_parts; mine += gridDim.x) f(index, mine);
+      mine -= num_parts;
+    }
   }
 }
 
@@ -95,6 +103,12 @@ __global__ void __launch_bounds__(kThreads)
     gather_rows(const __grid_constant__ ShardParams params) {
   const VtCudaGroup& group = params.group;
   const uint64_t epoch = begin_round(params);
+  // All rows at one look, since most often there are none.
+  bool any = false;
+  for (int i = threadIdx.x; i < params.sample.num_rows; i += kThreads) {
+    any |= is_gathered(params, i);
+  }
+  if (!__syncthreads_or(any)) return;
   const int num_pieces = pieces_of(params.args.x_columns);
   for_each_part(params, num_pieces,
                 [&](int index, int piece) { send_piece(params, epoch, index, piece); });
