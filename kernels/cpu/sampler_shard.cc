@@ -1,6 +1,7 @@
 // The first round: candidates of a rank, and the choice among those of all ranks. An id that a
 // rank's own min-p and top-k drop is dropped by those of the whole row too, and what is left of the
-// row decides top-p and the draw: so few ids decide as all would, by the same code.
+// row decides top-p and the draw: so few ids decide as all would, by the same code. With top-p
+// alone the likeliest of each rank decide where they can (sampler_shard_likeliest.cc).
 #include "sampler_shard.h"
 
 #include <algorithm>
@@ -28,13 +29,16 @@ void find_one(const KernelTable& kernels, const SampleInput& input, const float*
   out->list()[0] = {input.first_id + best.index, best.value, input.logits[best.index]};
 }
 
-void find_many(const KernelTable& kernels, const SampleInput& input, const float* z, float max,
-               SamplerScratch& scratch, Candidates* out) {
+void find_many(const KernelTable& kernels, const SampleInput& input, ShardKind kind, const float* z,
+               float max, SamplerScratch& scratch, Candidates* out) {
   const SamplingParams& params = input.row->params;
   const int n = input.vocab_size;
   scratch.z.resize(n);
   kernels.divide(z, params.temperature, scratch.z.data(), n);
   z = scratch.z.data();
+  if (kind == ShardKind::likeliest)
+    return find_likeliest(kernels, input.logits, input.first_id, z, n, max / params.temperature,
+                          scratch, out);
   const Truncation own = {params.min_p, params.top_k, 1};
   const float least = truncation_threshold(kernels, own, z, n, max / params.temperature, scratch);
   for (int i = kernels.find_at_least(z, 0, n, least); i < n;
@@ -58,7 +62,8 @@ ShardKind shard_kind(const Row& row, const LogitRow& logit_row, int vocab_size) 
   if (is_greedy(p) || !(p.min_p > 0 || has_top_k || p.top_p < 1)) return ShardKind::one;
   const bool is_narrow = p.min_p > 0 || (has_top_k && p.top_k <= kMaxCandidates) ||
                          (!p.allowed_ids.empty() && p.allowed_ids.size() <= kMaxCandidates);
-  return is_narrow ? ShardKind::many : ShardKind::gathered;
+  if (is_narrow) return ShardKind::many;
+  return has_top_k ? ShardKind::gathered : ShardKind::likeliest;
 }
 
 std::int64_t Candidates::words(ShardKind kind) {
@@ -71,6 +76,8 @@ std::int64_t Candidates::words(ShardKind kind) {
       return head + each;
     case ShardKind::many:
       return head + each * kMaxCandidates;
+    case ShardKind::likeliest:
+      return head + each * (1 + kMaxLikeliest);
   }
   return 0;
 }
@@ -104,7 +111,8 @@ void find_candidates(const KernelTable& kernels, const SampleInput& input, Shard
     }
   }
   if (max == -INFINITY) return;
-  (kind == ShardKind::one ? find_one : find_many)(kernels, input, z, max, scratch, out);
+  if (kind == ShardKind::one) return find_one(kernels, input, z, max, scratch, out);
+  find_many(kernels, input, kind, z, max, scratch, out);
 }
 
 Choice choose_candidate(const KernelTable& kernels, const Row& row, int position, ShardKind kind,
@@ -118,7 +126,7 @@ Choice choose_candidate(const KernelTable& kernels, const Row& row, int position
     if (rank->count == Candidates::kUnfit) return choice;
     choice.is_gathered |= rank->count == Candidates::kTooMany;
     choice.max = std::max(choice.max, rank->max);
-    for (int i = 0; i < rank->count; i++) {
+    for (int i = kind == ShardKind::likeliest ? 1 : 0; i < rank->count; i++) {
       const Candidate& candidate = rank->list()[i];
       ids.push_back(candidate.id);
       z.push_back(candidate.value);
@@ -129,10 +137,16 @@ Choice choose_candidate(const KernelTable& kernels, const Row& row, int position
   const int n = static_cast<int>(ids.size());
   // The first of the greatest, which has the lowest id.
   int best = static_cast<int>(std::max_element(z.begin(), z.end()) - z.begin());
-  if (kind == ShardKind::many) {
+  if (kind == ShardKind::many || kind == ShardKind::likeliest) {
     const SamplingParams& p = row.params;
-    const float threshold =
-        truncation_threshold(kernels, {p.min_p, p.top_k, p.top_p}, z.data(), n, z[best], scratch);
+    float threshold;
+    if (kind == ShardKind::many) {
+      threshold =
+          truncation_threshold(kernels, {p.min_p, p.top_k, p.top_p}, z.data(), n, z[best], scratch);
+    } else if (!find_threshold(kernels, p.top_p, ranks, z, scratch, &threshold)) {
+      choice.is_gathered = true;
+      return choice;
+    }
     best = draw(kernels, p.seed, position, z.data(), {ids.data(), 0}, n, threshold, best).index;
   }
   choice.id = ids[best];

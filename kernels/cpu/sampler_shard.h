@@ -11,7 +11,7 @@ namespace vt {
 
 /// How a row is served; every rank finds the same.
 enum class ShardKind {
-  /// All logits are needed: top-p over more ids than are worth naming, logprobs of ids that the row
+  /// All logits are needed: a top-k of more ids than are worth naming, logprobs of ids that the row
   /// names, and the like.
   gathered,
   /// A prompt token is judged.
@@ -20,9 +20,12 @@ enum class ShardKind {
   one,
   /// All ids that a rank's own min-p and top-k leave, as long as there are few.
   many,
+  /// The likeliest ids of a rank, and the mass of its others: top-p alone.
+  likeliest,
 };
 
 constexpr int kMaxCandidates = 64;
+constexpr int kMaxLikeliest = 128;
 constexpr int kMaxShardTop = 20;
 
 ShardKind shard_kind(const Row& row, const LogitRow& logit_row, int vocab_size);
@@ -40,7 +43,9 @@ struct Candidate {
   float logit;
 };
 
-/// The first round, of one row; candidates follow, ascending by id.
+/// The first round, of one row; candidates follow, ascending by id. The first of the likeliest is
+/// none: its value is the least that ids have of which all are named, its logit the mass of the
+/// others, the greatest candidate's being 1.
 struct Candidates {
   /// Or one of the two below.
   std::int32_t count;
@@ -57,6 +62,16 @@ struct Candidates {
 /// `input` has the rank's ids, perhaps none; `out` has room for words(kind).
 void find_candidates(const KernelTable& kernels, const SampleInput& input, ShardKind kind,
                      SamplerScratch& scratch, Candidates* out);
+
+/// The candidates of a row of the kind `likeliest`, whose z is neither -Infinity nor too great.
+void find_likeliest(const KernelTable& kernels, const float* logits, std::int32_t first_id,
+                    const float* z, int num_ids, float z_max, SamplerScratch& scratch,
+                    Candidates* out);
+/// The threshold of top-p on candidates z of all ranks, of which `ranks` told; false if all logits
+/// are needed to know it.
+bool find_threshold(const KernelTable& kernels, float top_p,
+                    const std::vector<const Candidates*>& ranks, const std::vector<float>& z,
+                    SamplerScratch& scratch, float* threshold);
 
 /// What the ranks agree on after the first round.
 struct Choice {

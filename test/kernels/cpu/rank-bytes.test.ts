@@ -31,15 +31,18 @@ t.test('ranks tell each other no more than the parameters ask for', async (t) =>
   for (const numRanks of [2, 4]) {
     const bytes = (sampling: TestSampling) => bytesOfStep(t, numRanks, sampling);
     const part = vocabSize / numRanks;
-    const [head, candidate, few] = [8, 12, 64];
+    const [head, candidate, few, likeliest] = [8, 12, 64, 129];
     t.equal(await bytes({ temperature: 0 }), head + candidate);
     t.equal(await bytes({ temperature: 1, frequencyPenalty: 1 }), head + candidate);
     t.equal(await bytes({ temperature: 1, topK: 64, topP: 0.9 }), head + few * candidate);
     t.equal(await bytes({ temperature: 1, minP: 0.9 }), head + few * candidate);
-    t.equal(await bytes({ temperature: 1, topP: 0.9 }), 4 * part);
+    t.equal(await bytes({ temperature: 1, topP: 0.9 }), head + likeliest * candidate);
+    t.equal(await bytes({ temperature: 1, topK: 65, topP: 0.9 }), 4 * part);
     const judged = 8 + 8 * (part / 1024) + 8 * 5;
     t.equal(await bytes({ temperature: 0, logprobs: 5 }), head + candidate + judged);
-    // More ids are left than are worth naming: their logits, after all.
+    // More ids are left than are worth naming, or named: their logits, after all.
+    const all = head + likeliest * candidate + 4 * part;
+    t.equal(await bytes({ temperature: 5, topP: 0.999 }), all);
     t.equal(await bytes({ temperature: 5, minP: 1e-4 }), head + few * candidate + 4 * part);
   }
 });

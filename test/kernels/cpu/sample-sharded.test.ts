@@ -86,6 +86,48 @@ t.test('ties within and across ranks go to the lower id', async (t) => {
   for (const { columns } of await sharded.run(step)) t.same(columns, expected!.columns);
 });
 
+t.test('top-p alone, from peaked to flat, with ties, on some ranks and on all', async (t) => {
+  const size = 8000;
+  const whole = await loadWhole(size);
+  for (const numRanks of [2, 4]) {
+    const sharded = await loadSharded(numRanks, size);
+    t.teardown(() => sharded.close());
+    for (const [k, spread] of [0.01, 1, 2.5, 4, 8, 30].entries()) {
+      const logitsOf = (row: number) => {
+        const values = randomValues(size, 100 * k + row).map((x) => x * spread);
+        // In steps; much of the mass on one rank; others with few ids, or none; ids that one rank has not
+        // named above those that another has.
+        if (row % 5 === 1) return values.map((x) => Math.round(x * 2) / 2);
+        if (row % 5 === 2) return values.map((x, id) => (id < 90 ? x + 9 : x));
+        if (row % 5 === 3)
+          return values.map((x, id) => (id < 4000 || id % 50 === 0 ? x : -Infinity));
+        if (row % 5 === 4)
+          return values.map((x, id) => {
+            if (id < 200) return 0.01 * (x / spread);
+            return id >= 6000 && id < 6100 ? 0.01 * (x / spread) - 0.1 : -90;
+          });
+        return values;
+      };
+      const requests = [0.05, 0.5, 0.9, 0.95, 0.999, 0.9999, 1e-7].flatMap((topP, i) =>
+        [0.3, 0.8, 1.7].map((temperature, j) => ({
+          ...base,
+          params: {
+            topP: Math.fround(topP),
+            temperature,
+            seed: 9 * i + j,
+            ...(j === 1 && { logprobs: 3 }),
+          },
+        })),
+      );
+      const step = stepOf(requests, logitsOf);
+      const [expected] = await whole.run(step);
+      for (const { columns } of await sharded.run(step))
+        t.same(columns, expected!.columns, `${numRanks} ranks, logits within ${spread}`);
+    }
+  }
+  await whole.close();
+});
+
 t.test('unfit logits on one rank flag the row on all', async (t) => {
   const whole = await loadWhole(vocabSize);
   const sharded = await loadSharded(2, vocabSize);
