@@ -3,6 +3,11 @@
 // has room for the rank's logits, for candidates among them, and for what a second round tells of
 // logprobs. A rank writes to its own inbox as to others', so that all is taken alike, but for its
 // logits, which it reads where they are.
+//
+// Where a library carries (NCCL), all of a rank's boards are one in its own memory: it writes what
+// it tells to its own slot there, the library fills the slots of the others between two launches,
+// and what takes them finds all there. A round has the memory for itself, so that slots are as long
+// as the round needs and lie one behind another.
 #ifndef VT_CUDA_SAMPLE_EXCHANGE_CUH_
 #define VT_CUDA_SAMPLE_EXCHANGE_CUH_
 
@@ -12,11 +17,28 @@
 namespace vt {
 namespace sample {
 
+/** Where rows have their parts of a slot, in fours. */
+struct Places {
+  /** Of row 0, behind what is told of all rows; from a row to the next. */
+  int64_t begin;
+  int each;
+  /** Within a row; its logits come first. */
+  int candidates, sums, alternatives;
+};
+
 struct ShardParams {
   VtCudaGroup group;
   VtCudaSampleSharded args;
   VtCudaSample sample;
+  Places places;
+  /** Candidates that a rank can tell of a row. */
+  int most_candidates;
 };
+
+/** Between two launches, not by stores to the memory of others. */
+__host__ __device__ __forceinline__ bool is_carried(const ShardParams& params) {
+  return params.args.carry != nullptr;
+}
 
 enum Told : uint32_t {
   kIdle,
@@ -45,7 +67,8 @@ struct RowNews {
   int id = 0;
   /**
    * Of the best id, or the judged one, as it came out of the model. Of kLikeliest: the mass of the
-   * rank's other ids, the greatest candidate's being 1.
+   * rank's other ids, the greatest candidate's being 1. Of kCandidates, as an integer: how many ids
+   * with the least z of those that stay are not named.
    */
   float logit = 0;
   /** Of a row that has a logprob: key of the rank's greatest logit as it came out of the model. */
@@ -72,38 +95,36 @@ __device__ __forceinline__ uint64_t begin_round(const ShardParams& params) {
   return epoch;
 }
 
+/** To how many boards a rank writes what all are told. */
+__device__ __forceinline__ int num_boards(const ShardParams& params) {
+  return is_carried(params) ? 1 : params.group.num_ranks;
+}
+
+/** What `source` tells `owner`. */
+__device__ __forceinline__ uint4* slot(const ShardParams& params, int owner, int source,
+                                       uint64_t epoch) {
+  return inbox(params.group, owner, source, is_carried(params) ? 0 : epoch);
+}
+
 /** Of row `index`, by block 0 of its cluster. */
 __device__ inline void tell_ranks(const ShardParams& params, uint64_t epoch, int index,
                                   const uint4& words) {
-  const VtCudaGroup& group = params.group;
   const int rank = threadIdx.x;
-  if (cluster_rank() != 0 || rank >= group.num_ranks) return;
-  send(inbox(group, rank, group.rank, epoch) + index, words);
+  if (cluster_rank() != 0 || rank >= num_boards(params)) return;
+  send(slot(params, rank, params.group.rank, epoch) + index, words);
 }
 
-/** Candidates that a rank can tell of a row. */
-__host__ __device__ __forceinline__ int most_candidates(int num_ranks) {
-  return kMaxCandidates / num_ranks;
-}
-
-/** Of one row, in fours: logits; candidates; tiles; best ids, two in one, or named ids. */
-__host__ __device__ __forceinline__ int room_of_row(int x_columns, int num_ranks) {
-  return x_columns / 4 + most_candidates(num_ranks) + x_columns / kTile + VT_CUDA_MAX_LOGPROB_IDS;
-}
-
-/** Where it begins, behind what is told of all rows. */
 __device__ __forceinline__ int64_t logits_at(const ShardParams& params, int index) {
-  const int each = room_of_row(params.args.x_columns, params.group.num_ranks);
-  return params.sample.num_rows + 1 + static_cast<int64_t>(index) * each;
+  return params.places.begin + static_cast<int64_t>(index) * params.places.each;
 }
 __device__ __forceinline__ int64_t candidates_at(const ShardParams& params, int index) {
-  return logits_at(params, index) + params.args.x_columns / 4;
+  return logits_at(params, index) + params.places.candidates;
 }
 __device__ __forceinline__ int64_t sums_at(const ShardParams& params, int index) {
-  return candidates_at(params, index) + most_candidates(params.group.num_ranks);
+  return logits_at(params, index) + params.places.sums;
 }
 __device__ __forceinline__ int64_t alternatives_at(const ShardParams& params, int index) {
-  return sums_at(params, index) + params.args.x_columns / kTile;
+  return logits_at(params, index) + params.places.alternatives;
 }
 
 /** This rank's part of row `index`, as one block of its cluster sees it. */
@@ -150,11 +171,32 @@ __device__ __forceinline__ bool has_round(const ShardParams& params, int index, 
   return chosen.id != Chosen::kNoRound;
 }
 
-/** Gathers the rows that args.rest names in all_logits: a launch in a file of its own. */
+/** The first round, in a file of its own. */
+int tell_rows(const ShardParams& params, void* stream);
+
+/** Gathers the rows that args.rest names in all_logits: launches in a file of their own. */
 int gather_logits(const ShardParams& params, void* stream);
 
 /** The second round, in a file of its own. */
 int tell_logprobs(const ShardParams& params, void* stream);
+
+/** Of a round that a library carries: its slots are `fours` long; then it can be launched. */
+inline ShardParams carried(const ShardParams& params, const Places& places, int64_t fours) {
+  ShardParams round = params;
+  round.places = places;
+  round.group.slot_bytes = (16 * fours + 63) / 64 * 64;
+  return round;
+}
+
+/** Between what tells and what takes, on `stream`. */
+inline int carry(const ShardParams& round, void* stream) {
+  return round.args.carry(round.args.carrier, round.group.slot_bytes, stream);
+}
+
+/** Of a launch that takes: behind the library's, which lets nothing begin before its end. */
+inline int taking_flags(const ShardParams& params) {
+  return is_carried(params) ? params.sample.flags & ~VT_CUDA_DEPENDENT : params.sample.flags;
+}
 
 }  // namespace sample
 }  // namespace vt

@@ -1,267 +1,42 @@
 // sampleSharded: rows of logits of which every rank has a run of ids. Four launches: each rank
 // tells the others the best of its own ids of a row that needs no more, or some candidates; then it
-// takes what the others told, and answers the rows that this decides; then the ranks gather all
-// logits of the others (sample_sharded_logits.cu), and vt_cuda_sample answers those. Two more tell
-// logprobs (sample_sharded_logprobs.cu). Grids that wait for other ranks run at once.
-//
-// A best id is the one that vt_cuda_sample would find among this rank's: the argmax of logit, or of
-// z plus noise, both of which belong to an id, wherever it lies.
+// takes what the others told, and answers the rows that this decides (sample_sharded_rows.cu); then
+// the ranks gather all logits of the others (sample_sharded_logits.cu), and vt_cuda_sample answers
+// those. Two more tell logprobs (sample_sharded_logprobs.cu). Where a library carries, it does so
+// between what tells and what takes, and nothing is launched for rows that the host knows are none.
 #include <algorithm>
 
 #include "group_check.h"
-#include "sample_candidates.cuh"
-#include "sample_edit.cuh"
-#include "sample_logprobs.cuh"
-#include "sample_scan.cuh"
+#include "sample_exchange.cuh"
 
 namespace vt {
 namespace sample {
 namespace {
 
-constexpr int kFinishThreads = 256;
-
-/** The same for the same tokens at the same places; by one block. */
-__device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared) {
-  uint32_t sum = 0;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) {
-    uint32_t h = static_cast<uint32_t>(tokens[i]) * 0x9E3779B1u + static_cast<uint32_t>(i);
-    h = (h ^ h >> 15) * 0x85EBCA77u;
-    sum += h ^ h >> 13;
-  }
-  sum = __reduce_add_sync(~0u, sum);
-  if (threadIdx.x % 32 == 0) shared.warps[threadIdx.x / 32] = sum;
-  __syncthreads();
-  sum = 0;
-  for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
-    sum += static_cast<uint32_t>(shared.warps[w]);
-  }
-  return something(sum);
-}
-
-/** What tells a row: kBestId, kCandidates, kLikeliest, kAllLogits or kJudged. */
-__device__ __forceinline__ Told told_by(const ShardParams& params, const Shared& shared) {
-  const VtCudaRowParams& p = shared.params;
-  if (shared.judged_id >= 0) return kJudged;
-  const bool cuts = p.min_p > 0.0f || p.top_k > 0 || p.top_p < 1.0f;
-  if (!cuts || p.temperature < kGreedyBelow) return kBestId;
-  return told_of_cut(p, params);
-}
-
-/** This rank's greatest logit, edited by section 3 of docs/sampling.md or not. By the cluster. */
-__device__ Word greatest_logit(Row& row, bool is_edited, const int32_t* history) {
-  Word best;
-  if (is_edited) {
-    best = scan_edited(row, history);
-  } else {
-    cluster_arrive();
-    best = scan_logits(row);
-    cluster_wait();  // all blocks are there
-  }
-  return cluster_max(row, best);
-}
-
-/** The same of an edited row, as its logits came out of the model; once. */
-__device__ Word greatest_unedited(Row& row) {
-  fence_async();  // the copy engine writes where threads have written
-  __syncthreads();
-  return cluster_max(row, scan_logits(row));
-}
-
-/** The best of this rank's ids, whose greatest logit is `best`. Barriers of the cluster. */
-__device__ Word best_of_part(Row& row, Word best) {
-  const Shared& shared = *row.shared;
-  const float temperature = shared.params.temperature;
-  if (temperature < kGreedyBelow) return best;
-  Draw draw(row, temperature, -INFINITY, shared.num_tokens);
-  const float z_max = __fdiv_rn(ranked_value(best), temperature);
-  return cluster_max(row, draw.run(z_max, ranked_id(best)));
-}
-
-/** What this rank tells of a row; its candidates are on their way then. Barriers of the cluster. */
-__device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& row, int index,
-                                Told by, const int32_t* history) {
-  const Shared& shared = *row.shared;
-  const bool is_edited = by != kJudged && has_edits(shared);
-  const Word greatest = greatest_logit(row, is_edited, history);
-  RowNews news;
-  news.kind = by;
-  if (greatest == kUnfit) {
-    news.kind = kNotFit;
-    return news;
-  }
-  if (by == kJudged) {
-    const int id = shared.judged_id;
-    news.value = id >= row.first && id < row.vocab_size ? 1 : 0;
-    if (news.value != 0) news.logit = row.logits[id];
-  } else if (greatest == kNone) {
-    news.kind = kNoId;
-  } else if (by == kBestId) {
-    const Word best = best_of_part(row, greatest);
-    news.value = static_cast<uint32_t>(best >> 32);
-    news.id = ranked_id(best);
-    news.logit = row.logits[news.id];
-  } else {
-    news = send_candidates(params, epoch, row, index, greatest, by);
-  }
-  if (has_logprob(params.sample, shared)) {
-    const Word unedited = is_edited ? greatest_unedited(row) : greatest;
-    news.greatest = key_of(unedited == kNone ? -INFINITY : ranked_value(unedited));
-  }
-  return news;
-}
-
-__global__ void __launch_bounds__(32 * kMaxWarps, 2)
-    sample_part(const __grid_constant__ ShardParams params, const int num_tiles) {
-  Shared& shared = block_shared<Shared>();
-  const VtCudaSample& sample = params.sample;
-  const uint64_t epoch = begin_round(params);
-  const int index = blockIdx.x / cluster_size();
-  if (index == sample.num_rows) {
-    if (cluster_rank() != 0) return;
-    const uint32_t sum = checksum_of(params.args.tokens, params.args.num_tokens, shared);
-    return tell_ranks(params, epoch, index, make_uint4(sum, 0, 0, 0));
-  }
-  const int table_row = sample.row_of[index];
-  if (table_row >= 0) {
-    prepare_copy(shared);
-    load_state(sample, table_row, index, shared);
-  }
-  RowNews news;
-  if (table_row >= 0 && shared.finished == 0) {
-    Row row = part_of_row(params, index, num_tiles, shared);
-    news.kind = told_by(params, shared);
-    if (news.kind != kAllLogits) {
-      const int32_t* history =
-          sample.history + static_cast<int64_t>(table_row) * sample.history_stride;
-      news = news_of_part(params, epoch, row, index, news.kind, history);
-    }
-  }
-  tell_ranks(params, epoch, index, words_of(news));
-}
-
-/** What ranks told of a row, in all of a block's threads. */
-struct Heard {
-  /** The best of the ids that they named; kUnfit if a rank said so. */
-  Word best = kNone;
-  /** Of `best`, or of the judged id. */
-  float logit = 0;
-  /** Of the row's logits; 0 where it has no logprob. */
-  uint32_t greatest = 0;
-  bool has_candidates = false, is_likeliest = false, needs_all = false;
-  bool is_judged = false, is_idle = false;
-};
-
-__device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
-  Heard heard;
-  for (int rank = 0; rank < num_ranks; rank++) {
-    const RowNews news = news_of(told[rank]);
-    heard.has_candidates |= news.kind == kCandidates || news.kind == kLikeliest;
-    heard.is_likeliest |= news.kind == kLikeliest;
-    heard.needs_all |= news.kind == kAllLogits;
-    heard.is_judged |= news.kind == kJudged;
-    heard.is_idle |= news.kind == kIdle;
-    heard.greatest = max(heard.greatest, news.greatest);
-    if (news.kind == kNotFit) heard.best = kUnfit;
-    if (news.kind == kJudged && news.value != 0) heard.logit = news.logit;
-    if (news.kind != kBestId) continue;
-    const Word best = static_cast<Word>(news.value) << 32 | ~static_cast<uint32_t>(news.id);
-    if (best <= heard.best) continue;
-    heard.best = best;
-    heard.logit = news.logit;
-  }
-  return heard;
-}
-
-/** The answer to a row that nothing more is needed for but perhaps its logprobs. By one thread. */
-__device__ void answer_row(const ShardParams& params, int index, const Heard& heard) {
-  const VtCudaSample& sample = params.sample;
-  const bool is_fit = heard.best != kUnfit;
-  int id = -1;
-  if (heard.is_judged && is_fit) {
-    id = sample.judged_ids[index];
-  } else if (heard.best != kNone && is_fit) {
-    id = ranked_id(heard.best);
-  }
-  sample.token_ids[index] = id;
-  sample.row_flags[index] = id >= 0 || heard.is_idle ? 0 : 1;
-  if (sample.num_top < 0) return;
-  const bool has_round = id >= 0 && heard.greatest != 0;
-  if (!has_round) sample.ranks[index] = 0;
-  choose(params, index,
-         {has_round ? id : Chosen::kNoRound, heard.logit, value_of(heard.greatest)});
-}
-
-/** Of two the second is named, of more the one with which fewest agree. */
-__device__ void compare_checksums(const ShardParams& params, uint64_t epoch, const uint4* told) {
-  const int num_ranks = params.group.num_ranks;
-  int fewest = num_ranks;
-  int odd = 0;
-  for (int rank = 0; rank < num_ranks; rank++) {
-    int agree = 0;
-    for (int other = 0; other < num_ranks; other++) agree += told[other].x == told[rank].x;
-    if (agree <= fewest) {
-      fewest = agree;
-      odd = rank;
-    }
-  }
-  if (fewest == num_ranks) return;
-  report_group(params.group, VT_CUDA_GROUP_DISAGREES, odd, params.args.op_index, epoch);
-}
-
-struct FinishShared {
-  uint4 told[kMaxRanks];
-  Candidates candidates;
-  Shared row;
-};
-
-/** A block for each row at a time, and one for the checksums. A cluster is one block. */
-__global__ void __launch_bounds__(kFinishThreads)
-    finish_parts(const __grid_constant__ ShardParams params) {
-  FinishShared& shared = block_shared<FinishShared>();
-  uint4(&told)[kMaxRanks] = shared.told;
-  Candidates& candidates = shared.candidates;
-  const VtCudaGroup& group = params.group;
-  const VtCudaSample& sample = params.sample;
-  const uint64_t epoch = begin_round(params);
-  Patience patience(group, epoch, params.args.op_index);
-  const int rank = threadIdx.x;
-  for (int index = blockIdx.x; index <= sample.num_rows; index += gridDim.x) {
-    if (rank < group.num_ranks) {
-      told[rank] = take(inbox(group, group.rank, rank, epoch) + index, rank, patience);
-    }
-    if (rank == 0) candidates.count = 0;
-    __syncthreads();
-    if (index == sample.num_rows) {
-      if (rank == 0) compare_checksums(params, epoch, told);
-      return;
-    }
-    Heard heard = heard_of(told, group.num_ranks);
-    const bool is_fit = heard.best != kUnfit;
-    if (heard.has_candidates) {
-      take_candidates(params, patience, epoch, index, told, candidates);
-      if (is_fit && !heard.needs_all) {
-        load_state(sample, sample.row_of[index], index, shared.row);
-        heard.best = draw_candidate(params, told, candidates, heard.is_likeliest, shared.row);
-        heard.needs_all = heard.best == kUnfit;
-        heard.logit = logit_of(candidates, heard.best, shared.row);
-      }
-    }
-    if (rank == 0) {
-      const bool is_left = heard.needs_all && is_fit;
-      params.args.rest[index] = is_left ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
-      if (!is_left) {
-        answer_row(params, index, heard);
-      } else if (sample.num_top >= 0) {
-        choose(params, index, {Chosen::kNoRound, 0, 0});
-      }
-    }
-    __syncthreads();
-  }
+/** Of a slot that has all that a rank tells of rows, in fours: logits; candidates; tiles; best ids,
+ * two in one, or named ids. */
+Places places_of(int num_rows, int x_columns, int num_ranks) {
+  Places places;
+  places.begin = num_rows + 1;
+  places.candidates = x_columns / 4;
+  places.sums = places.candidates + kMaxCandidates / num_ranks;
+  places.alternatives = places.sums + x_columns / kTile;
+  places.each = places.alternatives + VT_CUDA_MAX_LOGPROB_IDS;
+  return places;
 }
 
 int most_rows(const VtCudaGroup& group, int x_columns) {
-  const int64_t each = 16 * (int64_t{1} + room_of_row(x_columns, group.num_ranks));
+  const int64_t each = 16 * (int64_t{1} + places_of(0, x_columns, group.num_ranks).each);
   return static_cast<int>(std::min<int64_t>((group.slot_bytes - 16) / each, 1 << 20));
+}
+
+/** Of which each round fits a slot that a library carries. */
+int most_rows_carried(const VtCudaSampleSharded& a) {
+  const int news = 1 + (a.has_candidates != 0 ? VT_CUDA_CARRIED_CANDIDATES : 0);
+  const int each = std::max(news, a.x_columns / kTile + VT_CUDA_MAX_LOGPROB_IDS);
+  const int64_t rows = (a.group->slot_bytes / 16 - 4) / each;
+  const int64_t logits = std::min(a.num_gathered, a.sample->num_rows) * (int64_t{a.x_columns} / 4);
+  return 16 * logits > a.group->slot_bytes ? 0 : static_cast<int>(std::min<int64_t>(rows, 1 << 20));
 }
 
 template <typename T>
@@ -296,29 +71,43 @@ int check(const VtCudaSampleSharded& a) {
   VT_REQUIRE(a.x_columns <= kMaxVocab && a.sample->vocab_size <= kMaxVocab,
              "sampleSharded: %d of %d ids (at most %d)", a.x_columns, a.sample->vocab_size,
              kMaxVocab);
-  VT_REQUIRE(most_rows(*a.group, a.x_columns) > 0,
-             "sampleSharded: a row of %d columns does not fit the inbox", a.x_columns);
+  const bool fits =
+      a.carry != nullptr ? most_rows_carried(a) > 0 : most_rows(*a.group, a.x_columns) > 0;
+  VT_REQUIRE(fits, "sampleSharded: a row of %d columns does not fit the inbox", a.x_columns);
   return 0;
 }
 
-int launch_parts(const ShardParams& params, void* stream) {
+int launch_rounds(const ShardParams& params, void* stream) {
   const VtCudaSample& sample = params.sample;
-  const Shape shape = shape_of(sample.num_rows, params.args.x_columns);
-  const size_t shared_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
-  int result = launch_clusters("sampleSharded", sample_part, shape.blocks,
-                               dim3((sample.num_rows + 1) * shape.blocks), dim3(shape.threads),
-                               shared_bytes, sample.flags, stream, params, shape.tiles);
-  if (result != 0) return result;
-  const int finishing = std::min(sample.num_rows + 1, params.group.max_blocks);
-  result = launch_clusters("sampleSharded", finish_parts, 1, dim3(finishing), dim3(kFinishThreads),
-                           0, sample.flags, stream, params);
-  if (result == 0) result = gather_logits(params, stream);
-  if (result != 0) return result;
-  VtCudaSample rest = sample;
-  rest.row_of = params.args.rest;
-  rest.logits = params.args.all_logits;
-  result = vt_cuda_sample(&rest, stream);
+  int result = tell_rows(params, stream);
+  if (result == 0 && (!is_carried(params) || params.args.num_gathered > 0)) {
+    result = gather_logits(params, stream);
+    if (result != 0) return result;
+    VtCudaSample rest = sample;
+    rest.row_of = params.args.rest;
+    rest.logits = params.args.all_logits;
+    result = vt_cuda_sample(&rest, stream);
+  }
   return result == 0 && sample.num_top >= 0 ? tell_logprobs(params, stream) : result;
+}
+
+/** The first round of these rows. */
+ShardParams first_round(const ShardParams& params) {
+  const VtCudaSampleSharded& args = params.args;
+  const int num_rows = params.sample.num_rows;
+  if (!is_carried(params)) {
+    ShardParams round = params;
+    round.places = places_of(num_rows, args.x_columns, params.group.num_ranks);
+    round.most_candidates = kMaxCandidates / params.group.num_ranks;
+    return round;
+  }
+  Places places = {};
+  places.begin = num_rows + 1;
+  places.each = args.has_candidates != 0 ? VT_CUDA_CARRIED_CANDIDATES : 0;
+  ShardParams round =
+      carried(params, places, places.begin + static_cast<int64_t>(num_rows) * places.each);
+  round.most_candidates = VT_CUDA_CARRIED_CANDIDATES;
+  return round;
 }
 
 }  // namespace
@@ -328,16 +117,17 @@ int launch_parts(const ShardParams& params, void* stream) {
 extern "C" int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream) {
   using namespace vt::sample;
   if (check(*args) != 0) return -1;
-  const int most = most_rows(*args->group, args->x_columns);
+  const bool by_library = args->carry != nullptr;
+  const int most = by_library ? most_rows_carried(*args) : most_rows(*args->group, args->x_columns);
   ShardParams params = {};
   params.group = *args->group;
   for (int first = 0; first < args->sample->num_rows; first += most) {
     params.args = *args;
-    params.args.ordinal += first / most;
+    if (!by_library) params.args.ordinal += first / most;
     params.args.x += static_cast<int64_t>(first) * args->x_stride;
     params.args.all_logits += static_cast<int64_t>(first) * args->sample->logits_stride;
     params.sample = rows_from(*args->sample, first, std::min(most, args->sample->num_rows - first));
-    const int result = launch_parts(params, stream);
+    const int result = launch_rounds(first_round(params), stream);
     if (result != 0) return result;
   }
   return 0;

@@ -38,8 +38,8 @@ __device__ __forceinline__ Word entry_of(uint32_t key, uint32_t id) {
 __device__ __forceinline__ void send_to_all(const ShardParams& params, uint64_t epoch, int64_t at,
                                             const uint4& words) {
   const int rank = threadIdx.x % 32;
-  if (rank >= params.group.num_ranks) return;
-  send(inbox(params.group, rank, params.group.rank, epoch) + at, words);
+  if (rank >= num_boards(params)) return;
+  send(slot(params, rank, params.group.rank, epoch) + at, words);
 }
 
 /** With lists of up to 32 * kKept. */
@@ -109,7 +109,7 @@ __device__ void take_alternatives(const ShardParams& params, Patience& patience,
   for (int i = threadIdx.x; i < pairs * group.num_ranks; i += blockDim.x) {
     const int rank = i / pairs;
     const int pair = i % pairs;
-    const uint4 words = take(inbox(group, group.rank, rank, epoch) + at + pair, rank, patience);
+    const uint4 words = take(slot(params, group.rank, rank, epoch) + at + pair, rank, patience);
     shared.lists[rank][2 * pair] = entry_of(words.x, words.y);
     shared.lists[rank][2 * pair + 1] = entry_of(words.z, words.w);
   }
@@ -119,7 +119,7 @@ __device__ void take_alternatives(const ShardParams& params, Patience& patience,
     const int rank = exists ? id / params.args.x_columns : 0;
     shared.named[i] = -INFINITY;
     if (!exists) continue;
-    uint4* from = inbox(group, group.rank, rank, epoch) + at + i;
+    uint4* from = slot(params, group.rank, rank, epoch) + at + i;
     shared.named[i] = __uint_as_float(take(from, rank, patience).x);
   }
 }
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kFinishThreads)
     unsigned greater = 0;
     for (int t = threadIdx.x; t * kTile < sample.vocab_size; t += blockDim.x) {
       const int rank = t / tiles_of_rank;
-      uint4* from = inbox(group, group.rank, rank, epoch) + sums_at(params, index);
+      uint4* from = slot(params, group.rank, rank, epoch) + sums_at(params, index);
       const uint4 words = take(from + t % tiles_of_rank, rank, patience);
       shared.row.tile_sums[t] = sum_of(words);
       greater += words.w;
@@ -164,9 +164,19 @@ __global__ void __launch_bounds__(kFinishThreads)
   }
 }
 
+/** As many alternatives as any of these rows may have. */
+ShardParams second_round(const ShardParams& params) {
+  Places places = {};
+  places.alternatives = params.args.x_columns / kTile;
+  places.each = places.alternatives +
+                std::max(params.sample.num_named, (std::max(0, params.sample.num_top) + 1) / 2);
+  return carried(params, places, static_cast<int64_t>(params.sample.num_rows) * places.each);
+}
+
 }  // namespace
 
-int tell_logprobs(const ShardParams& params, void* stream) {
+int tell_logprobs(const ShardParams& first_round, void* stream) {
+  const ShardParams params = is_carried(first_round) ? second_round(first_round) : first_round;
   const VtCudaSample& sample = params.sample;
   const Shape shape = shape_of(sample.num_rows, params.args.x_columns);
   const size_t logit_bytes = static_cast<size_t>(shape.tiles) * kTile * sizeof(float);
@@ -176,10 +186,10 @@ int tell_logprobs(const ShardParams& params, void* stream) {
       launch_clusters("sampleSharded", tell_parts_of, shape.blocks,
                       dim3(sample.num_rows * shape.blocks), dim3(shape.threads), shared_bytes,
                       sample.flags, stream, params, shape.tiles);
-  if (result != 0) return result;
+  if (result != 0 || (is_carried(params) && carry(params, stream) != 0)) return -1;
   return launch_clusters("sampleSharded", finish_logprobs, 1,
                          dim3(std::min(sample.num_rows, params.group.max_blocks)),
-                         dim3(kFinishThreads), 0, sample.flags, stream, params);
+                         dim3(kFinishThreads), 0, taking_flags(params), stream, params);
 }
 
 }  // namespace sample

@@ -111,8 +111,19 @@ VT_CUDA_API int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup
  * gathered, and every rank samples them. Logprobs of the others, and of prompt tokens, come in a
  * second round. Ranks compare the tokens of the step too. Takes as many epochs as
  * vt_cuda_sample_sharded_epochs says.
+ *
+ * With `carry` a library does what stores to the memory of others would: boards of the group are
+ * one in this rank's own memory, and its slots at most slot_bytes long. What it carries is of a
+ * size that the host knows, so only what parameters tell counts: rows with a top-k of 1 to
+ * VT_CUDA_CARRIED_CANDIDATES are told by candidates, with has_candidates; of others that have
+ * min-p, top-k or top-p all logits are gathered. It takes one epoch.
  */
 #define VT_CUDA_SAMPLE_SCRATCH 4
+/** Candidates of a rank that are carried. */
+#define VT_CUDA_CARRIED_CANDIDATES 64
+/** Fills the slots of other ranks in the board, each of them slot_bytes long, with what they have
+ * in their own; queued on the stream, before what is queued next. Not 0: it could not. */
+typedef int VtCudaCarry(void* carrier, int64_t slot_bytes, void* stream);
 typedef struct {
   const VtCudaGroup* group;
   const VtCudaSample* sample; /* copied; its logits are all_logits */
@@ -120,9 +131,13 @@ typedef struct {
   float* all_logits;          /* [num_rows][logits_stride]; written where they are needed */
   int32_t* rest;              /* scratch, [VT_CUDA_SAMPLE_SCRATCH][num_rows] */
   const int32_t* tokens;      /* [num_tokens] that the step reads, equal on all ranks */
+  VtCudaCarry* carry;         /* or null */
+  void* carrier;
   int32_t num_tokens;
   int32_t x_columns, x_stride; /* x_columns: a multiple of 1024 */
   int32_t ordinal, op_index;
+  /* with carry: whether rows may be told by candidates; how many may need all logits */
+  int32_t has_candidates, num_gathered;
 } VtCudaSampleSharded;
 VT_CUDA_API int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream);
 VT_CUDA_API int vt_cuda_sample_sharded_epochs(const VtCudaGroup* group, int32_t num_rows,

@@ -40,11 +40,14 @@ typedef struct VtCudaTestRanks VtCudaTestRanks;
  * Null with vt_cuda_error(). */
 VT_CUDA_API VtCudaTestRanks* vt_cuda_test_ranks(const VtCudaRanks* ranks, const char* library_path,
                                                int32_t fast_math);
-/** As vt_cuda_all_reduce, by whoever carries; the note says who. all_gather: by NCCL alone. */
+/** As vt_cuda_all_reduce and vt_cuda_sample_sharded, by whoever carries; the note says who.
+ * all_gather: by NCCL alone. */
 VT_CUDA_API int vt_cuda_test_ranks_all_reduce(VtCudaTestRanks* test, const VtCudaAllReduce* args,
                                               void* stream);
 VT_CUDA_API int vt_cuda_test_ranks_all_gather(VtCudaTestRanks* test, const VtCudaAllGather* args,
                                               void* stream);
+VT_CUDA_API int vt_cuda_test_ranks_sample_sharded(VtCudaTestRanks* test,
+                                                  const VtCudaSampleSharded* args, void* stream);
 VT_CUDA_API const char* vt_cuda_test_ranks_note(VtCudaTestRanks* test);
 VT_CUDA_API const VtCudaGroup* vt_cuda_test_ranks_group(VtCudaTestRanks* test);
 /** What *first_epoch of the group holds from here on; waits for the device. */

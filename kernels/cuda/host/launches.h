@@ -10,6 +10,7 @@
 #include "attention_room.h"
 #include "linear_library.h"
 #include "rank_group.h"
+#include "row_kinds.h"
 #include "step_arrays.h"
 #include "weights.h"
 
@@ -23,6 +24,8 @@ struct StepShape {
   bool logits_are_tokens = false;
   /// Most best ids that a row asked for; -1: no row asked for logprobs. Most ids that one names.
   int num_top = -1, num_named = 0;
+  /// Where needs_kinds().
+  RowKinds kinds;
   std::vector<AttentionGroup> attention;
 };
 
@@ -56,6 +59,8 @@ class Launches {
   int num_epochs(const StepShape& shape) const;
 
   bool has_sample() const { return has_sample_; }
+  /// Whether what sampling exchanges depends on the step's rows by the host's choice.
+  bool needs_kinds() const;
   /// Null where the program has no attention.
   const AttentionRoom* attention() const { return attention_.get(); }
   char* buffer(int index) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda_error.h"
 #include "launch_error.h"
 
 namespace vt {
@@ -74,10 +75,20 @@ NcclRanks::NcclRanks(std::unique_ptr<Nccl> nccl, std::unique_ptr<TcpNews> news, 
     : rank_(rank),
       num_ranks_(num_ranks),
       sums_(sums),
-      scratch_(kScratchBytes, "collectives", ledger),
+      scratch_(VT_CUDA_INBOX_OFFSET + kScratchBytes, "collectives", ledger),
       progress_(sizeof(VtCudaProgress), "collectivesHost", ledger),
       nccl_(std::move(nccl)),
       watch_(*nccl_, progress_.as<VtCudaProgress>(), std::move(news), rank, num_ranks, timeout_ms) {
+  VT_CUDA(cudaMemset(scratch_.as<char>(), 0, VT_CUDA_INBOX_OFFSET));
+}
+
+float* NcclRanks::slots() const {
+  return reinterpret_cast<float*>(scratch_.as<char>() + VT_CUDA_INBOX_OFFSET);
+}
+
+void NcclRanks::describe(VtCudaGroup& group) const {
+  for (int rank = 0; rank < num_ranks_; rank++) group.boards[rank] = scratch_.as<char>();
+  group.slot_bytes = static_cast<std::int64_t>(kScratchBytes) / num_ranks_ / 64 * 64;
 }
 
 NcclRanks::Marks NcclRanks::marks_of(const VtCudaGroup& group, int ordinal, int op_index) const {
@@ -101,9 +112,8 @@ void NcclRanks::all_reduce(const VtCudaAllReduce& args, void* stream) {
     const VtCudaAllReduce rows = rows_of(args, begin, count);
     if (sums_) {
       const bool is_last = begin + count == args.num_rows;
-      nccl_->all_reduce(rows.x, scratch_.as<float>(), bytes_of(rows) / sizeof(float),
-                        stream_of(stream));
-      VtCudaSumParts sum = sum_of(rows, scratch_.as<float>(), 1, -1);
+      nccl_->all_reduce(rows.x, slots(), bytes_of(rows) / sizeof(float), stream_of(stream));
+      VtCudaSumParts sum = sum_of(rows, slots(), 1, -1);
       if (is_last) sum.mark = marks.done;
       VT_LAUNCH(vt_cuda_sum_parts(&sum, stream));
     } else {
@@ -122,7 +132,7 @@ bool NcclRanks::gathers(std::int64_t part_bytes) const {
 }
 
 void NcclRanks::gather_and_sum(const VtCudaAllReduce& args, const Marks& marks, void* stream) {
-  float* parts = scratch_.as<float>();
+  float* parts = slots();
   nccl_->all_gather(args.x, parts, bytes_of(args), stream_of(stream));
   VtCudaSumParts sum = sum_of(args, parts, num_ranks_, -1);
   sum.mark = marks.done;
@@ -136,7 +146,7 @@ void NcclRanks::sum_shares(const VtCudaAllReduce& args, void* stream) {
   const auto count_of = [&](int rank) { return begin_of(rank + 1) - begin_of(rank); };
   const int own_rows = count_of(rank_);
   const std::size_t row_bytes = args.columns * sizeof(float);
-  float* parts = scratch_.as<float>();
+  float* parts = slots();
   const std::int64_t part_stride = static_cast<std::int64_t>(own_rows) * args.columns;
   nccl_->together([&] {
     for (int rank = 0; rank < num_ranks_; rank++) {
@@ -186,11 +196,11 @@ void NcclRanks::all_gather(const VtCudaAllGather& args, void* stream) {
            num_ranks_);
   for (std::int64_t begin = 0; begin < args.num_rows; begin += most) {
     const int count = static_cast<int>(std::min<std::int64_t>(most, args.num_rows - begin));
-    nccl_->all_gather(args.x + begin * args.x_columns, scratch_.as<float>(), count * row_bytes,
+    nccl_->all_gather(args.x + begin * args.x_columns, slots(), count * row_bytes,
                       stream_of(stream));
     VtCudaJoinParts join = {};
     join.out = args.out + begin * args.out_stride;
-    join.parts = scratch_.as<float>();
+    join.parts = slots();
     if (begin + count == args.num_rows) join.mark = marks.done;
     join.num_parts = num_ranks_;
     join.num_rows = count;
@@ -200,6 +210,30 @@ void NcclRanks::all_gather(const VtCudaAllGather& args, void* stream) {
     join.flags = flags_behind(args.flags);
     VT_LAUNCH(vt_cuda_join_parts(&join, stream));
   }
+}
+
+int NcclRanks::carry(void* ranks, std::int64_t slot_bytes, void* stream) {
+  auto& self = *static_cast<NcclRanks*>(ranks);
+  char* all = reinterpret_cast<char*>(self.slots());
+  try {
+    self.nccl_->all_gather(all + self.rank_ * slot_bytes, all, slot_bytes, stream_of(stream));
+    return 0;
+  } catch (...) {
+    // C lies between here and who is told of it.
+    self.carry_error_ = std::current_exception();
+    return -1;
+  }
+}
+
+void NcclRanks::sample_sharded(VtCudaSampleSharded args, void* stream) {
+  const Marks marks = marks_of(*args.group, args.ordinal, args.op_index);
+  args.carry = carry;
+  args.carrier = this;
+  VT_LAUNCH(vt_cuda_mark(&marks.arrived, args.sample->flags, stream));
+  const int result = vt_cuda_sample_sharded(&args, stream);
+  if (carry_error_ != nullptr) std::rethrow_exception(std::exchange(carry_error_, nullptr));
+  VT_LAUNCH(result);
+  VT_LAUNCH(vt_cuda_mark(&marks.done, args.sample->flags, stream));
 }
 
 }  // namespace vt

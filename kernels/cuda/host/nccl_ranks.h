@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 
 #include "../vt_cuda_collective.h"
@@ -24,6 +25,10 @@ class NcclRanks {
   /// x and out lie back to back. May be captured. They throw KernelError.
   void all_reduce(const VtCudaAllReduce& args, void* stream);
   void all_gather(const VtCudaAllGather& args, void* stream);
+  /// As vt_cuda_sample_sharded, in one epoch, of a group that describe() has described.
+  void sample_sharded(VtCudaSampleSharded args, void* stream);
+  /// Describes boards and slots of sampleSharded.
+  void describe(VtCudaGroup& group) const;
 
   NcclWatch& watch() { return watch_; }
   const NcclWatch& watch() const { return watch_; }
@@ -34,11 +39,17 @@ class NcclRanks {
   bool gathers(std::int64_t part_bytes) const;
   void gather_and_sum(const VtCudaAllReduce& args, const Marks& marks, void* stream);
   void sum_shares(const VtCudaAllReduce& args, void* stream);
+  float* slots() const;
+  /// A VtCudaCarry.
+  static int carry(void* ranks, std::int64_t slot_bytes, void* stream);
 
   const int rank_, num_ranks_;
   const bool sums_;
+  /// Board of sampleSharded, in whose slots the parts of other collectives lie too.
   DeviceBuffer scratch_;
   PinnedBuffer progress_;
+  /// What carry() failed with.
+  std::exception_ptr carry_error_;
   const std::unique_ptr<Nccl> nccl_;
   NcclWatch watch_;
 };

@@ -37,6 +37,14 @@ TcpGroup group_of(const VtCudaRanks& ranks) {
   return group;
 }
 
+/// Of our own kernels, also of those that tell rows where NCCL carries them.
+constexpr int kLeastCapability = 9;
+int capability_of(int device) {
+  int major = 0;
+  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major;
+}
+
 const VtCudaGroupReport* report_of(const PinnedBuffer& buffer) {
   return buffer.as<VtCudaGroupReport>();
 }
@@ -47,7 +55,7 @@ const VtCudaGroupReport* report_of(const PinnedBuffer& buffer) {
 struct RankGroup::Introduction {
   cudaIpcMemHandle_t board;
   std::uint64_t arena_bytes;
-  std::int32_t num_multiprocessors, abi;
+  std::int32_t num_multiprocessors, capability, abi;
   char device[16];
   Wish wish;
   /// Why it wants NCCL.
@@ -91,10 +99,9 @@ std::string RankGroup::why_not_peer() const {
   if (num_local_ranks_ < group_.num_ranks) return "the ranks are on several hosts";
   if (group_.num_ranks > VT_CUDA_MAX_RANKS)
     return "our own kernels are for " + std::to_string(VT_CUDA_MAX_RANKS) + " ranks at most";
-  int major = 0;
   const int own = device_of(wanted_, local_rank_);
-  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, own));
-  if (major < 9) return "our own kernels need GPUs of compute capability 9.0";
+  if (capability_of(own) < kLeastCapability)
+    return "our own kernels need GPUs of compute capability 9.0";
   for (int peer = 0; peer < num_local_ranks_; peer++) {
     const int device = device_of(wanted_, peer);
     int reaches = 0;
@@ -134,6 +141,7 @@ RankGroup::Introduction RankGroup::introduce(std::size_t arena_bytes, Ledger& le
   VT_CUDA(cudaGetDevice(&device));
   VT_CUDA(cudaGetDeviceProperties(&prop, device));
   mine.num_multiprocessors = prop.multiProcessorCount;
+  mine.capability = capability_of(device);
   static_assert(sizeof mine.device == sizeof prop.uuid.bytes);
   std::memcpy(mine.device, prop.uuid.bytes, sizeof mine.device);
   if (mine.wish == Wish::needs_nccl) return mine;
@@ -154,11 +162,13 @@ void RankGroup::join(std::size_t arena_bytes, Ledger& ledger) {
     all.push_back(Introduction::of(message));
   const Introduction* needs = nullptr;
   bool all_like = true;
+  bool all_able = group_.num_ranks <= VT_CUDA_MAX_RANKS;
   group_.max_blocks = mine.num_multiprocessors;
   for (int rank = 0; rank < group_.num_ranks; rank++) {
     const Introduction& peer = all[rank];
     if (needs == nullptr && peer.wish == Wish::needs_nccl) needs = &peer;
     all_like = all_like && peer.wish != Wish::none;
+    all_able = all_able && peer.capability >= kLeastCapability;
     if (rank == group_.rank) continue;
     VT_CHECK(peer.abi == mine.abi && peer.arena_bytes == mine.arena_bytes,
              "rank %d runs another program: its activations take %llu bytes, not %llu", rank,
@@ -171,6 +181,8 @@ void RankGroup::join(std::size_t arena_bytes, Ledger& ledger) {
   }
   if (needs != nullptr || all_like) {
     join_nccl(needs != nullptr ? needs->why : mine.why, ledger);
+    tells_over_nccl_ = all_able;
+    if (all_able) nccl_->describe(group_);
   } else {
     map(all);
   }
@@ -219,6 +231,11 @@ void RankGroup::all_reduce(const VtCudaAllReduce& args, void* stream) const {
   VT_LAUNCH(vt_cuda_all_reduce(&args, stream));
 }
 
+void RankGroup::sample_sharded(const VtCudaSampleSharded& args, void* stream) const {
+  if (nccl_ != nullptr) return nccl_->sample_sharded(args, stream);
+  VT_LAUNCH(vt_cuda_sample_sharded(&args, stream));
+}
+
 void RankGroup::all_gather(const VtCudaAllGather& args, void* stream) const {
   VT_CHECK(nccl_ != nullptr, "allGather: only NCCL carries it");
   nccl_->all_gather(args, stream);
@@ -237,7 +254,9 @@ VtCudaGroup RankGroup::describe(const std::uint64_t* first_epoch) const {
 }
 
 std::optional<RankFailure> RankGroup::failure() const {
-  if (nccl_ != nullptr) return nccl_->watch().failure();
+  if (nccl_ != nullptr) {
+    if (const auto failure = nccl_->watch().failure()) return failure;
+  }
   const VtCudaGroupReport* report = report_of(report_);
   const std::uint32_t state = __atomic_load_n(&report->state, __ATOMIC_ACQUIRE);
   if (state == VT_CUDA_GROUP_WELL) return std::nullopt;

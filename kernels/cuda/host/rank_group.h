@@ -57,6 +57,10 @@ class RankGroup {
   void all_reduce(const VtCudaAllReduce& args, void* stream) const;
   /// Epochs that it takes.
   int num_epochs(int num_rows, int columns) const;
+  /// Whether ranks tell each other rows of sampleSharded; otherwise all logits are gathered.
+  bool tells_rows() const { return has_inboxes() || tells_over_nccl_; }
+  /// As vt_cuda_sample_sharded, whoever carries, where ranks tell rows. Throws KernelError.
+  void sample_sharded(const VtCudaSampleSharded& args, void* stream) const;
   /// Where there are no inboxes. Throws KernelError.
   void all_gather(const VtCudaAllGather& args, void* stream) const;
   /// Whether the device may wait for ever: the host must not wait for it without a look at
@@ -92,6 +96,7 @@ class RankGroup {
   RankExchange exchange_;
   /// Null where our own kernels carry.
   std::unique_ptr<NcclRanks> nccl_;
+  bool tells_over_nccl_ = false;
 };
 
 }  // namespace vt

@@ -95,7 +95,24 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
   if (watched) stream_.synchronize();
 }
 
-StepShape StepRunner::decode_shape(int num_rows) const {
+bool StepRunner::has_graphs(GraphKind kind, int num_rows) const {
+  if (kind == GraphKind::all) return true;
+  if (!launches_.has_sample() || !launches_.needs_kinds()) return false;
+  return kind != GraphKind::some_gathered || num_rows > RowKinds::kMostGathered;
+}
+
+StepRunner::GraphKind StepRunner::kind_of(const StepRecord& record, const RowKinds& rows) const {
+  const int num_rows = static_cast<int>(record.batch.rows.size());
+  for (int k = 0; k + 1 < kNumKinds; k++) {
+    const auto kind = static_cast<GraphKind>(k);
+    if (!has_graphs(kind, num_rows)) continue;
+    const StepShape shape = decode_shape(num_rows, kind);
+    if (shape.kinds.serve(rows) && (shape.num_top >= 0 || !record.has_logprobs)) return kind;
+  }
+  return GraphKind::all;
+}
+
+StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
   StepShape shape;
   shape.num_tokens = num_rows;
   shape.num_logit_rows = launches_.has_sample() ? num_rows : 0;
@@ -103,6 +120,13 @@ StepShape StepRunner::decode_shape(int num_rows) const {
   // Room for what rows may ask; a row that asks for less, or nothing, costs what it costs alone.
   shape.num_top = launches_.has_sample() ? most_top_in_graphs() : -1;
   shape.num_named = kMaxLogprobIds;
+  if (kind == GraphKind::no_alternatives) {
+    shape.num_top = -1;
+    shape.num_named = 0;
+  }
+  shape.kinds.has_candidates = kind != GraphKind::no_alternatives;
+  if (kind == GraphKind::some_gathered) shape.kinds.num_gathered = RowKinds::kMostGathered;
+  if (kind == GraphKind::all) shape.kinds.num_gathered = num_rows;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;
@@ -135,14 +159,25 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
     mixed.num_tokens = num_tokens;
     warm_up(mixed, {1, num_tokens, 1}, step_index++);
   }
+  const auto for_each_kind = [&](int rows, const auto& f) {
+    for (int k = 0; k < kNumKinds; k++)
+      if (has_graphs(static_cast<GraphKind>(k), rows)) f(static_cast<GraphKind>(k));
+  };
   for (const int rows : buckets)
     if ((rows & (rows - 1)) == 0 || rows == buckets.back())
-      warm_up(decode_shape(rows), {rows, rows, rows}, step_index++);
+      for_each_kind(rows, [&](GraphKind kind) {
+        if (kind == GraphKind::all || rows == buckets.back())
+          warm_up(decode_shape(rows, kind), {rows, rows, rows}, step_index++);
+      });
   const std::size_t loaded = free_bytes();
   ledger.add("modules", before > loaded ? before - loaded : 0);
   if (options_.debug_sync) return step_index;
   for (const int rows : buckets)
-    graphs_.capture(rows, stream_, [&] { queue(decode_shape(rows), {rows, rows, rows}, 1); });
+    for_each_kind(rows, [&](GraphKind kind) {
+      graphs_[static_cast<int>(kind)].capture(rows, stream_, [&] {
+        queue(decode_shape(rows, kind), {rows, rows, rows}, 1);
+      });
+    });
   stream_.synchronize();
   const std::size_t captured = free_bytes();
   ledger.add("graphs", loaded > captured ? loaded - captured : 0);
@@ -165,8 +200,10 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   if (!launches_.has_sample()) batch.logit_rows.clear();
   record.has_logprobs = false;
   record.named_ids.clear();
+  shape_.kinds = {};
   for (const LogitRow& row : batch.logit_rows) {
     const SamplingParams& params = table.row(row.row).params;
+    if (!row.is_prompt) shape_.kinds.add(params);
     if (row.is_prompt || params.num_logprobs >= 0) record.has_logprobs = true;
     if (row.num_named > 0)
       record.named_ids.insert(record.named_ids.end(), params.logprob_ids.begin(),
@@ -178,10 +215,11 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   shape_.attention.clear();
   if (launches_.attention() != nullptr) launches_.attention()->divide(batch.rows, shape_.attention);
   int bucket = 0;
+  const GraphKind kind = kind_of(record, shape_.kinds);
   if (is_decode(batch) && batch.num_top <= most_top_in_graphs() && shape_.attention.size() <= 1)
-    bucket = graphs_.launch(static_cast<int>(batch.rows.size()), stream_);
+    bucket = graphs_[static_cast<int>(kind)].launch(static_cast<int>(batch.rows.size()), stream_);
   if (bucket == 0) run_op_by_op(record);
-  epoch_ += launches_.num_epochs(bucket == 0 ? shape_ : decode_shape(bucket));
+  epoch_ += launches_.num_epochs(bucket == 0 ? shape_ : decode_shape(bucket, kind));
   record.end_epoch = epoch_;
 }
 

@@ -44,7 +44,14 @@ class StepRunner {
   StepArrays describe() const;
   int max_rows() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
-  StepShape decode_shape(int num_rows) const;
+  /// What a graph is for, beside its bucket; those that serve less come first.
+  enum class GraphKind { no_alternatives, told, some_gathered, all };
+  static constexpr int kNumKinds = 4;
+  StepShape decode_shape(int num_rows, GraphKind kind) const;
+  /// Whether there are graphs of this kind for so many rows.
+  bool has_graphs(GraphKind kind, int num_rows) const;
+  /// The first kind that serves the step.
+  GraphKind kind_of(const StepRecord& record, const RowKinds& rows) const;
   int most_top_in_graphs() const;
   void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t step_index);
   void run_op_by_op(const StepRecord& record);
@@ -57,7 +64,7 @@ class StepRunner {
   const StepArrays arrays_;
   const Launches launches_;
   BatchBuilder builder_;
-  Graphs graphs_;
+  Graphs graphs_[kNumKinds];
   /// After all that its kernels use: it is waited for before they go.
   Stream stream_;
   Launches::Watch watch_;

@@ -48,6 +48,11 @@ int vt_cuda_test_ranks_all_gather(VtCudaTestRanks* test, const VtCudaAllGather* 
   return vt::guarded([&] { test->ranks->all_gather(*args, stream); });
 }
 
+int vt_cuda_test_ranks_sample_sharded(VtCudaTestRanks* test, const VtCudaSampleSharded* args,
+                                      void* stream) {
+  return vt::guarded([&] { test->ranks->sample_sharded(*args, stream); });
+}
+
 const char* vt_cuda_test_ranks_note(VtCudaTestRanks* test) { return test->ranks->note().c_str(); }
 
 int vt_cuda_test_ranks_meet(VtCudaTestRanks* test) {

@@ -134,6 +134,7 @@ def sample_part(r: Rank, report):
                  for i in range(count)]
         report(f"sample {vocab} ids: alone", num_top >= 0 or alone == want["token_ids"].tolist())
     nuclei_of_ranks(r, report, rng)
+    equals_of_ranks(r, report, rng)
     report("sample", r.failure() is None, f"{report.good} right, {report.bad} wrong")
     if r.rank == r.num_ranks - 1:
         tokens[3] += 1
@@ -171,8 +172,35 @@ def nuclei_of_ranks(r: Rank, report, rng, vocab=128256):
         got = r.sample(part, room, table, row_of, tokens, num_top)
         differ = {name: (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item() for name in want}
         gathered = int((r.rest[:count] >= 0).sum())
-        report(f"sample, top-p alone, top {num_top}", not any(differ.values()) and 5 < gathered < count - 20,
+        as_told = gathered == count if r.is_nccl else 5 < gathered < count - 20
+        report(f"sample, top-p alone, top {num_top}", not any(differ.values()) and as_told,
                f"{gathered} of {count} rows by all logits; bytes that differ: {differ}")
+
+
+def equals_of_ranks(r: Rank, report, rng, vocab=128256):
+    """Rows with a top-k whose k-th greatest logit many ids have, on one rank or on all: no logits are
+    gathered."""
+    columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
+    begin, tokens, count = r.rank * columns, i32(range(9)), 60
+    width = max(0, min(columns, vocab - begin))
+    logits = np.round(rng.standard_normal((count, vocab)) * (np.arange(count) % 4)[:, None]).astype(np.float32)
+    logits[1::5, :vocab // 2] = 3
+    rows, histories = [], []
+    for i, row in enumerate(logits):
+        params, history = check_sample.random_row(rng, row, edits=i % 4 == 1)
+        params.update(min_p=(0.0, 0.0, 0.3)[i % 3], top_k=(1, 2, 20, 50, 64)[i % 5], temperature=(0.3, 0.8, 2.0)[i % 3],
+                      top_p=(1.0, 0.1, 0.5, 0.9, 0.9999)[i // 5 % 5], num_logprobs=3 if i % 2 else -1)
+        rows.append(params), histories.append(history)
+    device = torch.from_numpy(logits).cuda()
+    table, row_of = SampleTable(r.vt, rows, histories), i32(range(count))
+    want = r.vt.sample(device, table, row_of, 3)
+    part = torch.full((count, columns), 1e30, device="cuda")
+    part[:, :width] = device[:, begin:begin + width]
+    got = r.sample(part, torch.full((count, vocab), -5.0, device="cuda"), table, row_of, tokens, 3)
+    differ = {name: (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item() for name in want}
+    gathered = int((r.rest[:count] >= 0).sum())
+    report("sample, equals at the end of a top-k", not any(differ.values()) and gathered == 0,
+           f"{gathered} of {count} rows by all logits; bytes that differ: {differ}")
 
 
 def stress_part(r: Rank, report, replays=300):

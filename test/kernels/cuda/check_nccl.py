@@ -1,9 +1,11 @@
 """Collectives over NCCL on 2 to 8 GPUs of one host, a process each, against our own kernels':
 
-    python check_nccl.py LIBRARY [--ranks 2] [--parts bits,graph,times,fault] [--limit 60]
+    python check_nccl.py LIBRARY [--ranks 2] [--parts bits,graph,sample,sampling,..] [--limit 60]
 
 The last part leaves the group in ruins. bits: every sum and norm has the bits that our own kernels
-give; gathers have all columns. graph: a graph of dependent collectives, replayed, likewise.
+give; gathers have all columns. graph: a graph of dependent collectives, replayed, likewise. sample:
+rows of every kind against the sampler with all logits on one. sampling: what they cost, beside all
+logits gathered, and beside one GPU.
 fault: one rank stays away, and is named. times: us in a graph of each, with --fast-math too, and
 what a launch outside of a graph costs the host."""
 
@@ -16,15 +18,16 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from check_collective import bits, part_of, rounded  # noqa: E402
+from check_collective import bits, part_of, rounded, sample_part  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
-from ranks import BF16, F32, Rank  # noqa: E402
+from ranks import BF16, F32, MOST_GATHERED, Rank  # noqa: E402
+from time_collective import SAMPLED, time_rows  # noqa: E402
 from vt_cuda import DEPENDENT  # noqa: E402
 
 
-def groups(r: Rank, **more):
+def groups(r: Rank, name="n", **more):
     """The same ranks once more, over NCCL."""
-    path = r.path + ("f" if more else "n")
+    path = r.path + name
     n = Rank(r.options.library, r.rank, r.num_ranks, path, 1 << 20, collectives="nccl", **more)
     if r.rank == 0:
         print(n.note, flush=True)
@@ -144,7 +147,7 @@ def fault_part(r: Rank, n: Rank, report):
 
 
 def times_part(r: Rank, n: Rank, report):
-    fast = groups(r, fast_math=True)
+    fast = groups(r, "f", fast_math=True)
     count = 32
     lines = []
     for rows in (1, 8, 64, 256, 2048):
@@ -188,7 +191,31 @@ def times_part(r: Rank, n: Rank, report):
     report("times", n.failure() is None and fast.failure() is None, "")
 
 
-PARTS = {"bits": bits_part, "graph": graph_part, "times": times_part, "fault": fault_part}
+def sample_part_over_nccl(r: Rank, n: Rank, report):
+    of = groups(r, "s")
+    of.most_gathered = 60  # what its slots have room for
+    sample_part(of, report)
+
+
+SAMPLED_TOO = {"0.8, top-k 64": {"temperature": 0.8, "top_k": 64}}
+KINDS = {**{name: SAMPLED[name] for name in ("greedy", "temperature 0.6", "0.6, top-k 20, top-p 0.95",
+                                             "0.6, top-p 0.9")}, **SAMPLED_TOO}
+
+
+def sampling_part(r: Rank, n: Rank, report):
+    """Of rows of one kind; with logprobs in the graph that has room for 32, as the engine's."""
+    rows = (1, 64, 256)
+    time_rows(n, report, "sampling", KINDS, rows_of=rows)
+    logprobs = {f"{name}, 5 logprobs": {**params, "num_logprobs": 5}
+                for name, params in list(KINDS.items())[:3]}
+    time_rows(n, report, "logprobs", logprobs, 32, rows_of=rows, kinds=(1, 0))
+    n.most_gathered = -1
+    time_rows(n, report, "all logits of all rows gathered", {"greedy": {}, **SAMPLED_TOO}, rows_of=rows)
+    n.most_gathered = MOST_GATHERED
+
+
+PARTS = {"bits": bits_part, "graph": graph_part, "sample": sample_part_over_nccl,
+         "sampling": sampling_part, "times": times_part, "fault": fault_part}
 
 
 def run_parts(r: Rank, report):

@@ -1,6 +1,7 @@
 // Collectives over NCCL without a GPU: the host's code over fake-device/, whose NCCL moves parts
-// through a file and whose streams are threads. Which way is chosen, with which bits, and that a
-// rank that stays away, goes or stands still is found and named. GPUs: check_nccl.py.
+// through a file and whose streams are threads. Which way is chosen, with which bits, that what
+// sampleSharded tells of rows is carried, and that a rank that stays away, goes or stands still is
+// found and named. GPUs: check_nccl.py.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -21,6 +22,7 @@ t.setTimeout(600_000);
 
 const sources = [
   'test/kernels/cuda/fake-device/nccl_run.cc',
+  'test/kernels/cuda/fake-device/fake_kernels.cc',
   ...['rank_group', 'rank_exchange', 'nccl', 'nccl_ranks', 'nccl_watch', 'find_library'].map(
     (name) => `kernels/cuda/host/${name}.cc`,
   ),
@@ -138,7 +140,9 @@ t.test('an NCCL that is missing or not whole is named, by every rank', { skip },
 });
 
 t.test('a rank that does not come is named, by all, and the group ends', { skip }, async (t) => {
-  const ways = ['stay', 'stop'].map(async (what) => runRanks(t, what, { numRanks: 3 }));
+  const ways = ['stay', 'stay-away', 'stop'].map(async (what) =>
+    runRanks(t, what, { numRanks: 3 }),
+  );
   for (const texts of await Promise.all(ways))
     for (const text of texts.slice(0, 2)) {
       t.match(text, 'then: NCCL, all-gather: the group was ended');

@@ -14,6 +14,10 @@ MEETINGS = 2
 SAMPLE_SCRATCH = 4
 #: VT_CUDA_WAY_SENT
 SENT = 3
+#: RowKinds::kMostGathered of kernels/cuda/host/row_kinds.h
+MOST_GATHERED = 8
+#: VT_CUDA_CARRIED_CANDIDATES
+CARRIED_CANDIDATES = 64
 
 
 class Ranks(ctypes.Structure):
@@ -29,6 +33,9 @@ class Rank:
         torch.cuda.set_device(rank % torch.cuda.device_count())
         torch.zeros(1, device="cuda")
         self.rank, self.num_ranks = rank, num_ranks
+        self.is_nccl = collectives == "nccl"
+        #: Over NCCL all logits of all rows are gathered at once, if more rows than these need theirs.
+        self.most_gathered = MOST_GATHERED
         self.vt = VtCuda(library)
         self.lib = self.vt.lib
         for name in ("", "_group", "_note"):
@@ -133,24 +140,41 @@ class Rank:
         torch.cuda.synchronize()
         return outputs
 
+    def kinds(self, table):
+        """Of rows over NCCL, as kernels/cuda/host/row_kinds.h: whether some are told by candidates, and
+        of how many all logits are gathered."""
+        cut = [row for row in table.rows if row["temperature"] > 0
+               and (row["min_p"] > 0 or row["top_k"] > 0 or row["top_p"] < 1)]
+        listed = sum(0 < row["top_k"] <= CARRIED_CANDIDATES for row in cut)
+        return int(listed > 0), len(cut) - listed
+
     def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0,
-                named=None):
+                named=None, kinds=None):
         """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
-        it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered."""
+        it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered. `kinds`:
+        as kinds(), of more than these rows."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
-        sample = self.vt.args("VtCudaSample", {
-            **self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs})
+        fields = {**self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs}
+        sample = self.vt.args("VtCudaSample", fields)
         rest = self.rest = torch.full((SAMPLE_SCRATCH * rows,), -9, dtype=torch.int32, device="cuda")
+        kinds = self.kinds(table) if kinds is None else kinds
+
+        def gather_and_sample():
+            self.all_gather(room, part, op_index)
+            self.vt.call("vt_cuda_sample", "VtCudaSample", **fields)
 
         def call():
+            if self.is_nccl and kinds[1] > self.most_gathered:
+                return gather_and_sample()
             ordinal = self.ordinal
-            self.ordinal += self.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(self.group),
-                                                                   *part.shape)
-            self.vt.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=self.group,
-                         sample=ctypes.addressof(sample), x=part, all_logits=room, rest=rest,
-                         tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
-                         x_stride=part.stride(0), ordinal=ordinal, op_index=op_index)
+            epochs = self.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(self.group), *part.shape)
+            self.ordinal += 1 if self.is_nccl else epochs
+            self.collective("sample_sharded", "VtCudaSampleSharded", group=self.group,
+                            sample=ctypes.addressof(sample), x=part, all_logits=room, rest=rest,
+                            tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
+                            x_stride=part.stride(0), ordinal=ordinal, op_index=op_index,
+                            has_candidates=kinds[0], num_gathered=kinds[1])
 
         return call, outputs
 

@@ -1,7 +1,8 @@
 // sampleSharded of kernels/cuda without a GPU: its sources over emulation/, in orders drawn from
 // seeds. Rows of every kind on 2, 3, 4 and 8 ranks have the answers, bit for bit, that the sampler of
 // one GPU has with all logits, whether ranks told a best id, all candidates or the likeliest, or
-// gathered all logits, and told logprobs in a second round or not.
+// gathered all logits, and told logprobs in a second round or not; by stores to each other's memory,
+// or by a library that carries between two launches.
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { emulate } from './emulate.ts';
@@ -15,21 +16,34 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
     'sample_sharded.cu',
     'sample_sharded_logits.cu',
     'sample_sharded_logprobs.cu',
+    'sample_sharded_rows.cu',
     'group.cu',
   ];
   const program = await emulate(t, 'run_samples.cc', kernels);
-  const told = [0, 0, 0, 0, 0, 0];
-  for (const seed of [1, 2, 3, 5, 11, 19, 26, 101, 106, 109, 118, 130]) {
-    const { stdout, stderr, status } = spawnSync(program, [String(seed)], { encoding: 'utf8' });
-    t.equal(status, 0, `seed ${seed}: ${stdout}${stderr}`);
-    const counts =
-      /complete: (\d+), (\d+) gathered; likeliest: (\d+), (\d+) gathered; others gathered: (\d+), logprobs in a round: (\d+)/.exec(
-        stdout,
-      );
-    counts?.slice(1).forEach((count, i) => (told[i]! += Number(count)));
-  }
+  const run = (seeds: readonly number[], ...more: string[]): number[] => {
+    const told = [0, 0, 0, 0, 0, 0];
+    for (const seed of seeds) {
+      const args = [String(seed), ...more];
+      const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
+      t.equal(status, 0, `${args.join(' ')}: ${stdout}${stderr}`);
+      const counts =
+        /complete: (\d+), (\d+) gathered; likeliest: (\d+), (\d+) gathered; others gathered: (\d+), logprobs in a round: (\d+)/.exec(
+          stdout,
+        );
+      counts?.slice(1).forEach((count, i) => (told[i]! += Number(count)));
+    }
+    return told;
+  };
+  // From 200 on many ids have the k-th greatest logit.
+  const told = run([1, 2, 3, 5, 11, 19, 26, 101, 106, 109, 118, 130, 218]);
   t.ok(
     told.every((count) => count > 1),
     `rows by complete lists, by the likeliest, and gathered; logprobs in a round: ${told.join(', ')}`,
+  );
+  const carried = run([1, 2, 26, 206, 218], 'carried');
+  carried.splice(2, 1);
+  t.ok(
+    carried.every((count) => count > 1),
+    `carried: by complete lists, and gathered; logprobs in a round: ${carried.join(', ')}`,
   );
 });

@@ -21,6 +21,7 @@ def row_of(**fields):
 class SampleTable:
     def __init__(self, vt, rows, histories, finished=None, mapped=False):
         """`mapped`: history and lists lie in pinned host memory."""
+        self.rows = rows
         place = (lambda t: t.pin_memory()) if mapped else (lambda t: t.cuda())
         lists, starts, length = [], [], 0
 

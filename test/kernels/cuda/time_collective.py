@@ -220,12 +220,14 @@ def logprobs_part(r: Rank, report):
                    for name in kinds}, room)
 
 
-def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count=8):
+def time_rows(r: Rank, report, part_name, params_of, num_top=-1, vocab=128256, count=8, rows_of=(1, 16, 256),
+              kinds=None):
+    """`params_of`: by name, of all rows of a cell; `kinds`: as Rank.sampler's."""
     columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
     g = torch.Generator(device="cuda").manual_seed(1)
     logits = 4 * torch.randn(256, vocab, device="cuda", generator=g)
     epochs = r.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(r.group), 256, columns)
-    report("256 rows in one epoch", epochs == 1, "" if epochs == 1 else f"in {epochs}")
+    report("256 rows in one epoch", epochs == 1 or r.is_nccl, "" if epochs == 1 else f"in {epochs}")
     begin = r.rank * columns
     part = torch.zeros(256, columns, device="cuda")
     part[:, :max(0, vocab - begin)] = logits[:, begin:begin + columns]
@@ -233,15 +235,16 @@ def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count
     tokens = torch.arange(256, dtype=torch.int32, device="cuda")
     r.vt.flags = DEPENDENT
     lines = []
-    for rows in (1, 16, 256):
+    for rows in rows_of:
         cells = []
-        for params in kinds.values():
+        for params in params_of.values():
             table = SampleTable(r.vt, [row_of(seed=i, **params) for i in range(rows)], [[5]] * rows)
             index = tokens[:rows]
             one = r.vt.sample_outputs(rows, num_top)
             alone = lambda: [r.vt.sample(logits[:rows], table, index, num_top,
                                                outputs=one) for _ in range(count)]
-            call, outputs = r.sampler(part[:rows], room[:rows], table, index, tokens[:rows], num_top)
+            call, outputs = r.sampler(part[:rows], room[:rows], table, index, tokens[:rows], num_top,
+                                      kinds=kinds)
 
             def with_ranks():
                 r.ordinal = MEETINGS
@@ -259,7 +262,7 @@ def time_rows(r: Rank, report, part_name, kinds, num_top=-1, vocab=128256, count
         lines.append(f"| {rows} | " + " | ".join(cells) + " |")
     r.vt.flags = 0
     if r.rank == 0:
-        print(f"| us of rows of {vocab} (one GPU) | " + " | ".join(kinds) + " |")
-        print("| --- |" + " --- |" * len(kinds))
+        print(f"| us of rows of {vocab} (one GPU), {part_name} | " + " | ".join(params_of) + " |")
+        print("| --- |" + " --- |" * len(params_of))
         print("\n".join(lines), flush=True)
     report(part_name, r.failure() is None, str(r.failure() or ""))

@@ -1,12 +1,15 @@
 // sampleSharded over fibers: random rows of every kind on 2 to 8 ranks, each answer against that of
 // vt_cuda_sample with all logits in one place, bit for bit.
-//   run_samples SEED   one line, exit code 0 if all is right
+//   run_samples SEED [carried]   one line, exit code 0 if all is right
+// carried: by a library, between two launches, not by stores to the memory of others.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <vector>
 
+#include "carrier.h"
 #include "draws.h"
 #include "group.cuh"
 #include "print_errors.h"
@@ -25,8 +28,16 @@ struct Row {
 
   /// What its ranks may tell of it, by its parameters.
   enum class Kind { other, complete, likeliest };
+  bool is_cut() const {
+    if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return false;
+    return params.min_p > 0 || params.top_k > 0 || params.top_p < 1;
+  }
+  /// Which the host knows by the parameters alone.
+  bool is_carried_whole() const {
+    return is_cut() && (params.top_k <= 0 || params.top_k > VT_CUDA_CARRIED_CANDIDATES);
+  }
   Kind kind(int num_ranks, int vocab) const {
-    if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return Kind::other;
+    if (!is_cut()) return Kind::other;
     if (params.min_p > 0) return Kind::complete;
     if (params.top_k > 0 && params.top_k < vocab)
       return params.top_k <= 2048 / num_ranks ? Kind::complete : Kind::other;
@@ -36,9 +47,12 @@ struct Row {
 
 /// From this seed on all rows have top-p alone, and nothing odd about them.
 constexpr uint64_t kNuclei = 100;
+/// From this one on all have a top-k, and many ids have the k-th greatest logit.
+constexpr uint64_t kEquals = 200;
 
 /// Kinds by turns, so that a step has several.
-Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_plain) {
+Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_plain,
+             bool has_equals) {
   Row row;
   VtCudaRowParams& p = row.params;
   p.seed = (static_cast<uint64_t>(draws.below(1 << 30)) << 32) | draws.below(1 << 30);
@@ -55,7 +69,8 @@ Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_pl
   for (int id = 0; id < vocab; id++) {
     const float x = 12 * draws.unit() * draws.unit() * draws.unit();
     const float value = id / columns == flat ? 9.0f + 0.01f * draws.unit() : x;
-    row.logits.push_back(in_steps ? std::floor(value * 2) / 2 : value);
+    const float steps = has_equals ? 0.3f : 2;
+    row.logits.push_back(in_steps || has_equals ? std::floor(value * steps) / steps : value);
   }
   // Many ids with much of the mass, not as many or as likely on each rank.
   if (kind % 10 >= 8) {
@@ -232,7 +247,8 @@ void* stream_of(int device) { return reinterpret_cast<void*>(static_cast<intptr_
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 64;
+  const bool is_carried = argc == 3 && std::strcmp(argv[2], "carried") == 0;
+  if (argc != 2 && !is_carried) return 64;
   const uint64_t seed = strtoull(argv[1], nullptr, 10);
   Draws draws(seed);
   const int num_ranks = seed % 16 == 5 ? 3 : seed % 4 == 3 ? 8 : seed % 4 == 2 ? 4 : 2;
@@ -243,10 +259,11 @@ int main(int argc, char** argv) {
   const int top = seed % 7 == 6 ? 33 + static_cast<int>(draws.below(96))
                                 : 1 + static_cast<int>(draws.below(32));
   std::deque<Row> rows;
-  const bool are_plain = seed >= kNuclei;
+  const bool have_equals = seed >= kEquals;
+  const bool are_plain = seed >= kNuclei && !have_equals;
   for (int i = 0; i < num_rows; i++) {
-    const int kind = are_plain ? 8 : static_cast<int>(seed) + i;
-    rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain));
+    const int kind = are_plain ? 8 : have_equals ? 1 + i % 2 : static_cast<int>(seed) + i;
+    rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain, have_equals));
   }
   const Table table(rows, vocab, top);
 
@@ -268,7 +285,9 @@ int main(int argc, char** argv) {
   std::deque<Rank> ranks;
   for (int r = 0; r < num_ranks; r++) {
     Rank& rank = ranks.emplace_back(num_rows, top);
-    rank.board.assign(vt_cuda_board_bytes(num_ranks, slot_bytes) / 8, ~uint64_t{0});
+    // What a library writes to has been used for something else.
+    rank.board.assign(vt_cuda_board_bytes(num_ranks, slot_bytes) / 8,
+                      is_carried ? 0x4123456741234567u : ~uint64_t{0});
     std::fill_n(rank.board.begin(), VT_CUDA_INBOX_OFFSET / 8, 0);
     rank.all.assign(static_cast<std::size_t>(num_rows) * vocab, -5.0f);
     // What is beyond the vocabulary counts for nothing.
@@ -279,10 +298,17 @@ int main(int argc, char** argv) {
   }
   std::vector<VtCudaSample> samples;
   for (Rank& rank : ranks) samples.push_back(table.sample(rank.out, rank.all.data(), vocab));
+  Carriers carriers;
+  for (Rank& rank : ranks) carriers.add(rank.board.data());
+  int num_whole = 0, num_listed = 0;
+  for (const Row& row : rows) {
+    num_whole += row.is_carried_whole();
+    num_listed += row.is_cut() && !row.is_carried_whole();
+  }
   for (int r = 0; r < num_ranks; r++) {
     Rank& rank = ranks[r];
     VtCudaGroup& group = rank.group;
-    for (int p = 0; p < num_ranks; p++) group.boards[p] = ranks[p].board.data();
+    for (int p = 0; p < num_ranks; p++) group.boards[p] = ranks[is_carried ? r : p].board.data();
     group.first_epoch = &first_epoch;
     group.report = &rank.report;
     group.timeout_ns = 2'000'000'000;
@@ -299,11 +325,17 @@ int main(int argc, char** argv) {
     args.tokens = tokens.data();
     args.num_tokens = static_cast<int32_t>(tokens.size());
     args.x_columns = args.x_stride = columns;
+    if (is_carried) {
+      args.carry = Carriers::carry;
+      args.carrier = &carriers.of(r);
+      args.num_gathered = num_whole;
+      args.has_candidates = num_listed > 0;
+    }
     if (vt_cuda_sample_sharded(&args, stream_of(r)) != 0) return 2;
   }
   machine.run();
 
-  int wrong = vt::num_lost, in_round = 0;
+  int wrong = is_carried ? 0 : vt::num_lost, in_round = 0;
   int told[3] = {}, gathered[3] = {};  // by kind
   for (int r = 0; r < num_ranks; r++) {
     const Rank& rank = ranks[r];
@@ -313,7 +345,7 @@ int main(int argc, char** argv) {
         printf("rank %d, row %d: %d, not %d\n", r, row, rank.out.token_ids[row],
                wanted.token_ids[row]);
     wrong += !(rank.out == wanted);
-    for (std::size_t i = VT_CUDA_INBOX_OFFSET / 8; i < rank.board.size(); i++)
+    for (std::size_t i = VT_CUDA_INBOX_OFFSET / 8; i < rank.board.size() && !is_carried; i++)
       if (rank.board[i] != ~uint64_t{0}) {
         printf("rank %d: its inbox is not empty\n", r);
         wrong++;
@@ -323,6 +355,11 @@ int main(int argc, char** argv) {
   // Of all rows in one epoch: what was kept of them.
   for (int row = 0; row < num_rows && seed % 3 != 0; row++) {
     const bool is_gathered = ranks[0].rest[row] >= 0;
+    // No logits are needed of what is told by candidates in any case.
+    const VtCudaRowParams& p = rows[row].params;
+    const bool is_listed = rows[row].is_cut() && !rows[row].is_carried_whole();
+    wrong += is_gathered && is_listed && p.min_p == 0;
+    wrong += is_carried && is_gathered != rows[row].is_carried_whole();
     (is_gathered ? gathered : told)[static_cast<int>(rows[row].kind(num_ranks, vocab))]++;
     in_round += ranks[0].rest[num_rows + row] >= 0;
   }

@@ -2,24 +2,20 @@
 //   nccl_run MEETING RANK NUM_RANKS COLLECTIVES WHAT
 // MEETING is a path, or HOST:PORT of rank 0 for ranks that are hosts of their own; COLLECTIVES is
 // auto, peer or nccl, with "+fast" for --fast-math. WHAT: sums (each is compared with the sum in
-// rank order), or stay, die, stop: the last rank does so after three sums. Prints the group's note
-// and what came of it; an error on stderr and exit code 1. FAKE_PEER=0: no GPU reaches another.
+// rank order; then gathers, and rows that are sampled), or stay, die, stop: the last rank does so
+// after three sums; stay-away: before rows are sampled. Prints the group's note and what came of
+// it; an error on stderr and exit code 1. FAKE_PEER=0: no GPU reaches another.
 #include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <condition_variable>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <functional>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "fake_stream.h"
 #include "kernels/check.h"
 #include "kernels/cuda/error.h"
 #include "kernels/cuda/host/rank_group.h"
@@ -34,47 +30,9 @@ float part(int seed, int rank, int i) {
   return static_cast<float>(static_cast<std::int32_t>(h * 2246822519u)) * 0x1p-31f;
 }
 
-std::uint16_t rounded(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 }  // namespace
 
 // ---------------------------------------------------------------- the runtime
-
-struct FakeStream {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::deque<std::function<void()>> queue;
-  bool is_busy = false;
-  std::thread thread{[this] { run(); }};
-
-  void run() {
-    std::unique_lock<std::mutex> lock(mutex);
-    for (;;) {
-      changed.wait(lock, [this] { return !queue.empty(); });
-      const auto work = std::move(queue.front());
-      queue.pop_front();
-      is_busy = true;
-      lock.unlock();
-      work();
-      lock.lock();
-      is_busy = false;
-      changed.notify_all();
-    }
-  }
-  void push(std::function<void()> work) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    queue.push_back(std::move(work));
-    changed.notify_all();
-  }
-  void synchronize() {
-    std::unique_lock<std::mutex> lock(mutex);
-    changed.wait(lock, [this] { return queue.empty() && !is_busy; });
-  }
-};
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "fake"; }
@@ -119,7 +77,7 @@ extern "C" __attribute__((visibility("default"))) cudaError_t cudaLaunchHostFunc
   return cudaSuccess;
 }
 
-// ---------------------------------------------------------------- memory and kernels
+// ---------------------------------------------------------------- memory
 
 namespace vt {
 
@@ -132,66 +90,6 @@ void PinnedAllocator::free(void* data) noexcept { ::free(data); }
 int fail(const char*, ...) { return -1; }
 
 }  // namespace vt
-
-extern "C" {
-
-const char* vt_cuda_error() { return "a fake kernel was asked for what it does not have"; }
-std::uint64_t vt_cuda_board_bytes(std::int32_t, std::int64_t) { return 64; }
-int vt_cuda_all_reduce(const VtCudaAllReduce*, void*) { return -1; }
-int vt_cuda_all_reduce_epochs(const VtCudaGroup*, std::int32_t, std::int32_t, std::int32_t) {
-  return -1;
-}
-
-static void write_mark(const VtCudaMark& mark) {
-  if (mark.word == nullptr) return;
-  const std::uint64_t epoch = *mark.first_epoch + static_cast<std::uint64_t>(mark.ordinal);
-  __atomic_store_n(mark.word, epoch << 16 | static_cast<std::uint64_t>(mark.op_index),
-                   __ATOMIC_RELEASE);
-}
-
-int vt_cuda_mark(const VtCudaMark* mark, std::int32_t, void* stream) {
-  static_cast<FakeStream*>(stream)->push([mark = *mark] { write_mark(mark); });
-  return 0;
-}
-
-int vt_cuda_sum_parts(const VtCudaSumParts* args, void* stream) {
-  static_cast<FakeStream*>(stream)->push([a = *args] {
-    write_mark(a.mark);
-    auto* out = static_cast<std::uint16_t*>(a.out);
-    for (int i = 0; i < a.num_rows * a.columns; i++) {
-      float sum = 0;
-      for (int p = 0; p < a.num_parts; p++) {
-        const float* from = p == a.own_part ? a.own : a.parts + p * a.part_stride;
-        sum = p == 0 ? from[i] : sum + from[i];
-      }
-      out[i] = rounded(sum);
-      if (a.norm_out != nullptr) static_cast<std::uint16_t*>(a.norm_out)[i] = out[i] + 1;
-    }
-  });
-  return 0;
-}
-
-/// Enough to see that it ran, on what, and after what.
-int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
-  static_cast<FakeStream*>(stream)->push([a = *args] {
-    for (int i = 0; i < a.num_rows * a.columns; i++)
-      static_cast<std::uint16_t*>(a.out)[i] = static_cast<const std::uint16_t*>(a.x)[i] + 1;
-  });
-  return 0;
-}
-
-int vt_cuda_join_parts(const VtCudaJoinParts* args, void* stream) {
-  static_cast<FakeStream*>(stream)->push([a = *args] {
-    write_mark(a.mark);
-    for (int row = 0; row < a.num_rows; row++)
-      for (int c = 0; c < a.out_columns; c++)
-        a.out[row * a.out_stride + c] =
-            a.parts[(c / a.columns * a.num_rows + row) * a.columns + c % a.columns];
-  });
-  return 0;
-}
-
-}  // extern "C"
 
 // ---------------------------------------------------------------- the rank
 
@@ -260,6 +158,21 @@ class Run {
     return wrong;
   }
 
+  /// Rows told by what is carried between two kernels.
+  int sample(int op_index) {
+    std::int32_t wrong = 0;
+    VtCudaSample rows = {};
+    rows.token_ids = &wrong;
+    VtCudaSampleSharded args = {};
+    args.group = &group_;
+    args.sample = &rows;
+    args.ordinal = num_epochs_++;
+    args.op_index = op_index;
+    ranks_.sample_sharded(args, &stream_);
+    stream_.synchronize();
+    return wrong;
+  }
+
   int num_other_bits() const { return num_other_bits_; }
 
  private:
@@ -282,6 +195,7 @@ int sums(Run& run, bool exact) {
   wrong += run.gather(1, 1000, 1999, op++);
   wrong += run.gather(300, 16384, 32001, op++);
   wrong += run.gather(3, 6, 11, op++);
+  for (int i = 0; i < 2; i++) wrong += run.sample(op++);
   printf("%d wrong, %s\n", wrong, run.num_other_bits() == 0 ? "our bits" : "other bits");
   return wrong == 0 ? 0 : 1;
 }
@@ -295,7 +209,11 @@ int fault(Run& run, vt::RankGroup& ranks, const std::string& what) {
     return 0;
   }
   try {
-    run.reduce(2, 64, 3, true);
+    if (what == "stay-away") {
+      run.sample(3);
+    } else {
+      run.reduce(2, 64, 3, true);
+    }
     run.reduce(2, 64, 4, true);
     printf("went on\n");
   } catch (const vt::KernelError& error) {
@@ -324,7 +242,7 @@ int main(int argc, char** argv) {
   num_local = ranks.num_local_ranks = colon == std::string::npos ? num_all : 1;
   ranks.local_rank = ranks.rank % num_local;
   // Long enough for ranks that only wait for a processor.
-  ranks.timeout_ms = what == "stay" || what == "stop" ? 5000 : 60000;
+  ranks.timeout_ms = what == "stay" || what == "stay-away" || what == "stop" ? 5000 : 60000;
   ranks.path = argv[1];
   ranks.collectives = collectives.c_str();
   std::vector<std::string> addresses;
