@@ -7,6 +7,7 @@
 // Launch: rmsNorm a block a row, 16 bytes a thread and step, or of many rows a warp a row;
 // headRmsNorm a warp a head.
 #include "elementwise.cuh"
+#include "keys_ahead.cuh"
 
 namespace vt {
 namespace {
@@ -23,6 +24,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     rms_norm(const __grid_constant__ VtCudaRmsNorm args) {
   __shared__ float sums[kMaxThreads / 32];
   start_next();
+  if (fetches_keys(args.ahead, args.num_rows)) return;
   const int64_t row = blockIdx.x;
   const T* x = static_cast<const T*>(args.x) + row * args.x_stride;
   const int pieces = args.columns / 8;
@@ -122,8 +124,8 @@ int launch_norm(const VtCudaRmsNorm& a, void* stream) {
     if (a.columns == 2048) return launch_rows(rms_norm_rows<T, 8, kLate>);
     if (a.columns == 4096) return launch_rows(rms_norm_rows<T, 16, kLate>);
   }
-  return launch("rmsNorm", rms_norm<T, kLate>, dim3(a.num_rows), dim3(norm_threads(a.columns)), 0,
-                a.flags, stream, a);
+  return launch("rmsNorm", rms_norm<T, kLate>, with_fetchers(dim3(a.num_rows), a.ahead),
+                dim3(norm_threads(a.columns)), 0, a.flags, stream, a);
 }
 
 template <typename T>
@@ -168,6 +170,7 @@ extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
              "rmsNorm: rows must be 16-byte aligned");
+  if (check_keys_ahead("rmsNorm", a.ahead) != 0) return -1;
   return a.dtype == VT_CUDA_F16 ? launch_norm<__half>(a, stream)
                                 : launch_norm<__nv_bfloat16>(a, stream);
 }

@@ -9,6 +9,7 @@
 // Launch: blocks of a token's heads; a thread has 8 pairs of one head, or 16 values of V. With norms
 // 8, 16 or 32 lanes a head, 8 values a lane, of one head or, where tokens are many, of four.
 #include "elementwise.cuh"
+#include "keys_ahead.cuh"
 
 namespace vt {
 namespace {
@@ -45,6 +46,7 @@ template <typename T, bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
+  if (fetches_keys(args.ahead, args.num_tokens)) return;
   wait_for_previous();
   const int64_t token = blockIdx.x;
   const int half = args.head_dim / 2;
@@ -92,6 +94,7 @@ template <typename T, int kLanes, int kHeads, bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     norm_rope_and_cache(const __grid_constant__ VtCudaRopeAndCache args) {
   start_next();
+  if (fetches_keys(args.ahead, args.num_tokens)) return;
   constexpr int kAtOnce = kThreads / kLanes;
   const int64_t token = blockIdx.x;
   const int head0 = blockIdx.y * (kAtOnce * kHeads) + threadIdx.x / kLanes;
@@ -176,8 +179,8 @@ int launch_heads(const VtCudaRopeAndCache& args, void* stream) {
                 lanes == 8    ? norm_rope_and_cache<T, 8, kHeads, kScaled>
                 : lanes == 16 ? norm_rope_and_cache<T, 16, kHeads, kScaled>
                               : norm_rope_and_cache<T, 32, kHeads, kScaled>,
-                dim3(args.num_tokens, (heads + of_block - 1) / of_block), dim3(kThreads), 0,
-                args.flags, stream, args);
+                with_fetchers(dim3(args.num_tokens, (heads + of_block - 1) / of_block), args.ahead),
+                dim3(kThreads), 0, args.flags, stream, args);
 }
 
 template <typename T, bool kScaled>
@@ -188,8 +191,8 @@ int launch_rope(const VtCudaRopeAndCache& args, void* stream) {
   }
   const int pieces = (args.num_heads + 2 * args.num_kv_heads) * (args.head_dim / 16);
   return launch("ropeAndCache", rope_and_cache<T, kScaled>,
-                dim3(args.num_tokens, (pieces + kThreads - 1) / kThreads), dim3(kThreads), 0,
-                args.flags, stream, args);
+                with_fetchers(dim3(args.num_tokens, (pieces + kThreads - 1) / kThreads), args.ahead),
+                dim3(kThreads), 0, args.flags, stream, args);
 }
 
 template <typename T>
@@ -225,6 +228,7 @@ extern "C" int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stre
   VT_REQUIRE(aligned16(a.qkv, a.qkv_stride) && aligned16(a.kv_cache, 0),
              "ropeAndCache: rows must be 16-byte aligned");
   VT_REQUIRE(aligned16(a.cos_sin, 0), "ropeAndCache: cos_sin must be 16-byte aligned");
+  if (check_keys_ahead("ropeAndCache", a.ahead) != 0) return -1;
   return a.dtype == VT_CUDA_F16 ? launch_rope<__half>(a, stream)
                                 : launch_rope<__nv_bfloat16>(a, stream);
 }

@@ -6,6 +6,7 @@
 //
 // Launch: a block has up to 256 pieces of 8 columns of a row, two a thread.
 #include "elementwise.cuh"
+#include "keys_ahead.cuh"
 
 namespace vt {
 namespace {
@@ -17,6 +18,7 @@ template <typename T, bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     silu_and_mul(const __grid_constant__ VtCudaSiluAndMul args) {
   start_next();
+  if (fetches_keys(args.ahead, args.num_rows)) return;
   wait_for_previous();
   const int64_t row = blockIdx.x;
   const int pieces = args.columns / 8;
@@ -62,7 +64,8 @@ int launch_silu(const VtCudaSiluAndMul& a, void* stream) {
   const int blocks = (a.columns / 8 + kOfBlock - 1) / kOfBlock;
   return launch("siluAndMul",
                 a.row_scale != nullptr ? silu_and_mul<T, true> : silu_and_mul<T, false>,
-                dim3(a.num_rows, blocks), dim3(kThreads), 0, a.flags, stream, a);
+                with_fetchers(dim3(a.num_rows, blocks), a.ahead), dim3(kThreads), 0, a.flags, stream,
+                a);
 }
 
 }  // namespace
@@ -79,6 +82,7 @@ extern "C" int vt_cuda_silu_and_mul(const VtCudaSiluAndMul* args, void* stream) 
              "siluAndMul: interleave %d of %d columns", a.interleave, a.columns);
   VT_REQUIRE(aligned16(a.out, a.out_stride) && aligned16(a.gate_up, a.gate_up_stride),
              "siluAndMul: rows must be 16-byte aligned");
+  if (check_keys_ahead("siluAndMul", a.ahead) != 0) return -1;
   return a.dtype == VT_CUDA_F16 ? launch_silu<__half>(a, stream)
                                 : launch_silu<__nv_bfloat16>(a, stream);
 }

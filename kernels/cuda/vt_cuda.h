@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 8
+#define VT_CUDA_ABI 9
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -73,6 +73,22 @@ VT_CUDA_API int vt_cuda_embedding_and_angles(const VtCudaGather* args,
                                              const VtCudaRopeCosSin* angles, void* stream);
 
 /**
+ * Keys and values that the next vt_cuda_attention will read, fetched into the L2 cache by blocks of
+ * their own of a launch that leaves memory idle: never changes a result, and reads nothing that the
+ * kernel in front may write. For calls behind the step's embedding (VT_CUDA_EARLY_READS). Piece p is
+ * what block p / num_works of decode_work's work p % num_works holds for the layer; all zero: none.
+ */
+typedef struct {
+  const void* kv_cache; /* this and what follows as in that call */
+  const int32_t* block_tables;
+  const int32_t* decode_work;
+  const int32_t* work_counts;
+  int32_t num_layers, layer, num_kv_heads, head_dim, block_size, max_num_blocks;
+  int32_t num_works; /* how many from the list's first, which has the most keys */
+  int32_t first_piece, num_pieces;
+} VtCudaKeysAhead;
+
+/**
  * out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; one summation tree a width. With
  * `scales` the scale comes late: a linear multiplies out, and what reads its rows their scales
  * (`row_scale` below).
@@ -87,6 +103,7 @@ typedef struct {
   float eps;
   int32_t dtype;
   int32_t flags;
+  VtCudaKeysAhead ahead; /* of few rows alone */
 } VtCudaRmsNorm;
 VT_CUDA_API int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream);
 
@@ -122,6 +139,7 @@ typedef struct {
   float eps;
   int32_t dtype;
   int32_t flags;
+  VtCudaKeysAhead ahead;
 } VtCudaRopeAndCache;
 VT_CUDA_API int vt_cuda_rope_and_cache(const VtCudaRopeAndCache* args, void* stream);
 
@@ -135,6 +153,7 @@ typedef struct {
   int32_t interleave; /* 0: gate, then up; n: they alternate in groups of n, a multiple of 8 */
   int32_t dtype;
   int32_t flags;
+  VtCudaKeysAhead ahead;
 } VtCudaSiluAndMul;
 VT_CUDA_API int vt_cuda_silu_and_mul(const VtCudaSiluAndMul* args, void* stream);
 
@@ -249,6 +268,12 @@ typedef struct {
   int32_t flags;
 } VtCudaAttention;
 VT_CUDA_API int vt_cuda_attention(const VtCudaAttention* args, void* stream);
+/**
+ * What a launch before `next` had best fetch, in a step of `num_rows` rows that all decode, where
+ * launches since the attention before have had `num_pieces` pieces; none where that is enough.
+ */
+VT_CUDA_API VtCudaKeysAhead vt_cuda_keys_ahead(const VtCudaAttention* next, int32_t num_rows,
+                                               int32_t num_pieces);
 
 /** Builds the work lists of a step: one launch, shared by all layers of one window. */
 typedef struct {

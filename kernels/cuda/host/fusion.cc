@@ -102,6 +102,7 @@ int Launches::run_fused(std::size_t index, std::size_t end, const Call& call) co
   args.q_weight = operand(op, 1, call).data;
   args.k_weight = operand(op, 2, call).data;
   args.eps = static_cast<float>(op.attrs[3]);
+  args.ahead = keys_ahead(op, call);
   VT_LAUNCH(vt_cuda_rope_and_cache(&args, call.stream));
   return 2;
 }

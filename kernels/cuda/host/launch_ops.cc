@@ -58,6 +58,7 @@ void Launches::rms_norm(const OpRecord& op, const Call& call) const {
   args.eps = static_cast<float>(op.attrs[0]);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
+  args.ahead = keys_ahead(op, call);
   VT_LAUNCH(vt_cuda_rms_norm(&args, call.stream));
 }
 
@@ -126,30 +127,38 @@ VtCudaRopeAndCache Launches::rope_args(const OpRecord& op, const Call& call) con
 }
 
 void Launches::rope_and_cache(const OpRecord& op, const Call& call) const {
-  const VtCudaRopeAndCache args = rope_args(op, call);
+  VtCudaRopeAndCache args = rope_args(op, call);
+  args.ahead = keys_ahead(op, call);
   VT_LAUNCH(vt_cuda_rope_and_cache(&args, call.stream));
 }
 
-void Launches::attention(const OpRecord& op, const Call& call) const {
+VtCudaAttention Launches::attention_args(const OpRecord& op, const AttentionGroup& group,
+                                         const Call& call) const {
   const Operand out = operand(op, 0, call), qkv = operand(op, 1, call);
+  VtCudaAttention args{};
+  attention_->describe(group, args);
+  args.out = out.data;
+  args.qkv = qkv.data;
+  args.kv_cache = kv_cache_;
+  args.block_tables = arrays_.block_tables;
+  args.num_layers = program_.kv_groups[0].num_layers;
+  args.layer = op.attr_int(0);
+  args.block_size = arrays_.block_size;
+  args.max_num_blocks = static_cast<int>(arrays_.block_stride);
+  args.qkv_stride = qkv.stride;
+  args.out_stride = out.stride;
+  args.scale = static_cast<float>(op.attrs[4]);
+  args.dtype = dtype(op, 0);
+  args.flags = early(call.shape, call.flags);
+  return args;
+}
+
+void Launches::attention(const OpRecord& op, const Call& call) const {
   for (const AttentionGroup& group : call.shape.attention) {
-    VtCudaAttention args{};
-    attention_->describe(group, args);
-    args.out = out.data;
-    args.qkv = qkv.data;
-    args.kv_cache = kv_cache_;
-    args.block_tables = arrays_.block_tables;
-    args.num_layers = program_.kv_groups[0].num_layers;
-    args.layer = op.attr_int(0);
-    args.block_size = arrays_.block_size;
-    args.max_num_blocks = static_cast<int>(arrays_.block_stride);
-    args.qkv_stride = qkv.stride;
-    args.out_stride = out.stride;
-    args.scale = static_cast<float>(op.attrs[4]);
-    args.dtype = dtype(op, 0);
-    args.flags = early(call.shape, call.flags);
+    const VtCudaAttention args = attention_args(op, group, call);
     VT_LAUNCH(vt_cuda_attention(&args, call.stream));
   }
+  *call.pieces_ahead = 0;
 }
 
 void Launches::silu_and_mul(const OpRecord& op, const Call& call) const {
@@ -164,6 +173,7 @@ void Launches::silu_and_mul(const OpRecord& op, const Call& call) const {
   args.interleave = interleave_of(op);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
+  args.ahead = keys_ahead(op, call);
   VT_LAUNCH(vt_cuda_silu_and_mul(&args, call.stream));
 }
 

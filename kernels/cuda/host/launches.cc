@@ -98,6 +98,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
   early_reads_ &= has_embedding;
   find_links();
   bind_collectives(ranks, ledger);
+  fetches_ahead_ = ranks == nullptr && leaves_memory_idle();
   if (!has_sample_) return;
   sample_scratch_stride_ = vt_cuda_sample_scratch_stride(program.vocab_size);
   const auto scratch = static_cast<std::size_t>(sample_scratch_stride_) * sizeof(float);
@@ -152,9 +153,10 @@ bool Launches::run(const StepShape& shape, const FirstOps& first, void* stream,
   if (first.plan.num_seqs == 0)
     for (const AttentionGroup& group : shape.attention)
       attention_->plan(group, arrays_, flags, stream);
-  int num_epochs = 0;
+  int num_epochs = 0, pieces_ahead = 0;
   Call call{shape, stream, flags};
   call.num_epochs = &num_epochs;
+  call.pieces_ahead = &pieces_ahead;
   call.finishes = watch == nullptr && can_finish(shape);
   run_range(first.embedding.num_rows > 0 ? 2 : 0, first_logit_op_, call, watch);
   const int at_once = std::max(1, program_.max_num_logits);

@@ -77,6 +77,8 @@ class Launches {
     int row_begin = 0, num_rows = 0;
     /// Of the step so far.
     int* num_epochs = nullptr;
+    /// Fetched for the next attention.
+    int* pieces_ahead = nullptr;
     /// sample ends the step.
     bool finishes = false;
   };
@@ -122,11 +124,19 @@ class Launches {
   void rope_and_cache(const OpRecord& op, const Call& call) const;
   VtCudaRopeAndCache rope_args(const OpRecord& op, const Call& call) const;
   void attention(const OpRecord& op, const Call& call) const;
+  VtCudaAttention attention_args(const OpRecord& op, const AttentionGroup& group,
+                                 const Call& call) const;
   void silu_and_mul(const OpRecord& op, const Call& call) const;
   void gather_logit_rows(const OpRecord& op, const Call& call) const;
   void sample(const OpRecord& op, const Call& call) const;
   bool can_finish(const StepShape& shape) const;
   VtCudaSample sample_args(const Operand& logits, const Call& call) const;
+
+  // keys_ahead.cc
+  /// Whether linears between two attentions have few weights.
+  bool leaves_memory_idle() const;
+  /// What the launch of `op` fetches for the attention behind it, besides.
+  VtCudaKeysAhead keys_ahead(const OpRecord& op, const Call& call) const;
 
   // launch_collectives.cc
   void bind_collectives(RankGroup* ranks, Ledger& ledger);
@@ -151,6 +161,8 @@ class Launches {
   int large_ = 0;
   /// An embedding stands before all attention and sampling.
   bool early_reads_ = false;
+  /// Keys and values for attention, by launches before it.
+  bool fetches_ahead_ = false;
   /// [ops] the op's output is an input of the next and of no other, or the two work in place.
   std::vector<bool> links_;
   /// gatherLogitRows' out and x, or -1.

@@ -112,6 +112,13 @@ t.test(
   },
 );
 
+t.test('keys are fetched ahead of the attention that reads them', { skip }, async (t) => {
+  const kernels = ['attention', 'keys_ahead', 'rms_norm', 'rope', 'silu_and_mul'];
+  const run = spawnSync(await build(t, ['keys_ahead_check'], kernels), [], { encoding: 'utf8' });
+  t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 9);
+});
+
 t.test('what the first and the last kernel of a step do', { skip }, async (t) => {
   const binary = await build(
     t,

@@ -161,6 +161,9 @@ inline std::uint32_t count_and_wrap(std::uint32_t* counter, std::uint32_t last) 
 inline void fence_barrier_init() {}
 inline void prefetch_map(const CUtensorMap*) {}
 inline void prefetch_line(const void*) {}
+inline void prefetch_bulk(const void* from, int bytes) {
+  emulated::fetched.push_back({static_cast<const std::uint8_t*>(from), bytes});
+}
 inline void copy_box(std::uint32_t to, const CUtensorMap* map, const int (&at)[4],
                      std::uint32_t barrier, std::uint64_t) {
   emulated::copy_box(to, map->map, at, barrier, 1u << emulated::block_rank());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace emulated {
 
@@ -32,6 +33,13 @@ void wait_copies(int pending);
 void arrive_after_copies(std::uint32_t barrier);
 /// fence.proxy.async: what this thread wrote may now be read by wgmma.
 void fence_async_proxy();
+
+/// What was asked for by cp.async.bulk.prefetch.L2, which nobody waits for.
+struct Fetched {
+  const std::uint8_t* from;
+  int bytes;
+};
+inline std::vector<Fetched> fetched;
 
 /// A tensor of 2-byte elements and a box of it, 128-byte rows swizzled.
 struct TensorMap {
