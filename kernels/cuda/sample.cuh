@@ -60,7 +60,7 @@ struct Shared {
   /** Of a selection. */
   uint32_t chosen; /* bin, or key */
   Word above_chosen;
-  /** Of the draw: key of the best value so far. */
+  /** Of a draw: key of the best value so far. */
   uint32_t best_key;
   /** Of logprobs, in block 0. */
   uint32_t num_greater;
@@ -103,6 +103,7 @@ __device__ __forceinline__ void load_state(const VtCudaSample& args, int table_r
   } else if (thread == 96) {
     shared.judged_id = args.judged_ids != nullptr ? args.judged_ids[index] : -1;
     shared.num_greater = 0;
+    shared.best_key = 0;
   }
   __syncthreads();
 }

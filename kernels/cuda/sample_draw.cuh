@@ -66,11 +66,14 @@ class Reach {
     slack_ = temperature < 0x1p100f ? 0x1p-20f : INFINITY;
   }
 
-  /** May be NaN. */
-  __device__ __forceinline__ float of(const float4& logits, const uint4& words) const {
-    const float z = fmaxf(fmaxf(logits.x, logits.y), fmaxf(logits.z, logits.w)) * inverse_;
-    const uint32_t word = max(max(words.x, words.y), max(words.z, words.w));
+  /** Of ids whose logits are at most `logit` and whose words at most `word`; may be NaN. */
+  __device__ __forceinline__ float of(float logit, uint32_t word) const {
+    const float z = logit * inverse_;
     return fmaf(fabsf(z), slack_, z + gumbel_bound(word));
+  }
+  __device__ __forceinline__ float of(const float4& logits, const uint4& words) const {
+    return of(fmaxf(fmaxf(logits.x, logits.y), fmaxf(logits.z, logits.w)),
+              max(max(words.x, words.y), max(words.z, words.w)));
   }
 
  private:

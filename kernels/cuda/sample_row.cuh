@@ -1,6 +1,6 @@
-// The kernel of sample: a cluster of blocks takes a row of logits into its shared memory, reading it
-// once; whatever the row's parameters ask is then done there. What comes after a row is its launch's
-// choice.
+// The kernel of sample: a cluster of blocks takes a row of logits into its shared memory, reading
+// it once; whatever the row's parameters ask is then done there. A row that has a temperature alone
+// goes through registers instead. What comes after a row is its launch's choice.
 //
 // A row's result does not depend on the number of blocks: maxima, counts and masses in integers are
 // the same in any order, and sums of exponentials go by tiles at absolute borders.
@@ -13,6 +13,7 @@
 #include "sample_edit.cuh"
 #include "sample_logprobs.cuh"
 #include "sample_scan.cuh"
+#include "sample_stream.cuh"
 #include "sample_threshold.cuh"
 
 namespace vt {
@@ -56,6 +57,14 @@ __device__ __forceinline__ void sample_known(const VtCudaSample& args, int num_t
   const bool has_edits_here = !judges && has_edits(shared);
 
   Word best;
+  if (!judges && !has_edits_here && !has_logprob(args, shared) && is_streamed(row)) {
+    cluster_arrive();
+    best = stream_draw(row.logits, row.begin, row.count);
+    cluster_wait();  // all blocks are there
+    best = cluster_max(row, best);
+    const bool is_fit = best != kNone && best != kUnfit;
+    return answer(args, row, index, is_fit ? ranked_id(best) : -1, !is_fit, false);
+  }
   if (has_edits_here) {
     const int32_t* history =
         args.history + static_cast<int64_t>(table_row) * args.history_stride;

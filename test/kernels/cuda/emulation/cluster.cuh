@@ -143,13 +143,18 @@ inline void send_in_cluster(int rank, float* mine, float value, uint32_t barrier
   there.bytes -= 4;
   there.settle();
 }
+/// What the copy engine asks for.
+inline void check_bulk(const void* from, int bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0) abort();
+}
 inline void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  check_bulk(from, bytes);
   emulation::machine->yield();
   std::memcpy(shared_begin(*emulation::machine->current->block) + to, from, bytes);
   own_barrier(barrier).bytes -= bytes;
   own_barrier(barrier).settle();
 }
-inline void prefetch_bulk(const void*, int) {}
+inline void prefetch_bulk(const void* from, int bytes) { check_bulk(from, bytes); }
 inline void fence_async() {}
 
 }  // namespace vt
