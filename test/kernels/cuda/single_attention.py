@@ -26,7 +26,7 @@ class Attention:
 
     def run(self, way):
         """All ways of `way` give the same bits. Works are merged at once and later; rings of tiles turn
-        round; rows of two chunks are shared by clusters."""
+        round; rows of two chunks are one block's, or shared by clusters where heads are wider than 64."""
         lib = self.device.lib
         if way == "prefill":
             kernels = [kernel for kernel in range(3) if lib.vt_cuda_prefill_for(kernel, self.dim) == kernel]
@@ -39,10 +39,10 @@ class Attention:
         self.rows([1, 65, 300, 500], decode=True)
         room = CLUSTER_ITEMS // self.kv_heads
         cluster = lib.vt_cuda_decode_cluster(room, self.kv_heads, self.dim)
-        if cluster < 2:
-            raise RuntimeError(f"decode of head_dim {self.dim} with room for {room} works has no clusters")
-        outs = [self.attend("decode apart"), self.attend("decode by clusters", room=room, cluster=cluster)]
-        self.ops.same("decode by clusters", outs)
+        if (cluster > 1) != (self.dim > 64):
+            raise RuntimeError(f"decode of head_dim {self.dim} with room for {room} works: clusters of {cluster}")
+        outs = [self.attend("decode apart"), self.attend("decode with room", room=room, cluster=cluster)]
+        self.ops.same("decode with room", outs)
 
     def rows(self, lens, decode):
         """Each row's last token, or all of it."""
@@ -61,8 +61,9 @@ class Attention:
         """room: of decode works; as many as there are where it is None."""
         ops, device, dim = self.ops, self.device, self.dim
         tokens, rows = int(self.start[-1]), len(self.lens)
-        lists = dict(decode_work=ops.ints(np.zeros((512, 8))), prefill_work=ops.ints(np.zeros((512, 8))),
-                     work_counts=ops.ints(np.zeros(4)))
+        # Works are read before it is known how many there are.
+        lists = dict(decode_work=ops.ints(np.zeros((max(room or 0, 512), 8))),
+                     prefill_work=ops.ints(np.zeros((512, 8))), work_counts=ops.ints(np.zeros(4)))
         device.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=ops.ints(self.start),
                     seq_lens=ops.ints(self.lens), num_seqs=rows, max_work=512, num_heads=self.heads,
                     num_kv_heads=self.kv_heads, window=self.window, decode_cluster=cluster,
