@@ -1,4 +1,4 @@
-// linear for decode batches, 65 to 224 rows, of weights that are small: what it takes is its start,
+// linear for decode batches, 65 to 256 rows, of weights that are small: what it takes is its start,
 // one chain of products and its end, and dependent launch hides the first of these, which it cannot
 // do for cuBLASLt's kernels.
 //
@@ -168,11 +168,13 @@ int launch_form(const VtCudaLinear& args, void* stream) {
 
 // Where it is ahead of cuBLASLt, and of the op behind it (docs/kernels.md).
 constexpr int kMostRows = 224;
+/** With siluAndMul behind it, whose launch it saves. */
+constexpr int kMostRowsOfSilu = 256;
 constexpr int kMostColumns = 3072;
 constexpr int kMostColumnsOfWide = 1024;
 constexpr int64_t kMostWeights = int64_t{8} << 20;
 
-/** Two tiles of x up to kMostRows. */
+/** Two tiles of x up to kMostRowsOfSilu. */
 template <typename T>
 int launch_wide(const VtCudaLinear& args, void* stream) {
   const int rows = (args.m + 1) / 2;
@@ -182,7 +184,8 @@ int launch_wide(const VtCudaLinear& args, void* stream) {
          : rows <= 80  ? launch_form<T, DecodeForm<80, 2, 4>>(args, stream)
          : rows <= 96  ? launch_form<T, DecodeForm<96, 2, 4>>(args, stream)
          : rows <= 104 ? launch_form<T, DecodeForm<104, 2, 4>>(args, stream)
-                       : launch_form<T, DecodeForm<112, 2, 4>>(args, stream);
+         : rows <= 112 ? launch_form<T, DecodeForm<112, 2, 4>>(args, stream)
+                       : launch_form<T, DecodeForm<128, 2, 4>>(args, stream);
 }
 
 /** Up to eight tiles of x, where the weight has few rows. */
@@ -210,7 +213,8 @@ bool linear_decode_takes(const VtCudaLinear& args) {
 }
 
 bool linear_decode_is_ahead(const VtCudaLinear& args) {
-  return args.m > 64 && args.m <= kMostRows &&
+  const bool has_silu = args.epilogue == VT_CUDA_SILU_AND_MUL;
+  return args.m > 64 && args.m <= (has_silu ? kMostRowsOfSilu : kMostRows) &&
          args.k <= (args.n <= kNarrow ? kMostColumns : kMostColumnsOfWide) &&
          static_cast<int64_t>(args.n) * args.k <= kMostWeights && linear_decode_takes(args);
 }

@@ -26,7 +26,7 @@ RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
 constexpr int kMostListed = 32;
 
 /// Tokens of the steps that are run before the first one: where classes of m end, each of which has
-/// kernels of its own. Those of linear_decode.cu lie between 64 and 224. A longer step may load a
+/// kernels of its own. Those of linear_decode.cu lie between 64 and 256. A longer step may load a
 /// kernel.
 constexpr int kWarmedUp[] = {8, 16, 32, 64, 96, 128, 144, 160, 192, 208, 224, 256, 512, 1024, 2048};
 
