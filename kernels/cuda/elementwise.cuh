@@ -92,6 +92,11 @@ __device__ __forceinline__ void rotate(float& a, float& b, float cos, float sin)
   b = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(x, sin));
 }
 
+/** a of rotate, from a, b and the negative sine, or b, from b, a and the sine: the same bits. */
+__device__ __forceinline__ float rotated(float x, float other, float cos, float sin) {
+  return __fadd_rn(__fmul_rn(x, cos), __fmul_rn(other, sin));
+}
+
 /**
  * silu(gate) * up; silu(x) = x / (1 + exp(-x)), with the hardware's 2^x and 1/x: off by at most
  * 1e-5 of it, and six instructions instead of nearly thirty.

@@ -109,9 +109,10 @@ __device__ __forceinline__ float2 rounded(float2 pair) {
   return unpack2<T>(pack2<T>(pair.x, pair.y));
 }
 
-/** Of a row whose norm's scale comes late: what memory would hold then. */
+/** The sums of row h whose norm's scale comes late, as memory would hold them; without a bias. */
 template <typename T>
-__device__ __forceinline__ float2 scaled(float2 pair, float scale) {
+__device__ __forceinline__ float2 scaled(const float (&sum)[4], int h, float scale) {
+  const float2 pair = rounded<T>(make_float2(sum[h * 2], sum[h * 2 + 1]));
   return rounded<T>(make_float2(__fmul_rn(pair.x, scale), __fmul_rn(pair.y, scale)));
 }
 
@@ -142,11 +143,13 @@ __device__ __forceinline__ void end_silu(const VtCudaLinear& args, const TileSum
     const int n = min(n0 + i * 16, args.n - 16) + lane % 4 * 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float2 gate = rounded<T>(biased<T, kTiles>(args, sum, 2 * i, h, n));
-      float2 up = rounded<T>(biased<T, kTiles>(args, sum, 2 * i + 1, h, n + 8));
+      float2 gate, up;
       if constexpr (kScaled) {
-        gate = scaled<T>(gate, scales[h]);
-        up = scaled<T>(up, scales[h]);
+        gate = scaled<T>(sum[2 * i], h, scales[h]);
+        up = scaled<T>(sum[2 * i + 1], h, scales[h]);
+      } else {
+        gate = rounded<T>(biased<T, kTiles>(args, sum, 2 * i, h, n));
+        up = rounded<T>(biased<T, kTiles>(args, sum, 2 * i + 1, h, n + 8));
       }
       store_shared(piece_address(place, lane / 4 + h * 8, i) + lane % 4 * 4,
                    pack2<T>(silu_times(gate.x, up.x), silu_times(gate.y, up.y)));

@@ -130,6 +130,8 @@ __global__ void __launch_bounds__(kThreads)
       const float* angles = args.cos_sin + token * args.head_dim + (first ? i : i - half);
       load_angles(angles, cosine);
       load_angles(angles + half, sine);
+#pragma unroll
+      for (int e = 0; e < 8; e++) sine[e] = first ? -sine[e] : sine[e];
     }
   }
   // A lane turns its own 8 of the pairs (a, b); their partners lie half a head away.
@@ -150,15 +152,17 @@ __global__ void __launch_bounds__(kThreads)
   #pragma unroll
       for (int d = kLanes / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
       apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
+      // Rounded as by headRmsNorm.
+      uint4 own;
+      store8(reinterpret_cast<T*>(&own), x);
+      load8(reinterpret_cast<const T*>(&own), x);
+      const uint4 others = make_uint4(
+          __shfl_sync(~0u, own.x, partner & 31), __shfl_sync(~0u, own.y, partner & 31),
+          __shfl_sync(~0u, own.z, partner & 31), __shfl_sync(~0u, own.w, partner & 31));
+      float other[8];
+      load8(reinterpret_cast<const T*>(&others), other);
   #pragma unroll
-      for (int e = 0; e < 8; e++) {
-        x[e] = to_f32(from_f32<T>(x[e]));
-        const float other = __shfl_sync(~0u, x[e], partner & 31);
-        float a = first ? x[e] : other;
-        float b = first ? other : x[e];
-        rotate(a, b, cosine[e], sine[e]);
-        x[e] = first ? a : b;
-      }
+      for (int e = 0; e < 8; e++) x[e] = rotated(x[e], other[e], cosine[e], sine[e]);
     }
     if (!inside || head >= heads || (kv_head >= 0 && slot < 0)) continue;
     T* to = kv_head < 0 ? from + j * kAtOnce * args.head_dim : cached<T>(args, slot, kv_head) + i;
