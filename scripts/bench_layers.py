@@ -8,6 +8,7 @@ MODELS = {"Llama-3.2-1B": (2048, 16, 32, 8, 64, 8192, 128256, False),
           "Llama-3.1-8B": (4096, 32, 32, 8, 128, 14336, 128256, False),
           "Qwen3-0.6B": (1024, 28, 16, 8, 128, 3072, 151936, True)}
 BLOCK = 16
+SQUARES = 512
 
 
 class Chain:
@@ -49,6 +50,8 @@ class Chain:
                                        self.max_work, head_dim=self.dim)
         empty = lambda n, kind=torch.bfloat16: torch.empty(rows, n, device="cuda", dtype=kind)
         self.x, self.normed, self.made = empty(self.hidden), empty(self.hidden), empty(columns)
+        self.gained, self.scales = empty(self.hidden), empty(1, torch.float32)
+        self.squares = empty(SQUARES, torch.float32)
         self.attended, self.gated = empty(self.heads * self.dim), empty(self.gate)
         self.gate_up, self.logits = empty(2 * self.gate), empty(vocab, torch.float32)
         self.cos_sin = empty(self.dim, torch.float32)
@@ -57,31 +60,52 @@ class Chain:
         self.counters = torch.zeros(rows * self.kv_heads, dtype=torch.int32, device="cuda")
 
     def linear(self, out, x, weight, norm=None, silu=False, rope=None, residual=None, fused=True,
-               tuning=0):
-        """One launch where that is built and wanted, else op by op; "epilogue": the norm apart."""
+               tuning=0, **late):
+        """One launch where that is built and wanted, else op by op; "epilogue": the norm apart.
+        late: as in vt.linear_fields."""
         args = dict(norm_weight=norm, norm_eps=1e-5, silu=silu, rope=rope, residual=residual,
-                    apart=True)
+                    apart=True, **late)
         if norm is not None and not (fused is True and self.vt.linear_fuses(out, x, weight, **args)):
             self.vt.rms_norm(self.normed, x, norm, 1e-5)
             x, args["norm_weight"] = self.normed, None
         if fused and self.vt.linear_fuses(out, x, weight, **args):
             self.vt.linear(out, x, weight, tuning=tuning, **args)
             return
+        scale = late.get("row_scale") if silu or rope is not None else None
         self.vt.linear(self.gate_up if silu else out, x, weight, residual=residual, tuning=tuning,
-                       apart=True)
+                       apart=True, row_scale=late.get("row_scale") if scale is None else None)
         if silu:
-            self.vt.silu_and_mul(out, self.gate_up, 8)
+            self.vt.silu_and_mul(out, self.gate_up, 8, row_scale=scale)
         if rope is not None:
-            self.vt.rope_and_cache(out, *rope)
+            self.vt.rope_and_cache(out, *rope, row_scale=scale)
+
+    def has_squares(self, fused=True):
+        """Whether what is in front of a norm with a late scale gives what the linear behind needs."""
+        return fused is True and self.rows <= 32
+
+    def behind(self, out, x, weight, norm, fused, **more):
+        """A linear behind a norm with a late scale."""
+        if not self.has_squares(fused):
+            self.vt.rms_norm(self.gained, x, norm, 1e-5, self.scales)
+            late = dict(row_scale=self.scales)
+        else:
+            late = dict(x_squares=self.squares)
+        self.linear(out, self.gained, weight, fused=fused, **late, **more)
+
+    def in_front(self, out, x, weight, norm, fused, tuning):
+        """A linear with residual, in front of such a norm, or of the head where norm is None."""
+        late = dict(late=(norm, self.gained, self.squares))
+        self.linear(out, x, weight, residual=out, tuning=tuning,
+                    **(late if norm is not None and self.has_squares(fused) else {}))
 
     def qkv(self, i, fused=True, tuning=0):
         w = self.weights[i]
         rope = (self.cos_sin, self.slots, self.cache, i, self.heads)
+        more = dict(norm=w["norm1"], fused=fused, tuning=tuning)
         if not self.qk_norm:
-            self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], rope=rope, fused=fused,
-                        tuning=tuning)
+            self.behind(self.made, self.x, w["qkv"], rope=rope, **more)
             return
-        self.linear(self.made, self.x, w["qkv"], norm=w["norm1"], fused=fused, tuning=tuning)
+        self.behind(self.made, self.x, w["qkv"], **more)
         if fused:
             self.vt.rope_and_cache(self.made, *rope, w["q"], w["k"], 1e-6)
         else:
@@ -96,16 +120,18 @@ class Chain:
                           self.scratch, self.counters, i, self.heads, self.dim**-0.5,
                           max_decode_work=self.max_work, max_prefill_work=0, early=early)
 
-    def o(self, i, tuning=0):
-        self.linear(self.x, self.attended, self.weights[i]["o"], residual=self.x, tuning=tuning)
+    def o(self, i, fused=True, tuning=0):
+        w = self.weights[i]
+        self.in_front(self.x, self.attended, w["o"], w["norm2"], fused, tuning)
 
     def up(self, i, fused=True, tuning=0):
         w = self.weights[i]
-        self.linear(self.gated, self.x, w["gate_up"], norm=w["norm2"], silu=True, fused=fused,
+        self.behind(self.gated, self.x, w["gate_up"], w["norm2"], silu=True, fused=fused,
                     tuning=tuning)
 
-    def down(self, i, tuning=0):
-        self.linear(self.x, self.gated, self.weights[i]["down"], residual=self.x, tuning=tuning)
+    def down(self, i, fused=True, tuning=0):
+        norm = self.weights[i + 1]["norm1"] if i + 1 < self.layers else None
+        self.in_front(self.x, self.gated, self.weights[i]["down"], norm, fused, tuning)
 
     def project(self, fused=True, tuning=0):
         self.linear(self.logits, self.x, self.head, norm=self.norm, fused=fused, tuning=tuning)
@@ -117,13 +143,15 @@ class Chain:
         vt.rope_cos_sin(self.cos_sin, self.inv_freq, self.positions, 1.0)
         vt.plan_attention(self.query_start, self.seq_lens, self.heads, self.kv_heads,
                           self.max_work, lists=self.lists, head_dim=self.dim)
-        vt.gather("vt_cuda_embedding", self.x, self.table, self.tokens)
+        late = (self.weights[0]["norm1"], self.gained, self.squares)
+        vt.gather("vt_cuda_embedding", self.x, self.table, self.tokens,
+                  late=late if self.has_squares(fused) else None)
         for i in range(self.layers):
             self.qkv(i, fused, tune("qkv"))
             self.attend(i, bool(fused) and early)
-            self.o(i, tune("o"))
+            self.o(i, fused, tune("o"))
             self.up(i, fused, tune("gate_up"))
-            self.down(i, tune("down"))
+            self.down(i, fused, tune("down"))
         self.project(fused, tune("head"))
 
 

@@ -31,7 +31,6 @@ __global__ void __launch_bounds__(kMaxReduceThreads, kBlocksAtOnce<kPeers>)
   reduce_two_shot<T, kPeers>(params, block_shared<ReduceShared>());
 }
 
-constexpr int kMaxColumns = 16384;
 /** What the second trip of two-shot costs, as bytes that cross the link meanwhile. */
 constexpr int64_t kSecondTripBytes = 448 * 1024;
 
@@ -81,9 +80,10 @@ bool takes_one_shot(const VtCudaGroup& group, int num_rows, int columns, int way
 int check(const VtCudaAllReduce& a) {
   VT_REQUIRE(a.group != nullptr, "allReduce: no group");
   if (check_group("allReduce", *a.group) != 0) return -1;
-  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 16 == 0 && a.columns <= kMaxColumns,
+  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 16 == 0 &&
+                 a.columns <= kMaxNormColumns,
              "allReduce: %d rows of %d columns (a multiple of 16, at most %d)", a.num_rows,
-             a.columns, kMaxColumns);
+             a.columns, kMaxNormColumns);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "allReduce: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.out, a.out_stride) && aligned16(a.x, a.x_stride) &&
                  aligned16(a.bias, 0) && aligned16(a.residual, a.residual_stride) &&
@@ -142,7 +142,7 @@ T* rows_from(T* first, int64_t row, int stride, int bytes) {
 }  // namespace
 
 bool may_be_sent(const VtCudaGroup& group, int num_rows, int columns) {
-  return columns % 16 == 0 && columns <= kMaxColumns &&
+  return columns % 16 == 0 && columns <= kMaxNormColumns &&
          takes_one_shot(group, num_rows, columns, VT_CUDA_WAY_BY_SIZE) &&
          num_rows <= most_rows(group, columns, true);
 }

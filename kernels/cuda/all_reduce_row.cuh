@@ -1,9 +1,9 @@
 // A row of allReduce as a cluster of blocks works on it: which thread has which piece, bias and
 // residual, and rmsNorm with the bits of rms_norm.cu. Knows nothing of other ranks.
 //
-// A row is a cluster of `split` blocks; each has an equal share of the warps of rmsNorm's tree, and
-// a thread for each of their pieces of 8 columns. Where a tree's thread has several pieces, they
-// are different threads here, which hand its sum on in shared memory.
+// A row is a cluster of `split` blocks; each has an equal share of rmsNorm's warps, and a thread for
+// each of their pieces of 8 columns: where a thread of rmsNorm has several, they are different
+// threads here. So a warp has a group of the tree.
 #ifndef VT_CUDA_ALL_REDUCE_ROW_CUH_
 #define VT_CUDA_ALL_REDUCE_ROW_CUH_
 
@@ -15,22 +15,19 @@ namespace vt {
 
 constexpr int kMaxReduceThreads = 512;
 
-/** Sums of the tree's warps, of two rows in turn, and what its threads hand on. */
+/** Sums of a row's groups, of two rows in turn. */
 struct ReduceShared {
-  float warps[2][16];
-  float chain[kMaxReduceThreads];
-  /** Of the blocks of a cluster: count down the bytes of `warps`. */
+  float groups[2][kMaxNormGroups];
+  /** Of the blocks of a cluster: count down the bytes of `groups`. */
   uint64_t barriers[2];
 };
 
 /** Which piece of a row a thread has. */
 struct RowShare {
   int split;
-  int member;  // of the tree, in this block
-  int turn;    // the member's pieces come in turns
-  int num_turns;
-  int warp;    // of the whole tree
-  int piece;   // -1: none
+  int group;       // of the row
+  int num_groups;  // with those behind the row's last column, which are 0
+  int piece;       // -1: none
 };
 
 __device__ __forceinline__ RowShare share_of(int columns, int split) {
@@ -38,12 +35,10 @@ __device__ __forceinline__ RowShare share_of(int columns, int split) {
   const int tree = whole / split;
   RowShare share;
   share.split = split;
-  share.member = threadIdx.x % tree;
-  share.turn = threadIdx.x / tree;
-  share.num_turns = blockDim.x / tree;
   const int first = static_cast<int>(blockIdx.x) % split * tree;
-  share.warp = (first + share.member) / 32;
-  const int piece = first + share.member + share.turn * whole;
+  const int piece = first + threadIdx.x % tree + threadIdx.x / tree * whole;
+  share.group = piece / 32;
+  share.num_groups = blockDim.x * split / 32;
   share.piece = piece < columns / 8 ? piece : -1;
   return share;
 }
@@ -123,35 +118,24 @@ __device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const Row
                                           const ReduceWeights& weights, float (&values)[8],
                                           const F& all_here) {
   if (args.norm_out == nullptr) return;
-  float sum = 0.0f;
-  for (int t = 0; t < share.num_turns; t++) {
-    if (t > 0) __syncthreads();
-    if (t != share.turn) continue;
-    if (t > 0) sum = shared.chain[share.member];
-    if (share.piece >= 0) sum = sum_of_squares(values, sum);
-    shared.chain[share.member] = sum;
-  }
-  const int num_warps = norm_threads(args.columns) / 32;
+  const float sum = warp_sum(share.piece >= 0 ? sum_of_squares(values) : 0.0f);
   const uint32_t barrier = shared_address(&shared.barriers[turn % 2]);
-  if (share.turn == share.num_turns - 1) {
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) {
-      float* mine = &shared.warps[turn % 2][share.warp];
-      if (share.split == 1) *mine = sum;
-      for (int block = 0; share.split > 1 && block < share.split; block++)
-        send_in_cluster(block, mine, sum, barrier);
-    }
+  if (threadIdx.x % 32 == 0) {
+    float* mine = &shared.groups[turn % 2][share.group];
+    if (share.split == 1) *mine = sum;
+    for (int block = 0; share.split > 1 && block < share.split; block++)
+      send_in_cluster(block, mine, sum, barrier);
   }
   if (share.split == 1) {
     __syncthreads();
   } else {
     // No fence, unlike a barrier of the cluster: that would wait for what was sent to other ranks.
-    if (threadIdx.x == 0) barrier_expect(barrier, num_warps * static_cast<int>(sizeof(float)));
+    if (threadIdx.x == 0)
+      barrier_expect(barrier, share.num_groups * static_cast<int>(sizeof(float)));
     barrier_wait(barrier, turn / 2 % 2);
   }
   all_here();
-  float total = 0.0f;
-  for (int w = 0; w < num_warps; w++) total = __fadd_rn(total, shared.warps[turn % 2][w]);
+  const float total = sum_of_groups(shared.groups[turn % 2], share.num_groups);
   if (share.piece < 0) return;
   const float scale = norm_scale(total, args.columns, args.eps);
   float weight[8];

@@ -1,6 +1,10 @@
 // The arithmetic of rmsNorm, rope and silu, written once: the kernels of these ops and the fused
 // ends of linear share it, so that they give the same bits. Knows nothing of threads' shares, but
-// for the summation tree of rmsNorm.
+// for how the summation tree of rmsNorm lies over warps.
+//
+// The sum of squares of a row is the full binary tree over its columns, zeros behind the last: a
+// node is the sum of two neighbours. So it depends on the row alone, any aligned group of 8, 16, ..
+// columns is a node whoever adds it up, and a wider row has the same nodes.
 #ifndef VT_CUDA_ELEMENTWISE_CUH_
 #define VT_CUDA_ELEMENTWISE_CUH_
 
@@ -8,23 +12,57 @@
 
 namespace vt {
 
+/** Most columns of a row. */
+constexpr int kMaxNormColumns = 16384;
+/** Columns that a warp has at once, a piece of 8 a lane: a node of the tree. */
+constexpr int kGroupColumns = 256;
+constexpr int kMaxNormGroups = kMaxNormColumns / kGroupColumns;
+
 /**
- * Threads of rmsNorm's tree: one adds the 16-byte pieces thread, thread + threads, .. ascending,
- * elements ascending; lanes fold pairwise at distance 16, 8, 4, 2, 1; warps ascending.
+ * Threads of rmsNorm: one has the 16-byte pieces thread, thread + threads, .., so that warp w has
+ * the groups w, w + warps, ..
  */
 __host__ __device__ __forceinline__ constexpr int norm_threads(int columns) {
   return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
 }
 
-__device__ __forceinline__ float sum_of_squares(const float (&values)[8], float sum) {
+/** The node above `kCount` neighbours. */
+template <int kCount>
+__device__ __forceinline__ float tree_sum(const float* nodes) {
+  if constexpr (kCount == 1) {
+    return nodes[0];
+  } else {
+    return __fadd_rn(tree_sum<kCount / 2>(nodes), tree_sum<kCount / 2>(nodes + kCount / 2));
+  }
+}
+
+__device__ __forceinline__ float sum_of_squares(const float (&values)[8]) {
+  float squares[8];
 #pragma unroll
-  for (int e = 0; e < 8; e++) sum = __fadd_rn(sum, __fmul_rn(values[e], values[e]));
+  for (int e = 0; e < 8; e++) squares[e] = __fmul_rn(values[e], values[e]);
+  return tree_sum<8>(squares);
+}
+
+/** The node above those of `kLanes` lanes, `kStep` apart, in all of them. */
+template <int kLanes = 32, int kStep = 1>
+__device__ __forceinline__ float warp_sum(float sum) {
+#pragma unroll
+  for (int d = kStep; d < kLanes * kStep; d *= 2) {
+    sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+  }
   return sum;
 }
 
-__device__ __forceinline__ float warp_sum(float sum) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+/** The sum of a row from those of its groups; a whole warp calls it. */
+__device__ __forceinline__ float sum_of_groups(const float* groups, int count) {
+  const int lane = threadIdx.x % 32;
+  // Of few groups lanes have the same ones.
+  const int group = count <= 8 ? lane % 8 : lane;
+  float sum = warp_sum<8>(group < count ? groups[group] : 0.0f);
+  if (count <= 8) return sum;
+  sum = warp_sum<4, 8>(sum);
+  if (count > 32)
+    sum = __fadd_rn(sum, warp_sum(lane + 32 < count ? groups[lane + 32] : 0.0f));
   return sum;
 }
 
@@ -78,11 +116,35 @@ __device__ __forceinline__ uint4 gathered(const VtCudaGather& args, int id, int 
   return reinterpret_cast<const uint4*>(row)[piece];
 }
 
-/** Where piece `piece` of row `row` of the embedding's output lies. */
-__device__ __forceinline__ uint4* gathers_to(const VtCudaGather& args, int row, int piece) {
-  return reinterpret_cast<uint4*>(static_cast<uint16_t*>(args.out) +
-                                  static_cast<int64_t>(row) * args.out_stride) +
-         piece;
+/** Puts piece `piece` of row `row` of the embedding where it belongs. */
+__device__ __forceinline__ void put_gathered(const VtCudaGather& args, int row, int piece,
+                                             const uint4& words) {
+  const auto place = [&](void* rows, int stride) {
+    return reinterpret_cast<uint4*>(static_cast<uint16_t*>(rows) +
+                                    static_cast<int64_t>(row) * stride) +
+           piece;
+  };
+  *place(args.out, args.out_stride) = words;
+  if (args.out_gain == nullptr) return;
+  using T = __nv_bfloat16;
+  float values[8];
+  float gain[8];
+  load8(reinterpret_cast<const T*>(&words), values);
+  load8(static_cast<const T*>(args.out_gain) + piece * 8, gain);
+  args.out_squares[row * VT_CUDA_SQUARES + piece] = sum_of_squares(values);
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = __fmul_rn(values[e], gain[e]);
+  store8(reinterpret_cast<T*>(place(args.gained, args.gained_stride)), values);
+}
+
+inline int check_gained(const VtCudaGather& args) {
+  VT_REQUIRE(args.out_gain == nullptr ||
+                 (args.num_rows <= VT_CUDA_SQUARES_ROWS && args.columns <= 8 * VT_CUDA_SQUARES &&
+                  args.dtype == VT_CUDA_BF16 && args.out_dtype == VT_CUDA_BF16 &&
+                  aligned16(args.out_gain, 0) && aligned16(args.gained, args.gained_stride)),
+             "embedding: squares of %d rows of %d columns (at most %d and %d), dtype %d",
+             args.num_rows, args.columns, VT_CUDA_SQUARES_ROWS, 8 * VT_CUDA_SQUARES, args.dtype);
+  return 0;
 }
 
 /** (a, b) turned by the angle of (cos, sin). */

@@ -15,7 +15,7 @@ __device__ __forceinline__ void gather_row(const VtCudaGather& args) {
   const int row = blockIdx.x;
   const int id = args.index[row];
   for (int i = threadIdx.x; i < args.columns / 8; i += kThreads) {
-    *gathers_to(args, row, i) = gathered(args, id, i);
+    put_gathered(args, row, i, gathered(args, id, i));
   }
 }
 
@@ -65,7 +65,7 @@ int check(const char* op, const VtCudaGather& args) {
   VT_REQUIRE((args.dtype == VT_CUDA_F16 || args.dtype == VT_CUDA_BF16) &&
                  (args.out_dtype == args.dtype || args.out_dtype == VT_CUDA_F32),
              "%s: dtype %d to %d", op, args.dtype, args.out_dtype);
-  return 0;
+  return check_gained(args);
 }
 
 int gather(const char* op, const VtCudaGather& args, void* stream) {

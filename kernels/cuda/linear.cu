@@ -1,6 +1,7 @@
 // linear: checks a call and picks the kernel of its class of m. All of them give the same bits for
 // the same row of x: one f32 chain an output, k ascending by 16.
 #include "group_check.h"
+#include "linear_late.cuh"
 #include "linear_send.cuh"
 #include "linear_x.cuh"
 
@@ -50,20 +51,41 @@ bool by_decode(const VtCudaLinear& a) {
          vt::linear_decode_is_ahead(a);
 }
 
+/** Of a norm with a late scale: in front, and behind. */
+int check_late(const VtCudaLinear& a) {
+  if (a.row_scale != nullptr || a.x_squares != nullptr) {
+    VT_REQUIRE(a.norm_weight == nullptr && a.bias == nullptr && a.residual == nullptr &&
+                   a.out_dtype == a.dtype && (a.row_scale == nullptr || a.x_squares == nullptr),
+               "linear: a late scale with another norm of x, a bias, a residual or f32 output");
+    VT_REQUIRE(a.m <= 64 ? a.dtype == VT_CUDA_BF16 : a.epilogue == VT_CUDA_SILU_AND_MUL,
+               "linear: row_scale is not built for m %d, dtype %d and epilogue %d", a.m, a.dtype,
+               a.epilogue);
+    VT_REQUIRE(a.x_squares == nullptr ||
+                   (a.m <= vt::kMostSquareRows && a.k <= vt::kMostSquareColumns),
+               "linear: a scale from squares is not built for m %d, k %d: at most %d and %d", a.m,
+               a.k, vt::kMostSquareRows, vt::kMostSquareColumns);
+  }
+  const bool gives = a.out_squares != nullptr;
+  VT_REQUIRE(gives == (a.out_gain != nullptr) && gives == (a.gained != nullptr),
+             "linear: out_gain, gained and out_squares go together");
+  VT_REQUIRE(!gives || (a.m <= vt::kMostSquareRows && a.n <= vt::kMostSquareColumns &&
+                        a.n % 8 == 0 && a.epilogue == VT_CUDA_PLAIN && a.dtype == VT_CUDA_BF16 &&
+                        a.out_dtype == a.dtype && a.residual != nullptr && a.bias == nullptr &&
+                        a.norm_weight == nullptr && a.row_scale == nullptr &&
+                        a.x_squares == nullptr),
+             "linear: squares are not built for m %d, n %d (at most %d and %d), epilogue %d", a.m,
+             a.n, vt::kMostSquareRows, vt::kMostSquareColumns, a.epilogue);
+  return 0;
+}
+
 /** Whether one launch can do what the prologue and epilogue ask; says why not. */
 int check_fusion(const VtCudaLinear& a) {
   if (a.norm_weight != nullptr) {
-    VT_REQUIRE(a.m <= vt::max_norm_rows(a.k),
-               "linear: a norm of x is not built for m %d, k %d: at most %d rows", a.m, a.k,
-               vt::max_norm_rows(a.k));
+    VT_REQUIRE(a.m <= vt::kMaxHeldNormRows && a.k <= vt::kMaxHeldNormColumns,
+               "linear: a norm of x is not built for m %d, k %d: at most %d and %d", a.m, a.k,
+               vt::kMaxHeldNormRows, vt::kMaxHeldNormColumns);
   }
-  if (a.row_scale != nullptr) {
-    VT_REQUIRE(a.norm_weight == nullptr && a.bias == nullptr && a.residual == nullptr &&
-                   a.out_dtype == a.dtype,
-               "linear: row_scale with a norm of x, a bias, a residual or f32 output");
-    VT_REQUIRE(a.m > 64 && a.epilogue == VT_CUDA_SILU_AND_MUL,
-               "linear: row_scale is not built for m %d and epilogue %d", a.m, a.epilogue);
-  }
+  if (check_late(a) != 0) return -1;
   if (a.epilogue == VT_CUDA_PLAIN) return 0;
   VT_REQUIRE(a.epilogue == VT_CUDA_SILU_AND_MUL || a.epilogue == VT_CUDA_ROPE_AND_CACHE,
              "linear: epilogue %d", a.epilogue);
@@ -104,6 +126,8 @@ int check_call(const VtCudaLinear& a) {
 }
 
 int linear_skinny(const VtCudaLinear& a, void* stream, const vt::Outbox* outbox = nullptr) {
+  if (a.row_scale != nullptr || a.x_squares != nullptr || a.out_squares != nullptr)
+    return vt::linear_skinny_late(a, stream);
   return a.dtype == VT_CUDA_F16 ? vt::linear_skinny_f16(a, stream, outbox)
                                 : vt::linear_skinny_bf16(a, stream, outbox);
 }
@@ -118,7 +142,7 @@ extern "C" int vt_cuda_linear_fuses(const VtCudaLinear* args) {
                ? 1
                : 0;
   }
-  return args->norm_weight == nullptr || args->m <= vt::kFastNormRows ? 1 : 0;
+  return 1;
 }
 
 extern "C" int vt_cuda_linear_is_ahead(const VtCudaLinear* args) {
@@ -138,7 +162,8 @@ extern "C" int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup*
   const VtCudaLinear& a = *args;
   return check(a) == 0 && a.m <= vt::kMostSentRows && a.out_dtype == VT_CUDA_F32 &&
                  a.bias == nullptr && a.residual == nullptr && a.norm_weight == nullptr &&
-                 a.row_scale == nullptr && vt::target() >= vt::Target::sm_90 && vt::linear_skinny_sends(a) &&
+                 a.row_scale == nullptr && a.x_squares == nullptr && a.out_squares == nullptr &&
+                 vt::target() >= vt::Target::sm_90 && vt::linear_skinny_sends(a) &&
                  vt::may_be_sent(*group, a.m, a.n)
              ? 1
              : 0;

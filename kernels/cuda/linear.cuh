@@ -36,6 +36,8 @@ struct Outbox;
 /** m <= 64; with `outbox` the sums are sent (linear_send.cuh) instead of written. */
 int linear_skinny_f16(const VtCudaLinear& args, void* stream, const Outbox* outbox = nullptr);
 int linear_skinny_bf16(const VtCudaLinear& args, void* stream, const Outbox* outbox = nullptr);
+/** With a late scale, or what one behind needs. */
+int linear_skinny_late(const VtCudaLinear& args, void* stream);
 /** Of either dtype. */
 bool linear_skinny_sends(const VtCudaLinear& args);
 /** Any m; of use above 64. */

@@ -25,7 +25,7 @@
 // (VT_CUDA_APART). In a chain of such linears alone that would only keep the next one waiting.
 //
 // x lies in shared memory as a whole where it fits (kHoldsX), else a stage has its columns too, by
-// a second producer.
+// a second producer. Where rows have a late scale, more warps see to it (linear_late.cuh).
 //
 // The chain is what a warp waits for: a dependent mma.sync takes 24 cycles, and k = 8192 has 512 of
 // them, nearly as long as its bytes take. So nothing else may stand between two of them: fragments
@@ -34,45 +34,13 @@
 #ifndef VT_CUDA_LINEAR_SKINNY_CUH_
 #define VT_CUDA_LINEAR_SKINNY_CUH_
 
-#include "linear_epilogue.cuh"
-#include "linear_send.cuh"
 #include "linear_skinny_copy.cuh"
-#include "linear_x.cuh"
+#include "linear_skinny_params.cuh"
 
 namespace vt {
 
-constexpr int kMaxStages = 16;
-constexpr int kMaxWarps = 8;
-/** Barriers (weights there, stage free, x there), a flag, then the sums of the norm. */
-constexpr int kHeaderBytes = 1024;
-constexpr int kXFull = 2 * kMaxStages * 8;
-constexpr int kHasX = 3 * kMaxStages * 8;
-constexpr int kNormSums = 512;
-
-struct SkinnyParams {
-  VtCudaLinear args;
-  int units;  // of the weight
-  int warps;  // that multiply
-  int num_stages;
-  int stages_ahead;    // at most so many are under way until x is there
-  int stages_left;     // with so many left to be asked for, the next kernel is let in
-  int x_rows;          // kHoldsX: m; else rows of a stage's box
-  int x_stride;        // kHoldsX: bytes between rows
-  bool pairs;          // neighbours in out are aligned to be stored together
-  CUtensorMap weight;  // [column][row][half of a head, or 1][group of 64 columns, or 1]
-  CUtensorMap x;
-  Outbox outbox;       // kSends
-};
-
-/** What one batch of columns needs in registers: the m16 operand by 16 columns, the other by 32. */
-template <bool kWide, int kXTiles, int kBatch>
-struct Fragments {
-  uint32_t weight[kBatch / (kWide ? 16 : 32)][4];
-  uint32_t x[kXTiles][kBatch / (kWide ? 32 : 16)][4];
-};
-
-/** kXTiles: tiles of x, of 8 rows where kWide, else of 16. kSends: sums go to all ranks. */
-template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, bool kSends>
+/** kXTiles: tiles of x, of 8 rows where kWide, else of 16. */
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, Ends kEnds>
 __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
                                   kXTiles*(kWide ? 8 : 16) <= 32 ? 2 : 1)
     linear_skinny(const __grid_constant__ SkinnyParams params) {
@@ -83,12 +51,13 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   constexpr int kBatch = kXTiles == 1 && kColumns >= 128 ? 64 : 32;
   constexpr int kBatches = kColumns / kBatch;  // even
   extern __shared__ __align__(1024) uint8_t shared[];
-  const VtCudaLinear& args = params.args;
+  constexpr bool kSends = kEnds == Ends::sends;
+  const VtCudaLinear& args = args_of<kEnds>(params);
   const int num_stages = params.num_stages;
   const int warps = params.warps;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int workers = blockDim.x / 32 - kProducers;
+  const int workers = blockDim.x / 32 - kProducers - (kTakesScale<kEnds> ? params.folders : 0);
   const int x_offset = warps * kUnitBytes;
   const int stage_bytes = x_offset + (kHoldsX ? 0 : params.x_rows * kColumns * 2);
   const uint32_t full = shared_address(shared);
@@ -115,11 +84,22 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
       barrier_init(full + kXFull + s * 8, VT_HAS_SM_90 ? 1 : 32);
       barrier_init(empty + s * 8, warps);
     }
+    if constexpr (kTakesScale<kEnds>) barrier_init(full + kScalesThere, params.folders);
     fence_barrier_init();
     *reinterpret_cast<volatile int*>(shared + kHasX) = 0;
   }
   __syncthreads();
 
+  float* const scales = reinterpret_cast<float*>(shared + kScales);
+  if constexpr (kTakesScale<kEnds>) {
+    if (warp >= workers + kProducers) {
+      wait_for_previous();
+      fetch_scales(args, scales, warp - workers - kProducers, params.folders);
+      __syncwarp();
+      if (lane == 0) barrier_arrive(full + kScalesThere);
+      return;
+    }
+  }
   if (warp >= workers) {
     const bool of_x = warp > workers;
     const bool grouped = args.k % 64 == 0;
@@ -193,10 +173,12 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   };
   Place place;
   float2 bias;
+  Gain<T> gain;
   RowAhead ahead[2];
   const auto locate = [&](int pass) {
     place = place_of<kWide>(args, unit_begin + pass * warps + warp, lane);
     bias = fetch_bias<T>(args, place);
+    if constexpr (kEnds == Ends::gives) gain = fetch_gain<T>(args, place);
   };
   const auto fetch = [&] {
     if constexpr (kXTiles == 1) {
@@ -214,7 +196,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   if constexpr (kHoldsX) {
     const HeldX x = {shared + kHeaderBytes + num_stages * stage_bytes, params.x_stride,
                      chunks * kColumns};
-    if (args.norm_weight != nullptr) {
+    if (kEnds < Ends::gives && args.norm_weight != nullptr) {
       const NormWeights weights = load_norm_weights<T>(args);
       wait_for_previous();
       if (warp < warps) fetch();
@@ -300,6 +282,7 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
   const auto write = [&](int pass) {
     const int unit = unit_begin + pass * warps + warp;
     if (unit >= unit_end) return;
+    if constexpr (kTakesScale<kEnds>) barrier_wait(full + kScalesThere, 0);
 #pragma unroll
     for (int i = 0; i < kXTiles; i++) {
       if constexpr (kSends) {
@@ -309,8 +292,15 @@ __global__ void __launch_bounds__((kMaxWarps + (kHoldsX ? 1 : 2)) * 32,
         for (int h = 0; h < 2; h++) {
           const int m = row_of(i, h);
           if constexpr (kXTiles > 1) ahead[h] = fetch_row<T, kWide>(args, place, m);
-          write_row<T, kWide>(args, place, bias, ahead[h], m, sum[i][kWide ? h : h * 2],
-                              sum[i][kWide ? 2 + h : h * 2 + 1], params.pairs);
+          float2 sums = make_float2(sum[i][kWide ? h : h * 2], sum[i][kWide ? 2 + h : h * 2 + 1]);
+          if constexpr (kEnds == Ends::gives) {
+            // No row of the warp is there.
+            if (i * kXTileRows + (kWide ? h : h * 8) >= args.m) break;
+            write_late<T, kWide>(args, place, unit, gain, ahead[h], m, sums, params.pairs);
+          } else {
+            if constexpr (kTakesScale<kEnds>) sums = scaled_sums<T>(sums, scales[m]);
+            write_row<T, kWide>(args, place, bias, ahead[h], m, sums.x, sums.y, params.pairs);
+          }
         }
       }
     }

@@ -58,6 +58,11 @@ struct SkinnyPlan {
   bool holds_x;
 };
 
+/** Whether a warp of a block is there for the rows' late scales: one less multiplies. */
+inline bool has_scales(const VtCudaLinear& args) {
+  return args.row_scale != nullptr || args.x_squares != nullptr;
+}
+
 /** Rows of x in a stage, where it is not held. */
 inline int staged_rows(int m) { return m <= 8 ? 8 : m <= 16 ? 16 : m <= 32 ? 32 : 64; }
 
@@ -114,7 +119,8 @@ inline SkinnyPlan plan_skinny(const VtCudaLinear& args) {
   } else if (of_few && units_each > kMaxWarps / 2 && args.k <= 2 * kMostTogether) {
     plan.warps = (units_each + 1) / 2;
   } else if (plan.warps == 0) {
-    const int passes = units_each == kMaxWarps ? 2 : (units_each + kMaxWarps - 1) / kMaxWarps;
+    const int most = has_scales(args) ? kMaxWarps - 1 : kMaxWarps;
+    const int passes = units_each == kMaxWarps ? 2 : (units_each + most - 1) / most;
     plan.warps = (units_each + passes - 1) / passes;
   }
   plan.columns = args.tuning >> 16 & 511;
@@ -134,19 +140,22 @@ inline bool plan_sends(const VtCudaLinear& args, const SkinnyPlan& plan) {
          (plan.holds_x || !plan.wide);
 }
 
-template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, bool kSends>
+template <typename T, bool kWide, int kXTiles, int kColumns, bool kHoldsX, Ends kEnds>
 int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox* outbox,
                   void* stream) {
   constexpr int kUnitRows = kWide ? 16 : 8;
   SkinnyParams params = {};
   params.args = args;
-  if (kSends) params.outbox = *outbox;
+  if (kEnds == Ends::sends) params.outbox = *outbox;
   params.warps = plan.warps;
   params.units = (args.n + kUnitRows - 1) / kUnitRows;
   params.x_rows = kHoldsX ? args.m : staged_rows(args.m);
   params.x_stride = held_stride(args.k, kColumns);
   params.pairs =
-      args.n % 2 == 0 && args.out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
+      args.n % 2 == 0 && args.out_stride % 2 == 0 &&
+      reinterpret_cast<uintptr_t>(args.out) % 8 == 0 && args.gained_stride % 2 == 0 &&
+      reinterpret_cast<uintptr_t>(args.gained) % 4 == 0;
+  params.folders = has_scales(args) ? 1 : 0;
 
   const int grid = num_multiprocessors();
   const int held_bytes = kHoldsX ? args.m * params.x_stride : 0;
@@ -171,7 +180,7 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox
                            ? steps
                            : min(max(own_bytes / 3, kLeastLeft), most_left) / counted_bytes;
   // A linear that sends lets it in only behind its own wait: not before its stages are full.
-  if (kSends) params.stages_left = min(params.stages_left, steps - params.num_stages);
+  if (kEnds == Ends::sends) params.stages_left = min(params.stages_left, steps - params.num_stages);
   VT_REQUIRE(params.num_stages >= min(2, steps), "linear: tuning asks for stages of %d bytes",
              stage_bytes);
 
@@ -202,57 +211,101 @@ int launch_skinny(const VtCudaLinear& args, const SkinnyPlan& plan, const Outbox
   const int workers = args.norm_weight != nullptr ? kNormWarps
                       : kHoldsX                   ? max(plan.warps, 4)
                                                   : plan.warps;
+  if (args.x_squares != nullptr) {
+    const int batches = (args.m * late_loads(args.k) + kLateLoads - 1) / kLateLoads;
+    params.folders = min(min(batches, kMostFolders), kMaxWarps - workers);
+  }
   int shared_bytes = kHeaderBytes + params.num_stages * stage_bytes + held_bytes;
   if (keeps_apart(args)) shared_bytes = max(shared_bytes, min(kApart, max_shared_bytes()));
-  return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX, kSends>, dim3(grid),
-                dim3((workers + (kHoldsX ? 1 : 2)) * 32), shared_bytes, args.flags, stream, params);
+  return launch("linear", linear_skinny<T, kWide, kXTiles, kColumns, kHoldsX, kEnds>, dim3(grid),
+                dim3((workers + (kHoldsX ? 1 : 2) + params.folders) * 32), shared_bytes, args.flags,
+                stream, params);
 }
 
-template <typename T, bool kWide, int kXTiles, bool kHoldsX, bool kSends>
+template <typename T, bool kWide, int kXTiles, bool kHoldsX, Ends kEnds>
 int linear_skinny_by_columns(const VtCudaLinear& args, const SkinnyPlan& plan,
                              const Outbox* outbox, void* stream) {
   switch (plan.columns) {
     case 64:
-      return launch_skinny<T, kWide, kXTiles, 64, kHoldsX, kSends>(args, plan, outbox, stream);
+      return launch_skinny<T, kWide, kXTiles, 64, kHoldsX, kEnds>(args, plan, outbox, stream);
     case 128:
-      return launch_skinny<T, kWide, kXTiles, 128, kHoldsX, kSends>(args, plan, outbox, stream);
+      return launch_skinny<T, kWide, kXTiles, 128, kHoldsX, kEnds>(args, plan, outbox, stream);
     case 256:
-      return launch_skinny<T, kWide, kXTiles, 256, kHoldsX, kSends>(args, plan, outbox, stream);
+      return launch_skinny<T, kWide, kXTiles, 256, kHoldsX, kEnds>(args, plan, outbox, stream);
     default:
       return fail("linear: tuning asks for stages of %d columns", plan.columns);
   }
 }
 
+inline int check_plan(const VtCudaLinear& args, const SkinnyPlan& plan) {
+  VT_REQUIRE(plan.warps >= 1 && plan.warps <= kMaxWarps - has_scales(args),
+             "linear: tuning asks for %d warps", plan.warps);
+  VT_REQUIRE(plan.wide || args.epilogue == VT_CUDA_PLAIN,
+             "linear: tuning asks for narrow units with an epilogue");
+  return 0;
+}
+
+#define VT_SKINNY_CASE(ROWS, WIDE, TILES, HOLDS, ENDS)                                        \
+  if (args.m <= ROWS && plan.wide == WIDE && plan.holds_x == HOLDS && ends == ENDS) {         \
+    return linear_skinny_by_columns<T, WIDE, TILES, HOLDS, ENDS>(args, plan, outbox, stream); \
+  }
+
 /** The kernel for this shape. */
 template <typename T>
 int linear_skinny_by_shape(const VtCudaLinear& args, void* stream, const Outbox* outbox) {
   const SkinnyPlan plan = plan_skinny(args);
-  VT_REQUIRE(plan.warps >= 1 && plan.warps <= kMaxWarps, "linear: tuning asks for %d warps",
-             plan.warps);
-  VT_REQUIRE(plan.wide || args.epilogue == VT_CUDA_PLAIN,
-             "linear: tuning asks for narrow units with an epilogue");
-#define VT_CASE(ROWS, WIDE, TILES, HOLDS, SENDS)                                               \
-  if (args.m <= ROWS && plan.wide == WIDE && plan.holds_x == HOLDS &&                          \
-      (outbox != nullptr) == SENDS) {                                                          \
-    return linear_skinny_by_columns<T, WIDE, TILES, HOLDS, SENDS>(args, plan, outbox, stream); \
-  }
-  VT_CASE(8, true, 1, true, false)
-  VT_CASE(16, true, 2, true, false)
-  VT_CASE(16, false, 1, true, false)
-  VT_CASE(8, true, 1, false, false)
-  VT_CASE(16, true, 2, false, false)
-  VT_CASE(32, true, 4, false, false)
-  VT_CASE(64, true, 8, false, false)
-  VT_CASE(16, false, 1, false, false)
-  VT_CASE(32, false, 2, false, false)
-  VT_CASE(64, false, 4, false, false)
+  if (check_plan(args, plan) != 0) return -1;
+  const Ends ends = outbox != nullptr ? Ends::sends : Ends::as_asked;
+  VT_SKINNY_CASE(8, true, 1, true, Ends::as_asked)
+  VT_SKINNY_CASE(16, false, 1, true, Ends::as_asked)
+  VT_SKINNY_CASE(8, true, 1, false, Ends::as_asked)
+  VT_SKINNY_CASE(16, true, 2, false, Ends::as_asked)
+  VT_SKINNY_CASE(32, true, 4, false, Ends::as_asked)
+  VT_SKINNY_CASE(64, true, 8, false, Ends::as_asked)
+  VT_SKINNY_CASE(16, false, 1, false, Ends::as_asked)
+  VT_SKINNY_CASE(32, false, 2, false, Ends::as_asked)
+  VT_SKINNY_CASE(64, false, 4, false, Ends::as_asked)
   // As plan_sends says.
-  VT_CASE(8, true, 1, true, true)
-  VT_CASE(16, false, 1, true, true)
-  VT_CASE(16, false, 1, false, true)
-#undef VT_CASE
+  VT_SKINNY_CASE(8, true, 1, true, Ends::sends)
+  VT_SKINNY_CASE(16, false, 1, true, Ends::sends)
+  VT_SKINNY_CASE(16, false, 1, false, Ends::sends)
   return fail("linear: no kernel for m %d", args.m);
 }
+
+/** The kernel for this shape beside a norm with a late scale. */
+template <typename T>
+int linear_skinny_late_by_shape(const VtCudaLinear& args, void* stream) {
+  const SkinnyPlan plan = plan_skinny(args);
+  if (check_plan(args, plan) != 0) return -1;
+  constexpr const Outbox* outbox = nullptr;
+  const Ends ends = args.out_squares != nullptr                ? Ends::gives
+                    : args.epilogue == VT_CUDA_SILU_AND_MUL    ? Ends::scales_silu
+                    : args.epilogue == VT_CUDA_ROPE_AND_CACHE  ? Ends::scales_rope
+                                                               : Ends::scales;
+#define VT_NARROW_AND_FEW(ENDS)               \
+  VT_SKINNY_CASE(8, true, 1, true, ENDS)      \
+  VT_SKINNY_CASE(8, true, 1, false, ENDS)     \
+  VT_SKINNY_CASE(16, false, 1, true, ENDS)    \
+  VT_SKINNY_CASE(16, false, 1, false, ENDS)   \
+  VT_SKINNY_CASE(32, false, 2, false, ENDS)
+#define VT_WIDE(ENDS)                         \
+  VT_SKINNY_CASE(8, true, 1, true, ENDS)      \
+  VT_SKINNY_CASE(8, true, 1, false, ENDS)     \
+  VT_SKINNY_CASE(16, true, 2, false, ENDS)    \
+  VT_SKINNY_CASE(32, true, 4, false, ENDS)    \
+  VT_SKINNY_CASE(64, true, 8, false, ENDS)
+  VT_NARROW_AND_FEW(Ends::gives)
+  VT_NARROW_AND_FEW(Ends::scales)
+  VT_SKINNY_CASE(64, false, 4, false, Ends::scales)
+  VT_WIDE(Ends::scales_silu)
+  VT_WIDE(Ends::scales_rope)
+#undef VT_NARROW_AND_FEW
+#undef VT_WIDE
+  return fail("linear: tuning asks for units that are not built for m %d beside a late scale",
+              args.m);
+}
+
+#undef VT_SKINNY_CASE
 
 }  // namespace vt
 

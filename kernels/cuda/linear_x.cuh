@@ -7,10 +7,13 @@
 
 namespace vt {
 
-/** Warps that normalise: twice or once the warps of rmsNorm's tree. */
+/** Warps that normalise: twice or once those of rmsNorm. */
 constexpr int kNormWarps = 8;
-/** Widest row whose tree is one block of them. */
-constexpr int kMaxNormColumns = 4096;
+/** Rows and columns of which a norm in front is built: of more rows a kernel of its own is faster. */
+constexpr int kMaxHeldNormRows = 2;
+constexpr int kMaxHeldNormColumns = 4096;
+/** Room for a row's groups. */
+constexpr int kHeldGroups = kMaxHeldNormColumns / kGroupColumns;
 /** Shared memory that x may take: two blocks are to fit on a multiprocessor. */
 constexpr int kHeldLimit = 66 * 1024;
 
@@ -25,16 +28,6 @@ struct HeldX {
 inline int held_stride(int k, int columns) {
   return (k + columns - 1) / columns * columns * 2 + 16;
 }
-
-/** Rows of x of which a norm is built. */
-inline int max_norm_rows(int k) {
-  if (k > kMaxNormColumns) return 0;
-  const int rows = kHeldLimit / held_stride(k, 256);
-  return rows < 16 ? rows : 16;
-}
-
-/** Rows up to which a norm in front is no slower than a kernel of its own, as measured. */
-constexpr int kFastNormRows = 2;
 
 /** x as it is, by the first `threads` threads. */
 template <typename T>
@@ -75,8 +68,8 @@ __device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) 
 }
 
 /**
- * The normalised x, by kNormWarps warps; `sums` has room for 16 rows of 8. Short code rather than
- * much at once: it runs once a kernel, and a warp waits for every line of it.
+ * The normalised x, by kNormWarps warps; `sums` has room for kHeldGroups a row. Short code rather
+ * than much at once: it runs once a kernel, and a warp waits for every line of it.
  */
 template <typename T>
 __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, const HeldX& x,
@@ -91,28 +84,24 @@ __device__ __forceinline__ void hold_normalised_x(const VtCudaLinear& args, cons
   hold_x<T>(args, x, kNormWarps * 32);
 #pragma unroll 1
   for (int m = first_row; m < args.m; m += row_step) {
-    float sum = 0.0f;
 #pragma unroll
     for (int p = 0; p < 2; p++) {
+      if (p * tree >= pieces) break;
       const int i = thread + p * tree;
-      if (i >= pieces) continue;
-      float values[8];
-      load8(reinterpret_cast<const T*>(x.rows + m * x.stride + i * 16), values);
-      sum = sum_of_squares(values, sum);
+      float values[8] = {};
+      if (i < pieces) load8(reinterpret_cast<const T*>(x.rows + m * x.stride + i * 16), values);
+      const float sum = warp_sum(sum_of_squares(values));
+      if (lane == 0) sums[m * kHeldGroups + i / 32] = sum;
     }
-    sum = warp_sum(sum);
-    if (lane == 0) sums[m * 8 + thread / 32] = sum;
   }
   sync_first(kNormWarps * 32);
   // Lane m has the scale of row m.
   float scale = 0.0f;
-  if (lane < args.m) {
-    float total = 0.0f;
-#pragma unroll
-    for (int w = 0; w < 8; w++) {
-      if (w < tree / 32) total = __fadd_rn(total, sums[lane * 8 + w]);
-    }
-    scale = norm_scale(total, args.k, args.norm_eps);
+  const int groups = (args.k + kGroupColumns - 1) / kGroupColumns;
+#pragma unroll 1
+  for (int m = 0; m < args.m; m++) {
+    const float sum = sum_of_groups(sums + m * kHeldGroups, groups);
+    if (lane == m) scale = norm_scale(sum, args.k, args.norm_eps);
   }
 #pragma unroll 1
   for (int m = first_row; m < args.m; m += row_step) {

@@ -15,9 +15,8 @@
 namespace vt {
 namespace {
 
-constexpr int kMaxColumns = 16384;
 constexpr int kMaxThreads = 512;
-constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
+constexpr int kMaxPieces = kMaxNormColumns / 8 / kMaxThreads;
 constexpr int kJoinThreads = 256;
 
 struct MarkParams {
@@ -38,7 +37,7 @@ __global__ void __launch_bounds__(32) mark_progress(const __grid_constant__ Mark
 }
 
 struct RowSums {
-  float warps[kMaxThreads / 32];
+  float groups[kMaxNormGroups];
 };
 
 __device__ __forceinline__ void load8_f32(const float* from, float (&values)[8]) {
@@ -94,22 +93,22 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int64_t row = blockIdx.x;
   const int pieces = args.columns / 8;
   float values[kMaxPieces][8];
-  float sum = 0.0f;
 #pragma unroll
   for (int p = 0; p < kMaxPieces; p++) {
     const int i = threadIdx.x + p * blockDim.x;
-    if (i >= pieces) break;
-    sum_piece<T>(args, row, i, values[p]);
-    sum = sum_of_squares(values[p], sum);
+    if (i < pieces) sum_piece<T>(args, row, i, values[p]);
   }
   if (args.norm_out == nullptr) return;
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) shared.warps[threadIdx.x / 32] = sum;
+#pragma unroll
+  for (int p = 0; p < kMaxPieces; p++) {
+    if (p * static_cast<int>(blockDim.x) >= pieces) break;
+    const int i = threadIdx.x + p * blockDim.x;
+    const float sum = warp_sum(i < pieces ? sum_of_squares(values[p]) : 0.0f);
+    if (threadIdx.x % 32 == 0) shared.groups[i / 32] = sum;
+  }
   __syncthreads();
-  float total = 0.0f;
-  for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++)
-    total = __fadd_rn(total, shared.warps[w]);
-  const float scale = norm_scale(total, args.columns, args.eps);
+  const int groups = (args.columns + kGroupColumns - 1) / kGroupColumns;
+  const float scale = norm_scale(sum_of_groups(shared.groups, groups), args.columns, args.eps);
 #pragma unroll
   for (int p = 0; p < kMaxPieces; p++) {
     const int i = threadIdx.x + p * blockDim.x;
@@ -139,9 +138,10 @@ __global__ void __launch_bounds__(kJoinThreads)
 }
 
 int check(const VtCudaSumParts& a) {
-  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 8 == 0 && a.columns <= kMaxColumns,
+  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 8 == 0 &&
+                 a.columns <= kMaxNormColumns,
              "sumParts: %d rows of %d columns (a multiple of 8, at most %d)", a.num_rows, a.columns,
-             kMaxColumns);
+             kMaxNormColumns);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "sumParts: dtype %d", a.dtype);
   VT_REQUIRE(a.num_parts > 0 && a.own_part < a.num_parts && (a.own_part < 0 || a.own != nullptr) &&
                  a.part_stride % 4 == 0,

@@ -1,8 +1,8 @@
 // rmsNorm and headRmsNorm.
 //
 // What it computes: out = x / sqrt(mean(x^2) + eps) * weight, in f32, rounded once; or x * weight
-// alone, and beside it each row's scale. The sum of squares has one tree a width (norm_threads): it
-// depends on the width alone, never on the number of rows.
+// alone, and beside it each row's scale. The sum of squares is one tree over the columns
+// (elementwise.cuh): it never depends on the number of rows.
 //
 // Launch: rmsNorm a block a row, 16 bytes a thread and step, or of many rows a warp a row;
 // headRmsNorm a warp a head.
@@ -12,17 +12,16 @@
 namespace vt {
 namespace {
 
-constexpr int kMaxColumns = 16384;
 constexpr int kMaxThreads = 512;
 /** From so many on, of the usual widths, a warp has a row: nothing waits for other warps. */
 constexpr int kManyRows = 2048;
 constexpr int kRowsOfBlock = 4;
-constexpr int kMaxPieces = kMaxColumns / 8 / kMaxThreads;
+constexpr int kMaxPieces = kMaxNormColumns / 8 / kMaxThreads;
 
 template <typename T, bool kLate>
 __global__ void __launch_bounds__(kMaxThreads)
     rms_norm(const __grid_constant__ VtCudaRmsNorm args) {
-  __shared__ float sums[kMaxThreads / 32];
+  __shared__ float sums[kMaxNormGroups];
   start_next();
   if (fetches_keys(args.ahead, args.num_rows)) return;
   const int64_t row = blockIdx.x;
@@ -36,13 +35,17 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
   wait_for_previous();
   float values[kMaxPieces][8];
-  float sum = 0.0f;
 #pragma unroll
   for (int p = 0; p < kMaxPieces; p++) {
     const int i = threadIdx.x + p * blockDim.x;
-    if (i >= pieces) break;
-    load8(x + i * 8, values[p]);
-    sum = sum_of_squares(values[p], sum);
+    if (i < pieces) load8(x + i * 8, values[p]);
+  }
+#pragma unroll
+  for (int p = 0; p < kMaxPieces; p++) {
+    if (p * static_cast<int>(blockDim.x) >= pieces) break;
+    const int i = threadIdx.x + p * blockDim.x;
+    const float sum = warp_sum(i < pieces ? sum_of_squares(values[p]) : 0.0f);
+    if (threadIdx.x % 32 == 0) sums[i / 32] = sum;
   }
   T* out = static_cast<T*>(args.out) + row * args.out_stride;
   const auto write = [&](float scale) {
@@ -57,12 +60,10 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
   };
   if constexpr (kLate) write(1.0f);
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
   __syncthreads();
-  float total = 0.0f;
-  for (int w = 0; w < blockDim.x / 32; w++) total = __fadd_rn(total, sums[w]);
-  const float scale = norm_scale(total, args.columns, args.eps);
+  const int groups = (args.columns + kGroupColumns - 1) / kGroupColumns;
+  if (kLate && threadIdx.x >= 32) return;
+  const float scale = norm_scale(sum_of_groups(sums, groups), args.columns, args.eps);
   if constexpr (!kLate) {
     write(scale);
   } else {
@@ -70,14 +71,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-/**
- * rms_norm by a warp a row, which asks for all pieces at once and adds them up as the warps of
- * rms_norm would. kGroups: of 32 pieces, in a row.
- */
+/** rms_norm by a warp a row, which asks for all pieces at once. kGroups: of 32 pieces, in a row. */
 template <typename T, int kGroups, bool kLate>
 __global__ void __launch_bounds__(kRowsOfBlock * 32)
     rms_norm_rows(const __grid_constant__ VtCudaRmsNorm args) {
-  constexpr int kWarps = norm_threads(kGroups * 256) / 32;
   start_next();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -87,19 +84,14 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32)
   uint4 words[kGroups];
 #pragma unroll
   for (int g = 0; g < kGroups; g++) words[g] = *reinterpret_cast<const uint4*>(x + g * 256);
-  float total = 0.0f;
+  float sums[kGroups];
 #pragma unroll
-  for (int w = 0; w < kWarps; w++) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int g = w; g < kGroups; g += kWarps) {
-      float values[8];
-      load8(reinterpret_cast<const T*>(&words[g]), values);
-      sum = sum_of_squares(values, sum);
-    }
-    total = __fadd_rn(total, warp_sum(sum));
+  for (int g = 0; g < kGroups; g++) {
+    float values[8];
+    load8(reinterpret_cast<const T*>(&words[g]), values);
+    sums[g] = warp_sum(sum_of_squares(values));
   }
-  const float scale = norm_scale(total, args.columns, args.eps);
+  const float scale = norm_scale(tree_sum<kGroups>(sums), args.columns, args.eps);
   if (kLate && lane == 0) args.scales[row] = scale;
   T* out = static_cast<T*>(args.out) + row * args.out_stride + lane * 8;
 #pragma unroll
@@ -148,7 +140,7 @@ __global__ void __launch_bounds__(128)
   const bool active = lane * 8 < args.head_dim;
   float values[8] = {};
   if (active) load8(x, values);
-  const float sum = warp_sum(sum_of_squares(values, 0.0f));
+  const float sum = warp_sum(sum_of_squares(values));
   if (!active) return;
   const float scale = norm_scale(sum, args.head_dim, args.eps);
   float weight[8];
@@ -164,9 +156,10 @@ __global__ void __launch_bounds__(128)
 extern "C" int vt_cuda_rms_norm(const VtCudaRmsNorm* args, void* stream) {
   using namespace vt;
   const VtCudaRmsNorm& a = *args;
-  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 8 == 0 && a.columns <= kMaxColumns,
+  VT_REQUIRE(a.num_rows > 0 && a.columns > 0 && a.columns % 8 == 0 &&
+                 a.columns <= kMaxNormColumns,
              "rmsNorm: %d rows of %d columns (a multiple of 8, at most %d)", a.num_rows, a.columns,
-             kMaxColumns);
+             kMaxNormColumns);
   VT_REQUIRE(a.dtype == VT_CUDA_F16 || a.dtype == VT_CUDA_BF16, "rmsNorm: dtype %d", a.dtype);
   VT_REQUIRE(aligned16(a.x, a.x_stride) && aligned16(a.out, a.out_stride) && aligned16(a.weight, 0),
              "rmsNorm: rows must be 16-byte aligned");

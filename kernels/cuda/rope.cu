@@ -147,10 +147,7 @@ __global__ void __launch_bounds__(kThreads)
       float weight[8];
       const uint4 of_head = kv_head < 0 ? weights[0] : weights[1];
       load8(reinterpret_cast<const T*>(&of_head), weight);
-      float sum = sum_of_squares(x, 0.0f);
-      // As warp_sum where the other lanes have nothing.
-  #pragma unroll
-      for (int d = kLanes / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+      const float sum = warp_sum<kLanes>(sum_of_squares(x));
       apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
       // Rounded as by headRmsNorm.
       uint4 own;

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 9
+#define VT_CUDA_ABI 10
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -40,6 +40,10 @@ VT_CUDA_API int vt_cuda_abi(void);
 /** Why the last call on this thread returned -1. */
 VT_CUDA_API const char* vt_cuda_error(void);
 
+/** Sums of squares for a norm with a late scale (VtCudaLinear): most rows, and floats a row. */
+#define VT_CUDA_SQUARES_ROWS 32
+#define VT_CUDA_SQUARES 512
+
 /**
  * out[i] = source[index[i] - first_index]; a row of zeros where that is not in [0,
  * num_source_rows). No later kernel starts before all kernels in front of this one have finished.
@@ -49,11 +53,15 @@ typedef struct {
   const void* source;   /* [num_source_rows][columns] dtype: the embedding's weight, or x */
   const int32_t* index; /* [num_rows]: token ids, or logit rows */
   int32_t num_rows, columns, num_source_rows; /* columns: a multiple of 8 */
-  int32_t out_stride, source_stride;          /* elements */
+  int32_t out_stride, source_stride, gained_stride; /* elements */
   int32_t first_index;
   int32_t dtype;     /* VT_CUDA_F16 or VT_CUDA_BF16 */
   int32_t out_dtype; /* the same, or VT_CUDA_F32 */
   int32_t flags;
+  /* vt_cuda_embedding of bf16 alone: as in VtCudaLinear, with its limits of rows and columns. */
+  const void* out_gain; /* [columns], or null */
+  void* gained;         /* [num_rows][gained_stride] */
+  float* out_squares;   /* [num_rows][VT_CUDA_SQUARES] */
 } VtCudaGather;
 VT_CUDA_API int vt_cuda_embedding(const VtCudaGather* args, void* stream);
 VT_CUDA_API int vt_cuda_gather_logit_rows(const VtCudaGather* args, void* stream);
@@ -216,6 +224,14 @@ typedef struct {
   int32_t num_layers, layer, block_size;
   int32_t num_heads, num_kv_heads, head_dim;
   int32_t large; /* VtCudaLarge */
+  /* A norm with a late scale behind: gained [m][n] = round(out * out_gain) is what the next linear
+   * multiplies, out_squares [m][VT_CUDA_SQUARES] its x_squares. All or none; m <=
+   * VT_CUDA_SQUARES_ROWS, n <= 8 VT_CUDA_SQUARES, bf16, a residual; no other ends. */
+  const void* out_gain; /* [n] dtype, or null */
+  void* gained;
+  float* out_squares;
+  const float* x_squares; /* out_squares of x, or null; in place of row_scale, with norm_eps */
+  int32_t gained_stride;
 } VtCudaLinear;
 VT_CUDA_API int vt_cuda_linear(const VtCudaLinear* args, void* stream);
 /**

@@ -22,7 +22,14 @@ Range range_of(const void* data, std::int64_t rows, std::int64_t stride, std::in
   return {begin, begin + ((rows - 1) * stride + columns) * element_bytes};
 }
 
-bool overlap(const Range& a, const Range& b) { return a.begin < b.end && b.begin < a.end; }
+/// Whether a linear would write what it reads: the arena may have placed an output where what is read
+/// now was no longer needed.
+bool overlaps(const VtCudaLinear& args, std::int64_t out_columns) {
+  const int out_bytes = args.out_dtype == VT_CUDA_F32 ? 4 : 2;
+  const Range x = range_of(args.x, args.m, args.x_stride, args.k, 2);
+  const Range out = range_of(args.out, args.m, args.out_stride, out_columns, out_bytes);
+  return x.begin < out.end && out.begin < x.end;
+}
 
 bool is_all_reduce(const OpRecord& op) {
   return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm;
@@ -82,7 +89,10 @@ bool Launches::feeds_next_alone(std::size_t index) const {
 
 int Launches::run_fused(std::size_t index, std::size_t end, const Call& call) const {
   const OpRecord& op = program_.ops[index];
-  if (index + 1 >= end || !links_[index]) return 0;
+  if (index + 1 >= end) return 0;
+  if (late_[index]) return run_late_norm(index, call);
+  if (late_[index + 1] && op.id == OpId::linear) return run_squares(index, call);
+  if (!links_[index]) return 0;
   if (op.id == OpId::rms_norm) {
     const bool epilogue =
         index + 2 < end && links_[index + 1] && !is_all_reduce(program_.ops[index + 2]);
@@ -119,37 +129,33 @@ bool Launches::try_fused_linear(std::size_t index, bool norm, bool epilogue,
     args.norm_weight = operand(before, 2, call).data;
     args.norm_eps = static_cast<float>(before.attrs[0]);
   }
-  std::int64_t out_columns = args.n;
-  if (epilogue) {
-    const OpRecord& after = program_.ops[index + 1];
-    if (after.id == OpId::silu_and_mul) {
-      const Operand out = operand(after, 0, call);
-      args.out = out.data;
-      args.out_stride = out.stride;
-      args.epilogue = VT_CUDA_SILU_AND_MUL;
-      out_columns = args.n / 2;
-    } else {
-      const VtCudaRopeAndCache rope = rope_args(after, call);
-      args.epilogue = VT_CUDA_ROPE_AND_CACHE;
-      args.cos_sin = rope.cos_sin;
-      args.slots = rope.slots;
-      args.kv_cache = rope.kv_cache;
-      args.num_layers = rope.num_layers;
-      args.layer = rope.layer;
-      args.block_size = rope.block_size;
-      args.num_heads = rope.num_heads;
-      args.num_kv_heads = rope.num_kv_heads;
-      args.head_dim = rope.head_dim;
-    }
-  }
-  // The arena may have placed an output where what is read now was no longer needed.
-  const int out_bytes = args.out_dtype == VT_CUDA_F32 ? 4 : 2;
-  if (overlap(range_of(args.x, args.m, args.x_stride, args.k, 2),
-              range_of(args.out, args.m, args.out_stride, out_columns, out_bytes)))
+  if (epilogue ? !add_epilogue(program_.ops[index + 1], args, call) : overlaps(args, args.n))
     return false;
   if (vt_cuda_linear_fuses(&args) == 0) return false;
   VT_LAUNCH(vt_cuda_linear(&args, call.stream));
   return true;
+}
+
+bool Launches::add_epilogue(const OpRecord& after, VtCudaLinear& args, const Call& call) const {
+  if (after.id == OpId::silu_and_mul) {
+    const Operand out = operand(after, 0, call);
+    args.out = out.data;
+    args.out_stride = out.stride;
+    args.epilogue = VT_CUDA_SILU_AND_MUL;
+    return !overlaps(args, args.n / 2);
+  }
+  const VtCudaRopeAndCache rope = rope_args(after, call);
+  args.epilogue = VT_CUDA_ROPE_AND_CACHE;
+  args.cos_sin = rope.cos_sin;
+  args.slots = rope.slots;
+  args.kv_cache = rope.kv_cache;
+  args.num_layers = rope.num_layers;
+  args.layer = rope.layer;
+  args.block_size = rope.block_size;
+  args.num_heads = rope.num_heads;
+  args.num_kv_heads = rope.num_kv_heads;
+  args.head_dim = rope.head_dim;
+  return !overlaps(args, args.n);
 }
 
 }  // namespace vt

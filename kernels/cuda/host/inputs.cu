@@ -149,10 +149,10 @@ __device__ __forceinline__ void embed(const VtCudaGather& embedding, const VtCud
 #pragma unroll
   for (int j = 0; j < kPiecesAhead; j++) {
     const int p = threadIdx.x + j * kThreads;
-    if (p < pieces) *gathers_to(embedding, 0, p) = ahead[j];
+    if (p < pieces) put_gathered(embedding, 0, p, ahead[j]);
   }
   for (int p = threadIdx.x + kPiecesAhead * kThreads; p < pieces; p += kThreads) {
-    *gathers_to(embedding, 0, p) = gathered(embedding, token.token_id, p);
+    put_gathered(embedding, 0, p, gathered(embedding, token.token_id, p));
   }
 }
 

@@ -20,6 +20,7 @@ VtCudaGather Launches::embedding_args(const OpRecord& op, const Call& call) cons
   args.dtype = static_cast<int>(program_.weights[op.args[1]].dtype);
   args.out_dtype = dtype(op, 0);
   args.flags = call.flags;
+  add_squares(op, args, call);
   return args;
 }
 
@@ -45,7 +46,7 @@ void Launches::rope_cos_sin(const OpRecord& op, const Call& call) const {
   VT_LAUNCH(vt_cuda_rope_cos_sin(&args, call.stream));
 }
 
-void Launches::rms_norm(const OpRecord& op, const Call& call) const {
+void Launches::rms_norm(const OpRecord& op, const Call& call, float* scales) const {
   const Operand out = operand(op, 0, call), x = operand(op, 1, call);
   VtCudaRmsNorm args{};
   args.out = out.data;
@@ -55,6 +56,7 @@ void Launches::rms_norm(const OpRecord& op, const Call& call) const {
   args.columns = static_cast<int>(columns(op, 0));
   args.out_stride = out.stride;
   args.x_stride = x.stride;
+  args.scales = scales;
   args.eps = static_cast<float>(op.attrs[0]);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
@@ -121,6 +123,7 @@ VtCudaRopeAndCache Launches::rope_args(const OpRecord& op, const Call& call) con
   args.num_layers = program_.kv_groups[0].num_layers;
   args.block_size = arrays_.block_size;
   args.qkv_stride = qkv.stride;
+  args.row_scale = call.row_scale;
   args.dtype = dtype(op, 0);
   args.flags = call.flags;
   return args;
@@ -170,6 +173,7 @@ void Launches::silu_and_mul(const OpRecord& op, const Call& call) const {
   args.columns = static_cast<int>(columns(op, 0));
   args.out_stride = out.stride;
   args.gate_up_stride = gate_up.stride;
+  if (call.row_scale != nullptr) args.row_scale = call.row_scale + call.row_begin;
   args.interleave = interleave_of(op);
   args.dtype = dtype(op, 0);
   args.flags = call.flags;

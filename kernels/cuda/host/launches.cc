@@ -97,6 +97,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
   }
   early_reads_ &= has_embedding;
   find_links();
+  find_late_norms(ledger);
   bind_collectives(ranks, ledger);
   fetches_ahead_ = ranks == nullptr && leaves_memory_idle();
   if (!has_sample_) return;

@@ -81,6 +81,8 @@ class Launches {
     int* pieces_ahead = nullptr;
     /// sample ends the step.
     bool finishes = false;
+    /// Of all of the step's rows, where what is read has a late scale.
+    const float* row_scale = nullptr;
   };
   struct Operand {
     char* data;
@@ -98,8 +100,24 @@ class Launches {
   int run_fused(std::size_t index, std::size_t end, const Call& call) const;
   /// The linear at `index`, with the norm before it, or the op after it, or both.
   bool try_fused_linear(std::size_t index, bool norm, bool epilogue, const Call& call) const;
+  /// Makes `after` the linear's epilogue; whether its output lies apart from what it reads.
+  bool add_epilogue(const OpRecord& after, VtCudaLinear& args, const Call& call) const;
   /// The linear at `index`, which sends its sums, and the collective of them behind it.
   bool try_sending_linear(std::size_t index, const Call& call) const;
+
+  // late_norms.cc
+  void find_late_norms(Ledger& ledger);
+  bool is_late(std::size_t norm) const;
+  template <typename Args>
+  void ask_for_squares(const OpRecord& norm, Args& args, const Call& call) const;
+  void take_squares(const OpRecord& norm, VtCudaLinear& args) const;
+  /// Whether in this step what is in front of the norm gives what the linear behind needs of it.
+  bool has_squares(std::size_t norm, const Call& call) const;
+  void add_squares(const OpRecord& embedding, VtCudaGather& args, const Call& call) const;
+  /// The op at `index`, in front of a late norm, where it is such a linear: 1, else 0.
+  int run_squares(std::size_t index, const Call& call) const;
+  /// The late norm at `index` with what is behind it; how many ops that were.
+  int run_late_norm(std::size_t index, const Call& call) const;
 
   /// The linear at `index` and the siluAndMul behind it, some of the rows at a time, where what goes
   /// between them has no room for all; how many ops that were, 0 if none.
@@ -117,7 +135,8 @@ class Launches {
   VtCudaGather embedding_args(const OpRecord& op, const Call& call) const;
   void rope_cos_sin(const OpRecord& op, const Call& call) const;
   VtCudaRopeCosSin angle_args(const OpRecord& op, const Call& call) const;
-  void rms_norm(const OpRecord& op, const Call& call) const;
+  /// `scales`: by row, where they come late; or null.
+  void rms_norm(const OpRecord& op, const Call& call, float* scales = nullptr) const;
   void linear(const OpRecord& op, const Call& call) const;
   VtCudaLinear linear_args(const OpRecord& op, const Call& call) const;
   void head_rms_norm(const OpRecord& op, const Call& call) const;
@@ -165,6 +184,10 @@ class Launches {
   bool fetches_ahead_ = false;
   /// [ops] the op's output is an input of the next and of no other, or the two work in place.
   std::vector<bool> links_;
+  /// [ops] a norm whose scale comes late.
+  std::vector<bool> late_;
+  /// What goes around late norms: scales of rows, x of the linear behind, its squares.
+  DeviceBuffer scales_, gained_, squares_;
   /// gatherLogitRows' out and x, or -1.
   int gathered_ = -1, gather_source_ = -1;
   /// Null, and of num_ranks 1, where there are no others.

@@ -84,21 +84,33 @@ t.test(
   'linear with wgmma, and for few rows on sm_80, has the bits of mma.sync, fused or not',
   { skip },
   async (t) => {
-    const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
+    const kernels = [
+      'linear_large',
+      'linear_wgmma',
+      'linear_decode',
+      'linear_skinny_bf16',
+      'linear_skinny_late',
+    ];
     const run = spawnSync(await build(t, ['linear_check'], kernels, false), [], {
       encoding: 'utf8',
     });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-    t.equal(run.stdout.match(/^ok /gm)?.length, 23);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 25);
   },
 );
 
 t.test('linear for few rows has the bits of mma.sync', { skip }, async (t) => {
-  const kernels = ['linear_large', 'linear_wgmma', 'linear_decode', 'linear_skinny_bf16'];
+  const kernels = [
+    'linear_large',
+    'linear_wgmma',
+    'linear_decode',
+    'linear_skinny_bf16',
+    'linear_skinny_late',
+  ];
   const binary = await build(t, ['linear_check'], kernels);
   const run = spawnSync(binary, ['few'], { encoding: 'utf8' });
   t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-  t.equal(run.stdout.match(/^ok /gm)?.length, 18);
+  t.equal(run.stdout.match(/^ok /gm)?.length, 28);
 });
 
 t.test(

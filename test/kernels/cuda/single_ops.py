@@ -169,6 +169,30 @@ def linear(ops, m, n, k, dtype=BF16, norm=False, epilogue=0, dim=64, residual=Fa
                f"large {large}, tuning {tuning:#x}", out, *([cache] if cache else []))
 
 
+def late_norm(ops, m, dtype):
+    """Two linears with a norm between them whose scale comes late, and the norm as an op."""
+    call, (hidden, k, n) = ops.device.call, (592, 576, 528)
+    sizes = dict(m=m, weight_stride=k, x_stride=k, dtype=dtype, out_dtype=dtype, flags=DEPENDENT, norm_eps=1e-5)
+    gain, gained = ops.rows(hidden, dtype=dtype), [ops.full(m + 1, hidden, dtype=dtype) for _ in range(2)]
+    out, scales = ops.rows(m + 1, hidden, dtype=dtype), ops.full(m + 1, dtype=F32)
+    squares = ops.full(m + 1, 512, dtype=F32, value=np.nan)
+    few = {} if m > 32 else dict(out_gain=gain, gained=gained[0], gained_stride=hidden, out_squares=squares)
+    call("vt_cuda_linear", "VtCudaLinear", out=out, residual=out, x=ops.rows(m, k, dtype=dtype), n=hidden, k=k,
+         weight=ops.rows(hidden, k, dtype=dtype, scale=k**-0.5), out_stride=hidden, residual_stride=hidden,
+         **few, **sizes)
+    call("vt_cuda_rms_norm", "VtCudaRmsNorm", out=gained[1], x=out, weight=gain, scales=scales, num_rows=m,
+         columns=hidden, out_stride=hidden, x_stride=hidden, eps=1e-5, dtype=dtype, flags=DEPENDENT)
+    weight, gated = ops.rows(n, hidden, dtype=dtype, scale=hidden**-0.5), []
+    for scale in [dict(row_scale=scales), dict(x_squares=squares)][:2 if few else 1]:
+        gated.append(ops.full(m + 1, n // 2, dtype=dtype))
+        call("vt_cuda_linear", "VtCudaLinear", out=gated[-1], x=gained[1], weight=weight, n=n, k=hidden, epilogue=1,
+             out_stride=n // 2, **scale, **{**sizes, "x_stride": hidden, "weight_stride": hidden})
+    ops.report(f"late scale {dtype} {m} rows", out, gained[1], scales, *gated)
+    if few:
+        ops.same(f"late scale {dtype} {m} rows", gained)
+        ops.same(f"late scale {dtype} {m} rows, from squares", gated)
+
+
 def skinny(rows):
     """Stages of 64 columns at a k of 2,048 are more than a ring has."""
     def run(ops):
@@ -181,12 +205,13 @@ def skinny(rows):
                 linear(ops, m, 528, 592, dtype, residual=True, bias=True, tuning=1 << 8)
                 linear(ops, m, 1072, 1024, dtype, epilogue=1, tuning=narrow)
                 linear(ops, m, 512, 1024, dtype, epilogue=2)
-                if m <= 16:
+                if held:
                     linear(ops, m, 512, 1024, dtype, norm=True, epilogue=2, tuning=narrow)
                     linear(ops, m, 528, 1024, dtype, norm=True, epilogue=1)
                     linear(ops, m, 264, 1024, dtype, norm=True, f32=True)
-                if held:
                     linear(ops, m, 264, 576, dtype, tuning=1 << 31 | 2 << 8)
+                if dtype == BF16:
+                    late_norm(ops, m, dtype)
     return run
 
 

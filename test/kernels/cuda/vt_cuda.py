@@ -11,6 +11,13 @@ __all__ = ["APART", "DEPENDENT", "DTYPES", "EARLY_READS", "VtCuda"]
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
+def late_fields(late):
+    if late is None:
+        return {}
+    gain, gained, squares = late
+    return dict(out_gain=gain, gained=gained, gained_stride=gained.stride(0), out_squares=squares)
+
+
 class VtCuda:
     def __init__(self, path: str):
         self.lib = ctypes.CDLL(path)
@@ -42,11 +49,12 @@ class VtCuda:
         if getattr(self.lib, function)(ctypes.byref(args), stream) != 0:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
 
-    def gather(self, function, out, source, index, first=0):
+    def gather(self, function, out, source, index, first=0, late=None):
+        """late: as in linear_fields"""
         self.call(function, "VtCudaGather", out=out, source=source, index=index,
                   num_rows=len(index), columns=source.shape[1], num_source_rows=source.shape[0],
                   out_stride=out.stride(0), source_stride=source.stride(0), first_index=first,
-                  dtype=DTYPES[source.dtype], out_dtype=DTYPES[out.dtype])
+                  dtype=DTYPES[source.dtype], out_dtype=DTYPES[out.dtype], **late_fields(late))
 
     def rope_cos_sin(self, out, inv_freq, positions, factor):
         self.call("vt_cuda_rope_cos_sin", "VtCudaRopeCosSin", out=out, inv_freq=inv_freq,
@@ -81,8 +89,9 @@ class VtCuda:
 
     def linear_fields(self, out, x, weight, bias=None, residual=None, tuning=0, norm_weight=None,
                       norm_eps=0.0, silu=False, rope=None, large=0, apart=False,
-                      row_scale=None):
-        """rope: (cos_sin, slots, cache, layer, num_heads); apart: as in a step"""
+                      row_scale=None, x_squares=None, late=None):
+        """rope: (cos_sin, slots, cache, layer, num_heads); apart: as in a step; late: (out_gain,
+        gained, out_squares) of the norm behind"""
         (m, k), n = x.shape, weight.shape[0]
         fields = dict(out=out, x=x, weight=weight, bias=bias, residual=residual, m=m, n=n, k=k,
                       out_stride=out.stride(0), x_stride=x.stride(0),
@@ -90,7 +99,8 @@ class VtCuda:
                       residual_stride=0 if residual is None else residual.stride(0),
                       dtype=DTYPES[x.dtype], out_dtype=DTYPES[out.dtype], tuning=tuning,
                       norm_weight=norm_weight, norm_eps=norm_eps, epilogue=1 if silu else 0,
-                      large=large, row_scale=row_scale, flags=self.flags | (APART if apart else 0))
+                      large=large, row_scale=row_scale, x_squares=x_squares,
+                      flags=self.flags | (APART if apart else 0), **late_fields(late))
         if rope is not None:
             cos_sin, slots, cache, layer, num_heads = rope
             _, num_layers, _, num_kv_heads, block_size, head_dim = cache.shape

@@ -17,10 +17,10 @@
 
 namespace vt {
 
-/// The block's shared memory, as the kernels of this file declare it: those of a header, which only
-/// one file may include, outside of the file's own namespace.
+/// The block's shared memory, as the kernels of this file declare it: those of a header, which
+/// files share, outside of the file's own namespace.
 #ifdef VT_KERNEL_IN_HEADER
-thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
+inline thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
 #else
 namespace {
 thread_local __align__(1024) std::uint8_t shared[emulated::kSharedBytes];
@@ -88,7 +88,8 @@ constexpr emulated::Element element_of =
 
 template <typename T>
 T from_f32(float value) {
-  return {emulated::from_float(element_of<T>, value)};
+  if constexpr (std::is_same_v<T, float>) return value;
+  else return {emulated::from_float(element_of<T>, value)};
 }
 template <typename T>
 float to_f32(T value) {

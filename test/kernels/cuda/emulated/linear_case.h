@@ -21,8 +21,12 @@ struct Shape {
   bool addends;  // bias; where the epilogue takes one also a residual
   int heads, kv_heads, head_dim;
   bool residual = false;  // alone
-  bool scaled = false;    // row_scale
+  /// A norm with a late scale in front, or behind.
+  bool scaled = false, gives_squares = false;
 };
+
+/// How the scale comes to a linear that has a late one.
+enum class Scale { by_rows, by_squares };
 
 class LinearCase {
  public:
@@ -42,13 +46,25 @@ class LinearCase {
     fill(residual_, static_cast<std::size_t>(shape.m) * shape.n, 1);
     for (int i = 0; i < shape.m * shape.head_dim; i++) angles_.push_back(normal(random));
     for (int i = 0; i < shape.m; i++) slots_.push_back(i % 7 == 3 ? -1 : i * 5 % 512);
-    for (int i = 0; i < shape.m; i++) scales_.push_back(0.1f + 2 * std::abs(normal(random)));
+    if (shape.gives_squares) fill(gain_, shape.n, 1);
+    if (!shape.scaled) return;
+    // As if these rows had been normalised.
+    Words row;
+    x_squares_.assign(static_cast<std::size_t>(shape.m) * VT_CUDA_SQUARES, NAN);
+    for (int m = 0; m < shape.m; m++) {
+      fill(row, shape.k, 0.2f + m % 5);
+      put_squares(row.data(), shape.k, &x_squares_[m * VT_CUDA_SQUARES]);
+      scales_.push_back(
+          vt::norm_scale(sum_of_squares(row.data(), shape.k, 0, 1 << 14), shape.k, kEps));
+    }
   }
 
   struct Output {
-    Words out, cache;
+    Words out, cache, gained;
+    std::vector<float> squares;
     bool operator==(const Output& other) const {
-      return out == other.out && cache == other.cache;
+      return out == other.out && cache == other.cache && gained == other.gained &&
+             squares == other.squares;
     }
   };
 
@@ -69,11 +85,25 @@ class LinearCase {
     return output;
   }
 
-  Output run_skinny(int tuning) {
+  Output run_skinny(int tuning, Scale scale = Scale::by_rows) {
     Output output = fresh_output();
     VtCudaLinear args = fused_args(output);
     args.tuning = tuning;
-    if (vt::linear_skinny_bf16(args, nullptr) != 0) std::exit(1);
+    if (scale == Scale::by_squares) {
+      args.row_scale = nullptr;
+      args.x_squares = x_squares_.data();
+      args.norm_eps = kEps;
+    }
+    if (shape_.gives_squares) {
+      args.out_gain = gain_.data();
+      args.gained = output.gained.data();
+      args.gained_stride = shape_.n;
+      args.out_squares = output.squares.data();
+    }
+    const bool late = shape_.scaled || shape_.gives_squares;
+    const int done = late ? vt::linear_skinny_late(args, nullptr)
+                          : vt::linear_skinny_bf16(args, nullptr);
+    if (done != 0) std::exit(1);
     return output;
   }
 
@@ -127,19 +157,40 @@ class LinearCase {
     Words sums(static_cast<std::size_t>(shape_.m) * shape_.n);
     VtCudaLinear args = linear_args(sums, shape_.n);
     if (vt::linear_large(args, nullptr) != 0) std::exit(1);
+    error_ = error_of(sums);
     Output output = fresh_output();
     if (shape_.element == Element::f16) {
       join<__half>(sums, output);
     } else {
       join<__nv_bfloat16>(sums, output);
     }
-    error_ = error_of(sums);
+    for (int m = 0; shape_.gives_squares && m < shape_.m; m++) {
+      const std::uint16_t* row = &output.out[static_cast<std::size_t>(m) * shape_.n];
+      put_squares(row, shape_.n, &output.squares[m * VT_CUDA_SQUARES]);
+      for (int n = 0; n < shape_.n; n++)
+        output.gained[static_cast<std::size_t>(m) * shape_.n + n] =
+            emulated::from_float(shape_.element, value(row[n]) * value(gain_[n]));
+    }
     return output;
   }
 
   double error() const { return error_; }
 
  private:
+  static constexpr float kEps = 1e-5f;
+
+  float value(std::uint16_t word) const { return emulated::to_float(shape_.element, word); }
+  /** The node of rmsNorm's tree above `width` columns, a power of two, of a row. */
+  float sum_of_squares(const std::uint16_t* row, int columns, int begin, int width) const {
+    if (begin >= columns) return 0.0f;
+    if (width == 1) return value(row[begin]) * value(row[begin]);
+    return sum_of_squares(row, columns, begin, width / 2) +
+           sum_of_squares(row, columns, begin + width / 2, width / 2);
+  }
+  void put_squares(const std::uint16_t* row, int columns, float* squares) const {
+    for (int i = 0; i < columns; i += 8) squares[i / 8] = sum_of_squares(row, columns, i, 8);
+  }
+
   VtCudaLinear fused_args(Output& output) {
     VtCudaLinear args = linear_args(output.out, out_columns());
     args.epilogue = shape_.epilogue;
@@ -168,7 +219,9 @@ class LinearCase {
     const std::size_t cache =
         (512 / kBlockSize) * kLayers * 2 * shape_.kv_heads * kBlockSize * shape_.head_dim;
     return {Words(static_cast<std::size_t>(shape_.m + 1) * out_columns(), kUntouched),
-            Words(cache, kUntouched)};
+            Words(cache, kUntouched),
+            Words(shape_.gives_squares ? (shape_.m + 1) * shape_.n : 0, kUntouched),
+            std::vector<float>((shape_.m + 1) * VT_CUDA_SQUARES, -7.0f)};
   }
   VtCudaLinear linear_args(Words& out, int columns) {
     VtCudaLinear args = {};
@@ -251,8 +304,8 @@ class LinearCase {
   }
 
   Shape shape_;
-  Words x_, weight_, bias_, residual_;
-  std::vector<float> angles_, scales_;
+  Words x_, weight_, bias_, residual_, gain_;
+  std::vector<float> angles_, scales_, x_squares_;
   std::vector<std::int32_t> slots_;
   double error_ = 0;
 };

@@ -47,6 +47,22 @@ void check_skinny(const char* name, const Shape& shape, int tuning) {
   report(name, same);
 }
 
+/** With a norm's late scale in front of it, or what the norm behind it needs. */
+void check_late(const char* name, Shape shape, int tuning = 0) {
+  (shape.residual ? shape.gives_squares : shape.scaled) = true;
+  LinearCase linear(shape);
+  emulated::timing = {};
+  const LinearCase::Output wanted = linear.wanted();
+  bool same = true;
+  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, true, 1}}) {
+    emulated::timing = timing;
+    same &= linear.run_skinny(tuning, Scale::by_rows) == wanted;
+    if (shape.scaled && shape.m <= VT_CUDA_SQUARES_ROWS)
+      same &= linear.run_skinny(tuning, Scale::by_squares) == wanted;
+  }
+  report(std::string("late ") + name, same);
+}
+
 void check_sends(const char* name, const Shape& shape, int num_ranks, int tuning) {
   LinearCase linear(shape);
   bool same = true;
@@ -100,6 +116,21 @@ int main(int argc, char** argv) {
                kInStages);
   check_skinny("rope 20 x 3 of 96", {20, 288, 256, bf16, VT_CUDA_ROPE_AND_CACHE, true, 1, 1, 96},
                0);
+  const auto late_of = [&](const char* name, int m, int n, int k, int epilogue, int tuning = 0) {
+    check_late(name, {m, n, k, bf16, epilogue, false, 1, 1, 64, epilogue == VT_CUDA_PLAIN}, tuning);
+  };
+  late_of("out 5 x 1000, k 64", 5, 1000, 64, VT_CUDA_PLAIN);
+  late_of("silu 17 x 1120, k 592", 17, 1120, 592, VT_CUDA_SILU_AND_MUL);
+  if (few) {
+    late_of("out 1 x 1064, k 144", 1, 1064, 144, VT_CUDA_PLAIN);
+    late_of("out 2 x 1000, k 64, wide", 2, 1000, 64, VT_CUDA_PLAIN, 2 << 8);
+    late_of("out 30 x 264, k 80", 30, 264, 80, VT_CUDA_PLAIN);
+    late_of("silu 2 x 272, k 1040", 2, 272, 1040, VT_CUDA_SILU_AND_MUL);
+    late_of("silu 64 x 48, k 32", 64, 48, 32, VT_CUDA_SILU_AND_MUL);
+    late_of("rope 1 x 3 of 64, k 4096", 1, 192, 4096, VT_CUDA_ROPE_AND_CACHE);
+    late_of("rope 11 x 3 of 64, k 2048", 11, 192, 2048, VT_CUDA_ROPE_AND_CACHE);
+    check_late("plain 9 x 104, k 1552", {9, 104, 1552, bf16, VT_CUDA_PLAIN, false, 1, 1, 64});
+  }
   if (few) {
     constexpr int kNarrow = 1 << 8, kWide = 2 << 8;
     const auto sends = [&](const char* name, int m, int n, int k, int num_ranks, int tuning) {

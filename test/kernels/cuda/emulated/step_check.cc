@@ -171,6 +171,27 @@ void check_lists(std::mt19937& random) {
   report_wrong("work lists made with the inputs", wrong);
 }
 
+/// Of a row of embedding, what a norm with a late scale needs of it.
+int num_wrong_products(const VtCudaGather& gather) {
+  const auto value = [](const void* words, int i) {
+    return emulated::to_float(Element::bf16, static_cast<const std::uint16_t*>(words)[i]);
+  };
+  int wrong = 0;
+  for (int c = 0; c < gather.columns; c += 8) {
+    float sums[8];
+    for (int e = 0; e < 8; e++) {
+      const float x = value(gather.out, c + e);
+      sums[e] = x * x;
+      wrong += static_cast<const std::uint16_t*>(gather.gained)[c + e] !=
+               emulated::from_float(Element::bf16, x * value(gather.out_gain, c + e));
+    }
+    for (int width = 4; width > 0; width /= 2)
+      for (int e = 0; e < width; e++) sums[e] = sums[2 * e] + sums[2 * e + 1];
+    wrong += gather.out_squares[c / 8] != sums[0];
+  }
+  return wrong;
+}
+
 void check_embedding(std::mt19937& random) {
   constexpr int kIds = 30, kDim = 96;
   int wrong = 0, num_real = 0;
@@ -182,7 +203,8 @@ void check_embedding(std::mt19937& random) {
     const int columns = turn % 5 == 0 ? 17'000 : 1088;
     VtCudaGather gather = {};
     auto* table = step.take<std::uint16_t>(kIds * columns);
-    for (int i = 0; i < kIds * columns; i++) table[i] = static_cast<std::uint16_t>(random());
+    const Words words = normal_words(random, Element::bf16, kIds * columns);
+    std::memcpy(table, words.data(), 2 * words.size());
     gather.source = table;
     gather.index = step.arrays.token_ids;
     gather.num_rows = 1;
@@ -199,10 +221,21 @@ void check_embedding(std::mt19937& random) {
     angles.num_tokens = 1;
     angles.head_dim = kDim;
     angles.factor = 1.5f;
+    // A norm with a late scale behind it.
+    const bool gains = turn % 5 != 0 && turn % 3 != 0;
+    auto* gain = step.take<std::uint16_t>(columns);
+    if (gains) {
+      gather.out_gain = std::memcpy(gain, table + columns, 2 * columns);
+      gather.gained_stride = columns + 16;
+    }
     VtCudaGather gather_too = gather;
     VtCudaRopeCosSin angles_too = angles;
     for (VtCudaGather* of : {&gather, &gather_too})
+    {
       of->out = step.take<std::uint16_t>(2 * gather.out_stride);
+      of->gained = step.take<std::uint16_t>(2 * (columns + 16));
+      of->out_squares = step.take<float>(2 * VT_CUDA_SQUARES);
+    }
     for (VtCudaRopeCosSin* of : {&angles, &angles_too}) of->out = step.take<float>(2 * kDim);
     emulated::timing = {false, false, static_cast<unsigned>(turn)};
     vt::launch_build_inputs(step.arrays, {1, 1, 1}, 1, {made, gather, angles}, 0,
@@ -213,6 +246,9 @@ void check_embedding(std::mt19937& random) {
     wrong += std::memcmp(made.decode_work, listed.decode_work, Step::kWorks * 32) != 0;
     wrong += std::memcmp(gather.out, gather_too.out, 2 * gather.out_stride * 2) != 0;
     wrong += std::memcmp(angles.out, angles_too.out, 2 * kDim * 4) != 0;
+    wrong += std::memcmp(gather.gained, gather_too.gained, 4 * (columns + 16)) != 0;
+    wrong += std::memcmp(gather.out_squares, gather_too.out_squares, 8 * VT_CUDA_SQUARES) != 0;
+    if (gains) wrong += num_wrong_products(gather);
   }
   wrong += num_real < 30;
   report_wrong("embedding and angles with the inputs", wrong);

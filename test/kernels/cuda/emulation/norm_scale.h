@@ -6,20 +6,14 @@
 
 #include "elementwise.cuh"
 
-/// Of `row` [columns], which is a multiple of 8; epsilon 1e-5.
+/// Of `row` [columns]; epsilon 1e-5.
 inline float scale_of(const std::uint16_t* row, int columns) {
-  const int threads = vt::norm_threads(columns);
-  std::vector<float> sums(threads);
-  for (int piece = 0; piece < columns / 8; piece++)
-    for (int e = 0; e < 8; e++) {
-      const float value = vt::widen(row[piece * 8 + e]);
-      sums[piece % threads] += value * value;
-    }
-  float total = 0;
-  for (int warp = 0; warp < threads; warp += 32) {
-    for (int d = 16; d > 0; d /= 2)
-      for (int lane = 0; lane < d; lane++) sums[warp + lane] += sums[warp + lane + d];
-    total += sums[warp];
+  std::vector<float> nodes(columns);
+  for (int i = 0; i < columns; i++) nodes[i] = vt::widen(row[i]) * vt::widen(row[i]);
+  while (nodes.size() > 1) {
+    if (nodes.size() % 2 != 0) nodes.push_back(0);
+    for (std::size_t i = 0; i < nodes.size() / 2; i++) nodes[i] = nodes[2 * i] + nodes[2 * i + 1];
+    nodes.resize(nodes.size() / 2);
   }
-  return vt::norm_scale(total, columns, 1e-5f);
+  return vt::norm_scale(nodes[0], columns, 1e-5f);
 }
