@@ -120,7 +120,8 @@ def check(vt: VtCuda, report):
             # Launches that are small enough for clusters: rows alone, and four, with and without one
             # that is too long.
             for rows in [[r] for r in range(len(lens))] + [[6, 7, 5, 8], [2, 8], [7, 9, 3, 10]]:
-                fits = window > 0 or max(lens[r] for r in rows) <= 512
+                short = window > 0 or max(lens[r] for r in rows) <= 512
+                fits = dim > 64 and short
                 same &= check_small(vt, case, lens, rows, last, fits)
             # Chunks of 7 and of 100, mixed with decode rows.
             for size in (7, 100):
