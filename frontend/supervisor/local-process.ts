@@ -52,7 +52,11 @@ export function spawnLocal(spawned: Spawn, exited: (status: ExitStatus) => void)
   child.on('error', (error) => {
     if (child.pid === undefined) over(notStarted(error));
   });
-  return { pid: child.pid ?? -1, kill: () => void child.kill('SIGKILL') };
+  // Node signals process 0, which is the whole group of this one, where nothing was started.
+  const kill = () => {
+    if (child.pid !== undefined) child.kill('SIGKILL');
+  };
+  return { pid: child.pid ?? -1, kill };
 }
 
 /** There is no memory, process or file left for it. */
