@@ -4,6 +4,7 @@
 #define VT_CUDA_SAMPLE_CUH_
 
 #include "cluster.cuh"
+#include "vt_cuda_sample.h"
 
 namespace vt {
 namespace sample {

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "vt_cuda.h"
+#include "vt_cuda_sample.h"
 
 #ifdef __cplusplus
 extern "C" {

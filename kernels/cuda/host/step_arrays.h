@@ -7,11 +7,11 @@
 #include <cstdint>
 
 #include "../../step.h"
-#include "../vt_cuda.h"
+#include "../vt_cuda_sample.h"
 
 namespace vt {
 
-static_assert(kMaxLogprobIds == VT_CUDA_MAX_LOGPROB_IDS, "step.h and vt_cuda.h differ");
+static_assert(kMaxLogprobIds == VT_CUDA_MAX_LOGPROB_IDS, "step.h and vt_cuda_sample.h differ");
 
 /// Stop ids that the device keeps of a row; those of a row with more are read where the host put
 /// them.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 CUDA = Path(__file__).parents[3] / "kernels/cuda"
-NAMES = ("vt_cuda.h", "vt_cuda_collective.h", "vt_cuda_parts.h")
+NAMES = ("vt_cuda.h", "vt_cuda_sample.h", "vt_cuda_collective.h", "vt_cuda_parts.h")
 TYPES = {"int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64,
          "uint64_t": ctypes.c_uint64, "float": ctypes.c_float}
 DEPENDENT, EARLY_READS, APART = 1, 2, 4

@@ -31,11 +31,14 @@ function library(t: Test): string {
 }
 
 t.test(
-  'build:cuda compiles; the library exports the header and needs libc and libstdc++ only',
+  'build:cuda compiles; the library exports the headers and needs libc and libstdc++ only',
   { skip: noNvcc },
   (t) => {
     const path = library(t);
-    const header = readFileSync(join(root, 'kernels/cuda/vt_cuda.h'), 'utf8');
+    const headers = ['vt_cuda.h', 'vt_cuda_sample.h', 'vt_cuda_collective.h', 'vt_cuda_parts.h'];
+    const header = headers
+      .map((name) => readFileSync(join(root, 'kernels/cuda', name), 'utf8'))
+      .join('\n');
     const declared = [...header.matchAll(/VT_CUDA_API [\w *]+?(vt_cuda_\w+)\(/g)].map((m) => m[1]!);
     t.ok(declared.length > 10);
     const symbols = dynamicStrings(readFileSync(path));

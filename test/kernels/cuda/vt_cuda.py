@@ -1,5 +1,5 @@
-"""libvt_cuda.so through ctypes, over torch tensors: the structs of kernels/cuda/vt_cuda.h and a call
-for each op. Knows nothing of what the ops should compute."""
+"""libvt_cuda.so through ctypes, over torch tensors: the structs of kernels/cuda's C headers and a
+call for each op. Knows nothing of what the ops should compute."""
 
 import ctypes
 

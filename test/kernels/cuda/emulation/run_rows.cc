@@ -10,7 +10,7 @@
 #include "draws.h"
 #include "fibers.h"
 #include "print_errors.h"
-#include "vt_cuda.h"
+#include "vt_cuda_sample.h"
 
 namespace {
 
