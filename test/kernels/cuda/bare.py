@@ -28,9 +28,9 @@ class Buffer:
 
 
 class Device:
-    """The library on the first device."""
+    """The library on one device."""
 
-    def __init__(self, library):
+    def __init__(self, library, ordinal=0):
         self.path = library
         self.driver = ctypes.CDLL("libcuda.so.1")
         self.lib = ctypes.CDLL(library)
@@ -39,7 +39,7 @@ class Device:
         self.structs = structs()
         device, context = ctypes.c_int(), ctypes.c_void_p()
         self._do("cuInit", 0)
-        self._do("cuDeviceGet", ctypes.byref(device), 0)
+        self._do("cuDeviceGet", ctypes.byref(device), ordinal)
         self._do("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._do("cuCtxSetCurrent", context)
         self.stream = ctypes.c_void_p()

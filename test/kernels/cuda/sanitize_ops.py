@@ -3,6 +3,8 @@
     python sanitize_ops.py LIBRARY [--tools racecheck,..] [--groups GROUP,..] [--limit 60] [--at-once 8]
         [--within SECONDS]
 
+`--groups "two GPUs"` is of ranks that have a GPU each; it wants two.
+
 A run is a tool over a group (racecheck: the slowest) or several, in a process of its own; each group of
 it is a line, in the order in which runs end. It is good if it ended, the tool found nothing but what
 EXPLAINED says, and all outputs have the bits that they have without a tool."""

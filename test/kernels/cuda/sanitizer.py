@@ -24,7 +24,7 @@ def under(tool, sanitizer, command):
         return command
     more = ["--racecheck-report", "analysis"] if tool == "racecheck" else []
     # Each that runs beside others takes ports of its own. What is explained must not use up the room.
-    more += ["--max-connections", "100", "--print-limit", "2000"]
+    more += ["--max-connections", "100", "--print-limit", "2000", "--target-processes", "all"]
     return [sanitizer, "--tool", tool, *more, "--error-exitcode", "9", *command]
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from abi import DEPENDENT
 from bare import BF16, F16, F32, Device, as_dtype
-from single_attention import attention
+from single_attention import attention, keys_ahead
 from single_ranks import collectives, sent, sharded, two_ranks
-from single_rows import EDITED, LOGPROBS, PLAIN, sample
+from single_rows import EDITED, LOGPROBS, PLAIN, sample, streamed
 
 
 class Ops:
@@ -71,6 +71,12 @@ def elementwise(ops):
         ops.report(f"embedding and angles {dtype}", both, angles)
         ops.same(f"embedding and angles {dtype}", [out, both])
         ops.same(f"angles beside embedding {dtype}", [apart, angles])
+        if dtype == BF16:
+            gained, squares = ops.full(6, 72), ops.full(6, 512, dtype=F32)
+            call("vt_cuda_embedding", "VtCudaGather", out=both, out_gain=ops.rows(72), gained=gained, gained_stride=72,
+                 out_squares=squares, **gather)
+            ops.report("embedding beside a norm with a late scale", both, gained, squares)
+            ops.same("embedding beside a norm with a late scale", [out, both])
         for columns in (8, 576, 4104, 16384):
             x, weight = ops.rows(3, columns, dtype=dtype), ops.rows(columns, dtype=dtype)
             out = ops.full(4, columns, dtype=dtype)
@@ -255,12 +261,15 @@ GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny
           "skinny 16": skinny([16]), "skinny 33": skinny([33]), "skinny 64": skinny([64]), "large": large,
           "wgmma": wgmma(1), "cluster2": wgmma(2), "decode batches": decode_batches, "decode forms": decode_forms,
           **{f"{way} {dim}": attention(dim, way) for way in ("decode", "prefill") for dim in (64, 80, 96, 128, 256)},
+          "keys ahead": keys_ahead, "sample streamed": streamed,
           "sample": sample(3000, PLAIN + EDITED + LOGPROBS, 20), "sample 40": sample(1100, LOGPROBS, 40),
           "sample 128": sample(1100, LOGPROBS[:2], 128), "sample in blocks": sample(1100, PLAIN, -1, 17),
           "edited in blocks": sample(1100, EDITED, 3, 17), "logprobs in blocks": sample(1100, LOGPROBS, 5, 17),
           "40 in blocks": sample(1100, LOGPROBS, 40, 17), "collectives": collectives, "sent": sent,
           "sharded": sharded(PLAIN[:5]), "sharded edited": sharded(EDITED), "sharded logprobs": sharded(LOGPROBS),
-          "two ranks": two_ranks}
+          "two ranks": two_ranks(1)}
+#: Run where they are named.
+ON_TWO_GPUS = {"two GPUs": two_ranks(2)}
 
 
 def main():
@@ -269,7 +278,7 @@ def main():
         begin = time.monotonic()
         print(f"group {name}", flush=True)
         try:
-            GROUPS[name](Ops(device))
+            (GROUPS | ON_TWO_GPUS)[name](Ops(device))
             print(f"group ended after {time.monotonic() - begin:.1f} s", flush=True)
         except RuntimeError as error:
             bad += 1

@@ -1,7 +1,7 @@
-"""Of single_ops.py: what ranks exchange, on one device: two ranks one after the other (Pair), and two
-that are processes and wait for each other:
+"""Of single_ops.py: what ranks exchange: two ranks one after the other on one device (Pair), and two that
+are processes and wait for each other, on one device or on two:
 
-    python single_ranks.py LIBRARY PATH
+    python single_ranks.py LIBRARY PATH DEVICE
 
 is the second of those."""
 
@@ -20,6 +20,8 @@ from single_rows import EDITED, LOGPROBS, PLAIN, sample_all, sample_outputs, sam
 SENT = 3
 #: A tool makes kernels slow, and two processes take the device by turns.
 TIMEOUT_MS = 60_000
+#: By the number of devices that two ranks have.
+CARRIERS = {1: "shared", 2: "peer"}
 
 
 class Pair:
@@ -178,9 +180,10 @@ def sharded(wishes):
 
 
 class Rank:
-    """One of two processes, as a load makes it; `path` is the same for both."""
+    """One of two processes, as a load makes it; `path` is the same for both. carrier: shared, or peer
+    where each has a device to itself."""
 
-    def __init__(self, ops, rank, path):
+    def __init__(self, ops, rank, path, carrier):
         class Ranks(ctypes.Structure):
             _fields_ = [(name, ctypes.c_int32) for name in ("rank", "num_ranks", "local_rank", "num_local_ranks",
                                                             "timeout_ms")]
@@ -190,7 +193,7 @@ class Rank:
         self.ops, self.lib, self.rank, self.ordinal = ops, ops.device.lib, rank, 0
         for name in ("", "_group"):
             getattr(self.lib, f"vt_cuda_test_ranks{name}").restype = ctypes.c_void_p
-        ranks = Ranks(rank, 2, rank, 2, TIMEOUT_MS, path.encode(), b"shared")
+        ranks = Ranks(rank, 2, rank, 2, TIMEOUT_MS, path.encode(), carrier.encode())
         self.handle = ctypes.c_void_p(self.lib.vt_cuda_test_ranks(ctypes.byref(ranks), b"", ctypes.c_int32(0)))
         if not self.handle:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
@@ -229,22 +232,26 @@ class Rank:
         self.lib.vt_cuda_test_ranks_close(self.handle)
 
 
-def two_ranks(ops):
+def two_ranks(num_devices):
     """This process is rank 0."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "ranks")
-        other = subprocess.Popen([sys.executable, __file__, ops.device.path, path], text=True, stdout=subprocess.PIPE)
-        try:
-            Rank(ops, 0, path).run()
-            output, _ = other.communicate()
-        finally:
-            other.kill()
-    print(output, end="", flush=True)
-    if other.returncode != 0:
-        raise RuntimeError(f"rank 1 ended with {other.returncode}")
+    def run(ops):
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "ranks")
+            command = [sys.executable, __file__, ops.device.path, path, str(num_devices - 1)]
+            other = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+            try:
+                Rank(ops, 0, path, CARRIERS[num_devices]).run()
+                output, _ = other.communicate()
+            finally:
+                other.kill()
+        print(output, end="", flush=True)
+        if other.returncode != 0:
+            raise RuntimeError(f"rank 1 ended with {other.returncode}")
+    return run
 
 
 if __name__ == "__main__":
     from single_ops import Ops
 
-    Rank(Ops(Device(sys.argv[1])), 1, sys.argv[2]).run()
+    library, path, ordinal = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    Rank(Ops(Device(library, ordinal)), 1, path, CARRIERS[ordinal + 1]).run()

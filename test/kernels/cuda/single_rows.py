@@ -11,6 +11,8 @@ LOGPROBS = (dict(num_logprobs=5, judged_id=17), dict(temperature=0.8, num_logpro
 EDITED = (dict(repetition_penalty=1.2, frequency_penalty=0.3, presence_penalty=-0.2),
           dict(temperature=1.0, repetition_penalty=1.1, top_k=5, num_logprobs=3),
           dict(stops=4, min_tokens=100), dict(biases=6), dict(allowed=6, temperature=0.5), dict(bad_words=2))
+#: Of a temperature alone: drawn as they stream by, where the vocabulary is a multiple of 4.
+STREAMED = (dict(temperature=0.8), dict(temperature=1.5), dict(temperature=0.1))
 #: Ids that a row names, and logits' columns beyond the vocabulary, are none of a row's own.
 NUM_NAMED = 4
 
@@ -53,6 +55,12 @@ def sample_all(ops, logits, fields, stride):
     outputs = sample_outputs(ops, fields["num_rows"], fields["num_top"])
     ops.device.call("vt_cuda_sample", "VtCudaSample", logits=logits, logits_stride=stride, **fields, **outputs)
     return outputs
+
+
+def streamed(ops):
+    """Of more ids than threads take at once, by one block a row and by a cluster."""
+    for vocab, num_rows in ((20_012, 17), (40_004, 4)):
+        sample(vocab, STREAMED, -1, num_rows)(ops)
 
 
 def sample(vocab, wishes, num_top, num_rows=None):
