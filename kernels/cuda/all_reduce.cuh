@@ -274,7 +274,7 @@ __device__ __forceinline__ void reduce_two_shot(const AllReduceParams& params,
       const uint4 packed =
           take(inbox(group, group.rank, owner, epoch) + sum_at(row), owner, patience);
       *piece_of<T>(args.out, row, args.out_stride, share.piece) = packed;
-      load8(reinterpret_cast<const T*>(&packed), sum);
+      unpack8<T>(packed, sum);
     }
     normalise<T>(args, share, shared, turn++, row, weights, sum);
   }

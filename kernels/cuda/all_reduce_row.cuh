@@ -95,16 +95,16 @@ __device__ __forceinline__ uint4 finish_sum(const VtCudaAllReduce& args,
                                             float (&sum)[8]) {
   float more[8];
   if (args.bias != nullptr) {
-    load8(reinterpret_cast<const T*>(&weights.bias), more);
+    unpack8<T>(weights.bias, more);
     add8(sum, more);
   }
   if (args.residual != nullptr) {
-    load8(reinterpret_cast<const T*>(&residual), more);
+    unpack8<T>(residual, more);
     add8(sum, more);
   }
   uint4 packed;
   store8(reinterpret_cast<T*>(&packed), sum);
-  load8(reinterpret_cast<const T*>(&packed), sum);
+  unpack8<T>(packed, sum);
   return packed;
 }
 
@@ -139,7 +139,7 @@ __device__ __forceinline__ void normalise(const VtCudaAllReduce& args, const Row
   if (share.piece < 0) return;
   const float scale = norm_scale(total, args.columns, args.eps);
   float weight[8];
-  load8(reinterpret_cast<const T*>(&weights.norm), weight);
+  unpack8<T>(weights.norm, weight);
   apply_norm(values, scale, weight);
   store8(reinterpret_cast<T*>(piece_of<T>(args.norm_out, row, args.norm_stride, share.piece)),
          values);

@@ -19,6 +19,7 @@ inline int check_keys_ahead(const char* op, const VtCudaKeysAhead& a) {
              a.num_works);
   VT_REQUIRE(a.block_size > 0 && a.block_size % kFetchers == 0 && a.head_dim % 8 == 0,
              "%s: keys ahead: blocks of %d, head_dim %d", op, a.block_size, a.head_dim);
+  VT_REQUIRE(aligned16(a.kv_cache, 0), "%s: keys ahead: kv_cache must be 16-byte aligned", op);
   return 0;
 }
 

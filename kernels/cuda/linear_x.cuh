@@ -62,11 +62,6 @@ __device__ __forceinline__ NormWeights load_norm_weights(const VtCudaLinear& arg
   return weights;
 }
 
-template <typename T>
-__device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) {
-  load8(reinterpret_cast<const T*>(&words), values);
-}
-
 /**
  * The normalised x, by kNormWarps warps; `sums` has room for kHeldGroups a row. Short code rather
  * than much at once: it runs once a kernel, and a warp waits for every line of it.

@@ -67,6 +67,12 @@ __device__ __forceinline__ void load8(const T* from, float (&values)[8]) {
   }
 }
 
+/** load8 of words that were read before. */
+template <typename T>
+__device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) {
+  load8(reinterpret_cast<const T*>(&words), values);
+}
+
 template <typename T>
 __device__ __forceinline__ void store8(T* to, const float (&values)[8]) {
   *reinterpret_cast<uint4*>(to) =

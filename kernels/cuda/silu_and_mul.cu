@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     float gate[8];
     float up[8];
-    load8(reinterpret_cast<const T*>(&gates[j]), gate);
-    load8(reinterpret_cast<const T*>(&ups[j]), up);
+    unpack8<T>(gates[j], gate);
+    unpack8<T>(ups[j], up);
 #pragma unroll
     for (int e = 0; e < 8; e++) gate[e] = silu_times(gate[e], up[e]);
     store8(out + p * 8, gate);

@@ -110,6 +110,10 @@ void load8(const T* from, float (&values)[8]) {
   for (int e = 0; e < 8; e++) values[e] = to_f32(from[e]);
 }
 template <typename T>
+void unpack8(const uint4& words, float (&values)[8]) {
+  load8(reinterpret_cast<const T*>(&words), values);
+}
+template <typename T>
 void store8(T* to, const float (&values)[8]) {
   for (int e = 0; e < 8; e++) to[e] = from_f32<T>(values[e]);
 }

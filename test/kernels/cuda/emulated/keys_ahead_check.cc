@@ -207,8 +207,7 @@ int main() {
   report("however many launches there are", bytes > 0 && bytes <= 10 << 20,
          std::to_string(bytes >> 20) + " MiB");
   emulated::fetched.clear();
-  VtCudaKeysAhead bad = vt_cuda_keys_ahead(&step.next, 256, 0);
-  bad.num_works = 0;
+  const VtCudaKeysAhead good = vt_cuda_keys_ahead(&step.next, 256, 0);
   VtCudaRmsNorm args = {};
   Words row(8);
   args.weight = row.data();
@@ -216,8 +215,14 @@ int main() {
   args.num_rows = 1;
   args.columns = args.x_stride = args.out_stride = 8;
   args.dtype = VT_CUDA_BF16;
-  args.ahead = bad;
-  report("pieces of no works", vt_cuda_rms_norm(&args, nullptr) != 0 && emulated::fetched.empty(),
-         "refused");
+  const auto refuses = [&](const char* what, const VtCudaKeysAhead& ahead) {
+    args.ahead = ahead;
+    report(what, vt_cuda_rms_norm(&args, nullptr) != 0 && emulated::fetched.empty(), "refused");
+  };
+  VtCudaKeysAhead no_works = good, apart = good;
+  no_works.num_works = 0;
+  refuses("pieces of no works", no_works);
+  apart.kv_cache = static_cast<const std::uint8_t*>(good.kv_cache) + 8;
+  refuses("a cache that is not aligned", apart);
   return exit_status();
 }

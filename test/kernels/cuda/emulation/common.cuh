@@ -214,6 +214,10 @@ inline void load8(const T* from, float (&values)[8]) {
   for (int e = 0; e < 8; e++) values[e] = widen(from[e].bits);
 }
 template <typename T>
+inline void unpack8(const uint4& words, float (&values)[8]) {
+  load8(reinterpret_cast<const T*>(&words), values);
+}
+template <typename T>
 inline void store8(T* to, const float (&values)[8]) {
   for (int e = 0; e < 8; e++) to[e].bits = round_bf16(values[e]);
 }
