@@ -32,6 +32,8 @@ export function createApp(context: HttpContext): FastifyInstance {
     keepAliveTimeout: timeouts.keepAliveMs,
     maxRequestsPerSocket: limits.requestsPerConnection,
     forceCloseConnections: 'idle',
+    // Requests that come while it closes are refused as all others are (context.ts).
+    return503OnClosing: false,
     requestIdHeader: false,
     genReqId: (request) => requestIdOf(request.headers['x-request-id']),
     rewriteUrl: (request) => stripRoot(request.url ?? '/', config.rootPath),

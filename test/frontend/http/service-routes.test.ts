@@ -184,6 +184,27 @@ t.test('close ends what is open with an error', async (t) => {
   t.equal(streamed.aborted, true);
 });
 
+t.test('a request that still comes while the server closes is refused in our words', async (t) => {
+  const { server, port } = await startServer(t);
+  const raw = await RawClient.open(port);
+  raw.socket.write('POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n');
+  const other = await RawClient.open(port);
+  other.post('/v1/completions', { prompt: 'a' });
+  await other.until((text) => text.includes('200 OK'));
+  const closed = server.close();
+  // From when no connection is taken any more, fastify has answers of its own.
+  for (let refused = false; !refused;)
+    await RawClient.open(port).then(
+      (late) => late.leave(),
+      () => (refused = true),
+    );
+  raw.socket.write('content-type: application/json\r\ncontent-length: 14\r\n\r\n{"prompt":"a"}');
+  await closed;
+  await raw.closed();
+  t.match(raw.text, /retry-after: 1\r\n/);
+  t.match(raw.text, /\{"error":\{"message":"the server is shutting down"/);
+});
+
 t.test('metrics', async (t) => {
   const server = await startServer(t);
   const { client, post } = server;
