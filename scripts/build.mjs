@@ -2,10 +2,11 @@
 // native modules with the C++ compiler. `npm run build`.
 import { fileURLToPath } from 'node:url';
 import { BuildError, buildNative } from './build/native.mjs';
+import { createReport } from './build/progress.mjs';
 import { buildTypescript } from './build/typescript.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-const report = (line) => console.error(`build: ${line}`);
+const report = createReport('build: ');
 
 try {
   await buildTypescript({ root, report });

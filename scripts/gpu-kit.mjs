@@ -18,6 +18,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildNative, nativeTarget } from './build/native.mjs';
+import { createReport } from './build/progress.mjs';
 import { buildTypescript } from './build/typescript.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
@@ -34,7 +35,7 @@ const { values: options, positionals } = parseArgs({
 });
 if (positionals.length !== 1) fail('one OUT_DIR is needed');
 const out = resolve(positionals[0]);
-const report = (line) => console.error(`gpu-kit: ${line}`);
+const report = createReport('gpu-kit: ');
 
 await buildTypescript({ root, report });
 const target = nativeTarget();

@@ -7,13 +7,15 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { BuildError } from './build/compiler.mjs';
 import { buildNative, nativeTarget } from './build/native.mjs';
+import { createReport } from './build/progress.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 /** When the first thing was found that had to be built, in ms of this process. */
 let buildingSinceMs = null;
-const report = (line) => {
+const say = createReport('build: ');
+const report = (line, more) => {
   buildingSinceMs ??= performance.now();
-  console.error(`build: ${line}`);
+  say(line, more);
 };
 
 const isCheckout = existsSync(join(root, 'tsconfig.json'));

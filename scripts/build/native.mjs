@@ -107,12 +107,15 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
       const stamp = `${object}.hash`;
       return !(existsSync(object) && existsSync(stamp) && readFileSync(stamp, 'utf8') === unit.hash);
     });
+    let number = 0;
     await inParallel(pending, async (unit) => {
-      report(`compile ${unit.source}${unit.object.endsWith('.cc.o') ? '' : ` (${unit.object.split('.').at(-2)})`}`);
+      const variant = unit.object.endsWith('.cc.o') ? '' : ` (${unit.object.split('.').at(-2)})`;
+      const step = { number: ++number, total: pending.length, module: basename(output) };
+      report(`compile ${unit.source}${variant}`, { step });
       const object = join(objects, unit.object);
       await run(compiler, [
         ...commonFlags, ...unit.flags, ...includeFlags, '-c', join(root, unit.source), '-o', object,
-      ]); // prettier-ignore
+      ], report); // prettier-ignore
       writeFileSync(`${object}.hash`, unit.hash);
     });
     const link = process.platform === 'darwin' ? ['-bundle', '-undefined', 'dynamic_lookup'] : ['-shared', '-ldl'];
@@ -120,7 +123,7 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
     const fresh = `${output}.${process.pid}`;
     await run(compiler, [
       '-pthread', ...list.map((unit) => join(objects, unit.object)), ...link, '-o', fresh,
-    ]); // prettier-ignore
+    ], report); // prettier-ignore
     renameSync(fresh, output);
     writeFileSync(stamp, hash);
     report(`built ${basename(output)}`);
@@ -128,14 +131,18 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
   }
 }
 
-function run(compiler, args) {
+/** What the compiler says comes at its end, whole: others run beside it. */
+function run(compiler, args, report) {
   return new Promise((resolve, reject) => {
     const child = spawn(compiler.program, [...compiler.args, ...args], {
-      stdio: ['ignore', 'inherit', 'inherit'],
+      stdio: ['ignore', 'inherit', 'pipe'],
       env: { ...process.env, TMPDIR: tmpdir() },
     });
+    let output = '';
+    child.stderr.setEncoding('utf8').on('data', (chunk) => (output += chunk));
     child.on('error', reject);
-    child.on('exit', (code) => {
+    child.on('close', (code) => {
+      if (code !== 0 || output !== '') report(output, { isOutput: true });
       if (code === 0) resolve();
       else reject(new BuildError(`${compiler.program} failed on ${args.at(-3)}`));
     });

@@ -142,8 +142,13 @@ t.test('without a compiler one line says how to get one', async (t) => {
   process.env['PATH'] = PATH;
 });
 
-t.test('an error names the source', async (t) => {
+t.test('an error: all that the compiler says, and the source', async (t) => {
   process.env['CXX'] = 'c++';
-  write('kernels/cpu/b.cc', 'int b() { return; }\n');
-  await t.rejects(build(), { message: /failed on .*kernels\/cpu\/b\.cc$/ });
+  write('kernels/cpu/b.cc', 'int b() { return nothing; }\nint c() { return nothing; }\n');
+  const lines: string[] = [];
+  const report = (line: string) => lines.push(line);
+  await t.rejects(buildNative({ root, outDir: join(root, 'out'), report }), {
+    message: /failed on .*kernels\/cpu\/b\.cc$/,
+  });
+  t.match(lines.join(''), /b\.cc:1:.*error: .*nothing.*b\.cc:2:.*error: .*nothing/s);
 });
