@@ -19,6 +19,7 @@ export class LlmServer {
   private readonly child: ChildProcess;
   private readonly exited: Promise<number>;
   private readonly logLines: string[] = [];
+  private partLine = '';
 
   private constructor(model: string | null, flags: Readonly<Record<string, FlagValue>>) {
     this.folder = mkdtempSync(join(tmpdir(), 'vllm-ts-'));
@@ -76,7 +77,13 @@ export class LlmServer {
   }
 
   private addLog(text: string): void {
-    for (const line of text.split('\n')) if (line !== '') this.logLines.push(line);
+    const lines = (this.partLine + text).split('\n');
+    this.partLine = lines.pop()!;
+    for (const line of lines) {
+      // The first time, and after an update, this takes a minute or more.
+      if (line.startsWith('build: ')) process.stderr.write(`${line}\n`);
+      else if (line !== '') this.logLines.push(line);
+    }
     this.logLines.splice(0, this.logLines.length - maxLogLines);
   }
 

@@ -51,7 +51,10 @@ export class LLM {
     this.client = client;
   }
 
-  /** Resolves when the model is loaded. Throws StartError with the server's own words. */
+  /**
+   * Resolves when the model is loaded; what has to be compiled before that is told on stderr. Throws
+   * StartError with the server's own words.
+   */
   static async create(options: LlmOptions = {}): Promise<LLM> {
     // zeromq aborts the whole process when a worker thread that holds sockets is terminated.
     if (!isMainThread) throw new Error('LLM.create works in the main thread only');

@@ -41,7 +41,10 @@ async function orExit(prepare) {
     return await prepare();
   } catch (error) {
     if (!(error instanceof BuildError)) throw error;
-    console.error(`vllm-ts: ${error.message}`);
+    const hint = isCheckout
+      ? '; run npm run build as its owner'
+      : '; XDG_CACHE_HOME names another cache';
+    console.error(`vllm-ts: ${error.message}${error.isUnwritable ? hint : ''}`);
     process.exit(1);
   }
 }

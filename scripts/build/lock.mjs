@@ -2,6 +2,8 @@
 // is gone is taken over, by one of those who wait.
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { BuildError } from './compiler.mjs';
+import { isUnwritable } from './seen.mjs';
 
 const pollMs = 100;
 /** A lock without a pid is either being written, or its process was killed before it could. */
@@ -9,8 +11,8 @@ const emptyMs = 10_000;
 
 const sleep = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
+/** Throws BuildError, marked as `isUnwritable`, where nothing can be built in the file's folder. */
 export async function withLock(file, action) {
-  mkdirSync(dirname(file), { recursive: true });
   while (!take(file)) {
     const owner = readOwner(file);
     if (isAbandoned(file, owner)) removeLock(file, owner);
@@ -25,11 +27,14 @@ export async function withLock(file, action) {
 
 function take(file) {
   try {
+    mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, `${process.pid}`, { flag: 'wx' });
     return true;
   } catch (error) {
     if (error.code === 'EEXIST') return false;
-    throw error;
+    if (!isUnwritable(error)) throw error;
+    const why = `what is stale cannot be built: ${dirname(file)} cannot be written (${error.code})`;
+    throw Object.assign(new BuildError(why), { isUnwritable: true });
   }
 }
 

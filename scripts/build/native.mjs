@@ -76,28 +76,42 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
   const isSame = (look, i) => isAsSeen(seen[i], look) || (i === 1 && look === null);
   if (areThere && looks.every(isSame)) return [];
   const compiler = findCompiler();
-  return await withLock(join(outDir, '.lock'), async () => {
-    const built = [];
-    const variants = probeVariants(compiler, process.arch, report);
-    for (const name of names) if (await buildModule(name, variants)) built.push(name);
-    looks.forEach((look, i) => keepLook(seen[i], look));
-    return built;
-  });
+  const packages = headerPackages(root);
+  const variants = probeVariants(compiler, process.arch, report);
+  const plans = names.map(planModule).filter(({ list }) => list.length > 0);
+  // Without the lock: who may not write here can run what is built.
+  const stale = plans.some((plan) => !isCurrent(plan));
+  const built = stale ? await withLock(join(outDir, '.lock'), buildAll) : [];
+  looks.forEach((look, i) => keepLook(seen[i], look));
+  return built;
 
-  async function buildModule(name, variants) {
+  function planModule(name) {
     const list = units(root, name, variants);
-    if (list.length === 0) return false;
-    const packages = headerPackages(root);
     const tools = [compiler.program, compiler.version, ...packages.map((file) => readFileSync(file, 'utf8'))];
     for (const unit of list) {
       const text = JSON.stringify([commonFlags, unit.flags, ...tools]);
       unit.hash = hashOf(root, withHeaders(root, unit.source), [text]);
     }
     const hash = hashOf(root, [], list.flatMap(({ object, hash }) => [object, hash]));
-    const stamp = join(outDir, `${name}.hash`);
-    const output = join(outDir, `${name}.node`);
-    if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return false;
+    return { name, list, hash, stamp: join(outDir, `${name}.hash`), output: join(outDir, `${name}.node`) };
+  }
 
+  function isCurrent({ hash, stamp, output }) {
+    return existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash;
+  }
+
+  async function buildAll() {
+    const built = [];
+    for (const plan of plans) {
+      // Another process may have built it meanwhile.
+      if (isCurrent(plan)) continue;
+      await buildModule(plan);
+      built.push(plan.name);
+    }
+    return built;
+  }
+
+  async function buildModule({ name, list, hash, stamp, output }) {
     const objects = join(outDir, 'obj', name);
     mkdirSync(objects, { recursive: true });
     const includes = [join(dirname(packages[0]), 'include'), dirname(packages[1]), root, join(root, 'kernels')];
@@ -127,7 +141,6 @@ export async function buildNative({ root, outDir = join(root, 'build', nativeTar
     renameSync(fresh, output);
     writeFileSync(stamp, hash);
     report(`built ${basename(output)}`);
-    return true;
   }
 }
 

@@ -20,7 +20,14 @@ export function isAsSeen(file, look) {
   }
 }
 
-/** Call with a look taken before the contents were read. */
+/** Call with a look taken before the contents were read. Who may not write looks again next time. */
 export function keepLook(file, look) {
-  writeFileSync(file, look);
+  try {
+    writeFileSync(file, look);
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+  }
 }
+
+/** The file belongs to somebody else, or to a file system that is read only. */
+export const isUnwritable = ({ code }) => ['EACCES', 'EPERM', 'EROFS'].includes(code);

@@ -131,6 +131,19 @@ t.test(
   },
 );
 
+t.test(
+  'where nothing can be written one line says so',
+  { skip: process.platform !== 'linux' && 'only Linux has /sys' },
+  async (t) => {
+    const outDir = '/sys/vllm-ts-no-such-folder';
+    await t.rejects(buildNative({ root, outDir, report: () => undefined }), {
+      name: 'Error',
+      message: /^what is stale cannot be built: \/sys\/\S+ cannot be written \(E\w+\)$/,
+      isUnwritable: true,
+    });
+  },
+);
+
 t.test('without a compiler one line says how to get one', async (t) => {
   const { PATH } = process.env;
   delete process.env['CXX'];
