@@ -32,14 +32,24 @@ function pipToolkits() {
   return run.stdout.trim().split('\n').map((path) => join(path, 'nvidia', 'cu13')); // prettier-ignore
 }
 
-/** The nvcc to use: { nvcc, version, libraries }, or null. `libraries` is a folder or null. */
-export function findNvcc() {
+const leastRelease = 13;
+
+/**
+ * The nvcc to use: { nvcc, version, libraries }, or null. `libraries` is a folder or null. Those that
+ * are too old are passed over, and told to `older` as { nvcc, release }.
+ */
+export function findNvcc(older = () => {}) {
   const onPath = (process.env.PATH ?? '').split(':').map((path) => join(path, 'nvcc'));
   const homes = [process.env.CUDA_HOME, ...pipToolkits()].filter(Boolean);
   for (const nvcc of [...onPath, ...homes.map((home) => join(home, 'bin', 'nvcc'))]) {
     if (!existsSync(nvcc)) continue;
     const run = spawnSync(nvcc, ['--version'], { encoding: 'utf8' });
     if (run.status !== 0) continue;
+    const [, release = ''] = /release (\d+\.\d+)/.exec(run.stdout) ?? [];
+    if (Number.parseInt(release) < leastRelease) {
+      older({ nvcc, release });
+      continue;
+    }
     // nvcc finds its own libraries, except in pip's layout.
     const libraries = join(dirname(dirname(nvcc)), 'lib');
     return { nvcc, version: run.stdout.trim(), libraries: existsSync(libraries) ? libraries : null };
@@ -56,11 +66,12 @@ export async function buildCuda({
   objects = join(outDir, 'obj', 'cuda'),
   report = () => {},
 }) {
-  const found = findNvcc();
+  const tooOld = [];
+  const found = findNvcc(({ nvcc, release }) => tooOld.push(` (${nvcc} is of ${release})`));
   if (found === null) {
     throw Object.assign(
       new BuildError(
-        'no nvcc on the PATH, in CUDA_HOME or among pip packages: install the CUDA 13 toolkit, or pip install nvidia-cuda-nvcc==13.0.* nvidia-cuda-runtime==13.0.* nvidia-cuda-cccl==13.0.* nvidia-cuda-crt==13.0.* nvidia-nvvm==13.0.*',
+        `no nvcc of CUDA ${leastRelease} on the PATH, in CUDA_HOME or among pip packages${tooOld.join('')}: install the CUDA 13 toolkit, or pip install nvidia-cuda-nvcc==13.0.* nvidia-cuda-runtime==13.0.* nvidia-cuda-cccl==13.0.* nvidia-cuda-crt==13.0.* nvidia-nvvm==13.0.*`,
       ),
       { noCompiler: true },
     );

@@ -1,7 +1,7 @@
 // The CUDA library compiles where nvcc is found, exports what its header declares, and needs nothing
 // at load that a machine without a GPU lacks. On a machine with a GPU its kernels are checked too.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -63,9 +63,18 @@ t.test('without nvcc there is one line, and only --if-present makes it a success
   const env = { PATH: '/nonexistent', CUDA_HOME: '', HOME: '/nonexistent' };
   const run = build([], env);
   t.equal(run.status, 1);
-  t.match(run.stderr, /^build:cuda: no nvcc on the PATH, .*\n$/);
+  t.match(run.stderr, /^build:cuda: no nvcc of CUDA 13 on the PATH, .*\n$/);
   t.equal(build(['--if-present'], env).status, 0);
   t.equal(build(['--fast'], env).status, 64);
+  const old = t.testdir({
+    bin: { nvcc: '#!/bin/sh\necho Cuda compilation tools, release 12.8, V12.8.93' },
+  });
+  chmodSync(join(old, 'bin/nvcc'), 0o755);
+  t.match(
+    build([], { ...env, CUDA_HOME: old }).stderr,
+    /^build:cuda: no nvcc of CUDA 13 .* \(\/\S+\/bin\/nvcc is of 12\.8\): install /,
+    'one that is too old is named',
+  );
   t.end();
 });
 
