@@ -157,6 +157,7 @@ export interface WorkerSlice extends ProcessSlice {
   readonly numThreads: number;
   readonly seed: number;
   readonly fastMath: boolean;
+  readonly enforceEager: boolean;
   readonly debugSync: boolean;
 }
 

@@ -87,6 +87,7 @@ export interface NativeCudaLoad extends NativeLoad {
   readonly kvCacheMemoryBytes: number;
   readonly memoryUtilization: number;
   readonly fastMath: boolean;
+  readonly enforceEager: boolean;
   readonly group?: NativeCudaGroup;
   /** Where libvt_cuda.so may lie. */
   readonly folders: readonly string[];

@@ -67,6 +67,8 @@ export interface BackendLoad {
   readonly fastMath: boolean;
   /** Absent where one rank runs the whole model. */
   readonly group?: RankGroup;
+  /** Queue every step op by op, also where a backend has graphs of some. */
+  readonly enforceEager: boolean;
   /** Report op, file and line of a failure; slower. */
   readonly debugSync: boolean;
 }

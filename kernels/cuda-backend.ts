@@ -37,6 +37,7 @@ export class CudaBackend extends NativeBackend<NativeCudaBackend> {
       kvCacheMemoryBytes: wantedBytes ?? 0,
       memoryUtilization: load.memoryUtilization,
       fastMath: load.fastMath,
+      enforceEager: load.enforceEager,
       ...(load.group && { group: nativeGroup(load.group) }),
       folders: cudaFolders(),
       libraryPath: process.env[cudaLibsEnv] ?? '',

@@ -215,6 +215,7 @@ const info = await backend.load({
   numThreads: Number(options.threads),
   asyncDepth: 2,
   fastMath: false,
+  enforceEager: false,
   debugSync: false,
 });
 print(`${info.device}, loaded in ${(performance.now() - start).toFixed(0)} ms`);

@@ -57,6 +57,7 @@ export async function loadModel(
     ...rankGroup(slice),
     asyncDepth: slice.asyncDepth,
     fastMath: slice.fastMath,
+    enforceEager: slice.enforceEager,
     debugSync: slice.debugSync,
   });
   notes.forEach(note);

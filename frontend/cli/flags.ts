@@ -157,7 +157,12 @@ export const flags = {
     false,
     'on cuda: linears without a tuned algorithm as cuBLASLt likes, and sums of more than two ranks by NCCL; tokens may then depend on what else is in the batch',
   ),
-  debugSync: onOff('--debug-sync', false, 'run op by op, so that an error names its op'),
+  enforceEager: onOff('--enforce-eager', false, 'on cuda: no CUDA graphs; slower'),
+  debugSync: onOff(
+    '--debug-sync',
+    false,
+    'run op by op, each awaited, so that an error names its op',
+  ),
   stepTimeout: someSeconds('--step-timeout', 60, 'a step that stands still for so long is hung'),
   collectiveTimeout: someSeconds(
     '--collective-timeout',

@@ -1,13 +1,29 @@
 // What vLLM's command line may say here although it changes nothing, because it is so anyway: such
 // a flag is taken, and the log says so. Another value of it is refused by name.
+import { InvalidArgumentError } from 'commander';
+
 export interface NoEffect {
-  /** Values that ask for nothing else than what is; null = a switch. */
-  readonly values: readonly string[] | null;
+  /** Throws InvalidArgumentError where a value asks for something else than what is; null = a switch. */
+  readonly check: ((text: string) => void) | null;
   readonly why: string;
 }
 
-const value = (values: string, why: string): NoEffect => ({ values: values.split(' '), why });
-const on = (why: string): NoEffect => ({ values: null, why });
+const value = (values: string, why: string): NoEffect => ({
+  check: (text) => {
+    const all = values.split(' ');
+    if (all.includes(text)) return;
+    throw new InvalidArgumentError(`'${text}' is not built, only ${all.join(' or ')} is.`);
+  },
+  why,
+});
+/** Whatever the limit is, what there is keeps to it. */
+const limit = (why: string): NoEffect => ({
+  check: (text) => {
+    if (!/^\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError(`'${text}' is not a number.`);
+  },
+  why,
+});
+const on = (why: string): NoEffect => ({ check: null, why });
 
 const parallel = value('1', 'only tensor parallelism is built');
 const unlogged = on('requests are logged with --enable-log-requests only');
@@ -15,7 +31,7 @@ const isDefault = (values: string) => value(values, 'that is what is built');
 
 /** Switches that turn off what is not built. */
 const off = `--no-enable-lora --no-enable-expert-parallel --no-enable-eplb --no-enable-dbo
-  --no-enable-auto-tool-choice --no-enable-prompt-embeds --no-enable-sleep-mode --no-enforce-eager
+  --no-enable-auto-tool-choice --no-enable-prompt-embeds --no-enable-sleep-mode
   --no-trust-remote-code --no-calculate-kv-scales --no-disable-sliding-window
   --no-disable-custom-all-reduce --no-fully-sharded-loras --no-skip-tokenizer-init`.split(/\s+/);
 
@@ -35,7 +51,8 @@ export const noEffect: ReadonlyMap<string, NoEffect> = new Map([
   ['--enable-server-load-tracking', on('GET /load is always there')],
   ['--enable-request-id-headers', on('X-Request-Id always comes back')],
   ['--disable-fastapi-docs', on('there are no such pages')],
-  ['--swap-space', value('0', 'what is preempted is computed again')],
+  ['--swap-space', limit('what is preempted is computed again')],
+  ['--max-log-len', limit('neither prompts nor outputs are logged')],
   ['--cpu-offload-gb', value('0', 'nothing is offloaded')],
   ['--max-num-partial-prefills', isDefault('1')],
   ['--max-long-partial-prefills', isDefault('1')],

@@ -42,7 +42,5 @@ export const notBuilt: ReadonlySet<string> = new Set(
 export const saidOtherwise: ReadonlyMap<string, string> = new Map([
   ['--no-async-scheduling', 'here it is --async-depth 1'],
   ['--model', 'MODEL has no flag: vllm-ts serve MODEL'],
-  ['--enforce-eager', 'leave it out, or say --debug-sync to find the op that fails'],
-  ['--max-log-len', 'prompts are never logged, leave it out'],
   ['--disable-custom-all-reduce', 'here it is VLLM_TS_CUDA_COLLECTIVES=nccl in the environment'],
 ]);

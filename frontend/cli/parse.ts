@@ -1,6 +1,6 @@
 // The command line, read by commander from the table of flags. Whatever is wrong becomes a
 // StartError that names the flag and the nearest right one; nothing is printed here but help.
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, StartError } from '../../common/errors.ts';
 import type { Flag } from './flag.ts';
 import { flags, type Flags } from './flags.ts';
@@ -65,12 +65,12 @@ function optionsOf(flag: Flag<unknown>): Option[] {
   return [isShown ? option.default(flag.default) : option];
 }
 
-function optionOf(name: string, { values }: NoEffect): Option {
-  if (values === null) return new Option(name).hideHelp();
+function optionOf(name: string, { check }: NoEffect): Option {
+  if (check === null) return new Option(name).hideHelp();
   const option = new Option(`${name} <value>`).hideHelp();
   return option.argParser((text: string) => {
-    if (values.includes(text)) return text;
-    throw new InvalidArgumentError(`'${text}' is not built, only ${values.join(' or ')} is.`);
+    check(text);
+    return text;
   });
 }
 
@@ -139,7 +139,7 @@ function reword(error: CommanderError, args: readonly string[]): string {
     const isSwitch = flags.some(
       (it) => it.value === null && it.name === name.replace(/^--no-/, '--'),
     );
-    if (isSwitch || noEffect.get(name)?.values === null) return `${name}: it takes no value`;
+    if (isSwitch || noEffect.get(name)?.check === null) return `${name}: it takes no value`;
     const near = hint(
       name,
       flags.map((flag) => flag.name),

@@ -155,6 +155,7 @@ function workerSlice(id: ChildId, context: SliceContext) {
     numThreads: node?.numThreads ?? flags.threads,
     seed: flags.seed,
     fastMath: flags.fastMath,
+    enforceEager: flags.enforceEager,
     debugSync: flags.debugSync,
   } satisfies Own<WorkerSlice>;
 }

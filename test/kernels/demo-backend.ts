@@ -55,6 +55,7 @@ export function loadOf(
     numThreads: 1,
     asyncDepth: 2,
     fastMath: false,
+    enforceEager: false,
     debugSync: true,
     ...options,
   };

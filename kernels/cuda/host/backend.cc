@@ -178,7 +178,7 @@ std::unique_ptr<VtCudaBackend> load_backend(const VtCudaLoad& load, VtCudaLoaded
   backend->executor = std::make_unique<Executor>(
       program, *backend->weights, *backend->linears, backend->kv->base(), backend->ranks.get(),
       ExecutorOptions{load.block_size, load.max_num_seqs, load.max_model_len, load.max_logprobs,
-                      load.async_depth, load.debug_sync != 0},
+                      load.async_depth, load.debug_sync != 0, load.eager != 0},
       ledger);
   backend->executor->capture(ledger);
   clock.mark("capture");

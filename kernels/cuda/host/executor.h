@@ -17,7 +17,7 @@ namespace vt {
 
 struct ExecutorOptions {
   int block_size, max_num_seqs, max_model_len, max_logprobs, async_depth;
-  bool debug_sync;
+  bool debug_sync, eager;
 };
 
 class Executor {

@@ -171,7 +171,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
       });
   const std::size_t loaded = free_bytes();
   ledger.add("modules", before > loaded ? before - loaded : 0);
-  if (options_.debug_sync) return step_index;
+  if (options_.debug_sync || options_.eager) return step_index;
   for (const int rows : buckets)
     for_each_kind(rows, [&](GraphKind kind) {
       graphs_[static_cast<int>(kind)].capture(rows, stream_, [&] {

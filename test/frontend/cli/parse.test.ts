@@ -51,6 +51,11 @@ t.test('parseCommandLine takes what asks for nothing, and says so', (t) => {
       '--no-enable-lora',
     ],
   );
+  const limits = parse('--swap-space', '4', '--max-log-len=100').remarks;
+  t.match(limits, [
+    /^--swap-space changes nothing here: /,
+    /^--max-log-len changes nothing here: /,
+  ]);
   t.same(parse('-n', '1', '-r=0', '--no-enable-log-requests').remarks, [], 'these have an effect');
   t.end();
 });
@@ -120,6 +125,7 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['--allowed-origins', '"*"'], /^--allowed-origins: a JSON list of texts/],
   [['--override-generation-config', 'x'], /^--override-generation-config: a JSON object/],
   [['--override-generation-config', '[]'], /^--override-generation-config: a JSON object/],
+  [['--max-log-len', 'all'], /^--max-log-len: 'all' is not a number/],
   [['-pp', '2'], /^--pipeline-parallel-size: '2' is not built, only 1 is\.$/],
   [['--distributed-executor-backend=ray'], /^--distributed-executor-backend: 'ray' is not built/],
   [['--enable-chunked-prefill=1'], /^--enable-chunked-prefill: it takes no value$/],

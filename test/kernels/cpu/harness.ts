@@ -174,6 +174,7 @@ export const defaultLoad = {
   numThreads: 2,
   asyncDepth: 2,
   fastMath: false,
+  enforceEager: false,
   debugSync: true,
 };
 

@@ -68,27 +68,27 @@ t.test('steps in flight report in order', { skip: noGpu }, async (t) => {
   t.equal((await model.decode(0, 204, 4)).length, 4);
 });
 
-for (const debugSync of [false, true])
-  t.test(
-    `sampled ids are the reference's (${debugSync ? 'eager' : 'graphs'})`,
-    { skip: noGpu },
-    async (t) => {
-      const model = await loadSampler(vocabSize, { load: { debugSync } });
-      t.teardown(() => model.close());
-      let different = 0;
-      for (let round = 0; round < 20; round++) {
-        const { rows, logits } = roundOf(round);
-        const { columns } = await sampleAll(model, rows, logits, blocks);
-        rows.forEach((request, j) => {
-          const wanted = sampleRow(logits[j]!, referenceRow(request));
-          if (columns.tokenId[j] === wanted) return;
-          different++;
-          t.comment(`row ${round * 16 + j}: ${columns.tokenId[j]!}, not ${wanted}`);
-        });
-      }
-      t.ok(different <= 1, `${different} of 320 differ`);
-    },
-  );
+for (const [way, load] of [
+  ['graphs', {}],
+  ['eager', { enforceEager: true }],
+  ['each op awaited', { debugSync: true }],
+] as const)
+  t.test(`sampled ids are the reference's (${way})`, { skip: noGpu }, async (t) => {
+    const model = await loadSampler(vocabSize, { load });
+    t.teardown(() => model.close());
+    let different = 0;
+    for (let round = 0; round < 20; round++) {
+      const { rows, logits } = roundOf(round);
+      const { columns } = await sampleAll(model, rows, logits, blocks);
+      rows.forEach((request, j) => {
+        const wanted = sampleRow(logits[j]!, referenceRow(request));
+        if (columns.tokenId[j] === wanted) return;
+        different++;
+        t.comment(`row ${round * 16 + j}: ${columns.tokenId[j]!}, not ${wanted}`);
+      });
+    }
+    t.ok(different <= 1, `${different} of 320 differ`);
+  });
 
 /** Lists of up to 32 come from the graph, longer ones make a step run op by op. */
 for (const [longest, way] of [

@@ -37,7 +37,7 @@ class Load(ctypes.Structure):
         (n, f64) for n in ("vocab_size", "arena_bytes", "max_num_tokens", "max_num_logits")] + [
         ("parts", ptr), ("num_parts", ptr), ("dummy_seed", i64)] + [
         (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "async_depth",
-                           "max_logprobs", "fast_math", "debug_sync")] + [
+                           "max_logprobs", "fast_math", "debug_sync", "eager")] + [
         ("kv_cache_memory_bytes", i64), ("memory_utilization", f64),
         ("library_path", ctypes.c_char_p), ("ranks", ptr)]
 
@@ -267,6 +267,11 @@ def main():
         report(f"{name}: prefill of 8 x 2048", True,
                f"{prefill / 1e3:.1f} ms, {8 * 2048 / prefill * 1e3:.0f} k tok/s")
         backend.close()
+        eager = Backend(path, program, eager=1)
+        tokens, steps, _, _ = generate(eager, prompts[:33], 96)
+        report(f"{name}: eager, batch 33", tokens == full[:33],
+               f"{statistics.median(steps) / 1e3:.3f} ms a step")
+        eager.close()
     print(f"{failed} failed", flush=True)
     sys.exit(1 if failed else 0)
 

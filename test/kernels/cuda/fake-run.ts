@@ -47,7 +47,12 @@ async function run(what: string): Promise<unknown> {
     case 'load':
       return load({ numBlocks: null, memoryUtilization: 0.5 }).catch(describe);
     case 'dummy':
-      return load({ dummySeed: 11, numBlocks: null, kvCacheMemoryBytes: 4096 });
+      return load({
+        dummySeed: 11,
+        numBlocks: null,
+        kvCacheMemoryBytes: 4096,
+        enforceEager: true,
+      });
     case 'blocks':
       return load({ numBlocks: 10 });
     case 'steps': {
