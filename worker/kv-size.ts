@@ -48,22 +48,27 @@ export function numKvBlocks(request: KvSizeRequest): number {
   if (numBlocks < leastBlocks(request))
     throw new StartError(
       exitCodes.badFlag,
-      `the KV cache has ${bytes} bytes${origin}, but one request of ` +
-        `${maxModelLen} tokens needs ${needed}: raise --kv-cache-memory-bytes or lower --max-model-len`,
+      `the KV cache has ${bytes} bytes${origin}, but one request of ${maxModelLen} tokens needs ` +
+        `${needed}: raise --kv-cache-memory-bytes${orLower(tokensIn(numBlocks, request))}`,
     );
   return numBlocks;
 }
 
+/** Tokens that blocks hold beside the null block. */
+const tokensIn = (numBlocks: number, { blockSize }: RequestSize) =>
+  Math.max(0, numBlocks - 1) * blockSize;
+
+const orLower = (numTokens: number) =>
+  numTokens > 0 ? `, or lower --max-model-len to ${numTokens} or less` : '';
+
 /** That the backend's blocks hold one request of full length; block 0 is nobody's. */
 export function checkKvBlocks(numBlocks: number, request: RequestSize): void {
-  const { maxModelLen, blockSize } = request;
-  const numTokens = (numBlocks - 1) * blockSize;
+  const numTokens = tokensIn(numBlocks, request);
   if (numBlocks < leastBlocks(request))
     throw new StartError(
       exitCodes.badFlag,
-      `the KV cache holds ${numTokens} tokens, less than one request of ${maxModelLen}: lower ` +
-        `--max-model-len to ${numTokens} or less, or raise --gpu-memory-utilization or ` +
-        '--kv-cache-memory-bytes',
+      `the KV cache holds ${numTokens} tokens, less than one request of ${request.maxModelLen}: ` +
+        `raise --gpu-memory-utilization or --kv-cache-memory-bytes${orLower(numTokens)}`,
     );
 }
 

@@ -38,12 +38,17 @@ t.test('the KV cache is the smallest of 4 GiB, 40 % of memory and what rows can 
   t.end();
 });
 
-t.test('less than one request is refused with both numbers and both flags', (t) => {
-  const error = t.throws(() => numKvBlocks({ ...request, kvCacheMemoryBytes: 11 * 2 ** 20 - 1 }));
-  t.match(error, {
+t.test('less than one request is refused with both numbers, both flags and what fits', (t) => {
+  const small = { ...request, kvCacheMemoryBytes: 11 * 2 ** 20 - 1 };
+  t.throws(() => numKvBlocks(small), {
     exitCode: 64,
     message:
-      /has 11534335 bytes, but one request of 160 tokens needs 11534336: raise --kv-cache-memory-bytes or lower --max-model-len/,
+      /has 11534335 bytes, but one request of 160 tokens needs 11534336: raise --kv-cache-memory-bytes, or lower --max-model-len to 144 or less$/,
+  });
+  t.equal(numKvBlocks({ ...small, maxModelLen: 144 }), 10);
+  t.throws(() => numKvBlocks({ ...small, maxModelLen: 145 }), { message: /one request of 145/ });
+  t.throws(() => numKvBlocks({ ...request, kvCacheMemoryBytes: 2 ** 20 }), {
+    message: /needs 11534336: raise --kv-cache-memory-bytes$/,
   });
   t.end();
 });
