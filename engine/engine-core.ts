@@ -188,6 +188,11 @@ export class EngineCore {
     return this.workers.join(rank, generation, this.nowMs());
   }
 
+  /** A worker has ended, or its connection has. */
+  workerLeft(rank: number, reason: string): void {
+    this.workerGone(rank, `${reason}${this.workers.lastPlace(rank)}`);
+  }
+
   /** The worker is dead or as good as dead: scheduled requests end, those never scheduled stay. */
   workerFault({ rank, reason }: WorkerFault): void {
     this.ports.replaceWorker(rank, this.workers.generationOf(rank), reason);

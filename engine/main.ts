@@ -78,7 +78,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
     },
     left: (rank, reason) => {
       const lost = { role: 'worker', index: rank, generation: group.generationOf(rank) } as const;
-      core?.workerGone(rank, reason);
+      core?.workerLeft(rank, reason);
       // One that is alone may connect again and go on. Of several, the others have gone on without:
       // all are replaced, as they are already if its process died.
       if (slice.numWorkers > 1)
@@ -182,7 +182,7 @@ async function start(context: ProcessContext<EngineSlice>): Promise<RunningProce
         detokenizer.close();
         engine.detokenizerGone(index, generation);
       } else if (role === 'worker' && group.isCurrent(index, generation)) {
-        engine.workerGone(index, 'its process died');
+        engine.workerLeft(index, 'its process died');
       }
     },
     peerReady: (message) => {

@@ -10,7 +10,7 @@ interface Rank {
   generation: number;
   ready: WorkerReady | null;
   heardMs: number;
-  /** Where the device is, and since when. */
+  /** Where the device is, and since when; step 0: it has had none. opIndex -1: behind its last op. */
   step: number;
   opIndex: number;
   movedMs: number;
@@ -84,7 +84,17 @@ export class WorkerGroup {
     state.outputs.length = 0;
     state.generation = generation;
     state.heardMs = nowMs;
+    state.step = 0;
     return true;
+  }
+
+  /** For an error: where a rank was when it was last heard of; empty if it has had no step. */
+  lastPlace(rank: number): string {
+    const { step, opIndex } = this.ranks[rank]!;
+    if (step === 0) return '';
+    return opIndex < 0
+      ? `; it had answered step ${step}`
+      : `; it was last heard of in op ${opIndex} of step ${step}`;
   }
 
   setReady(rank: number, ready: WorkerReady): void {
@@ -141,7 +151,10 @@ export class WorkerGroup {
     for (const [rank, state] of this.ranks.entries()) {
       const silentMs = nowMs - state.heardMs;
       if (silentMs > silenceLimitMs)
-        return { rank, reason: `no sign of life for ${Math.round(silentMs)} ms` };
+        return {
+          rank,
+          reason: `no sign of life for ${Math.round(silentMs)} ms${this.lastPlace(rank)}`,
+        };
       if (nowMs - state.movedMs > this.stepTimeoutMs)
         return {
           rank,

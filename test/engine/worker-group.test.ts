@@ -54,6 +54,25 @@ t.test('the rank that disagrees with most is named, of two the second', (t) => {
   t.end();
 });
 
+t.test('where a rank was last is told of one that is gone or silent', (t) => {
+  const workers = group(2);
+  t.equal(workers.lastPlace(1), '', 'it has had no step');
+  workers.heartbeat(1, { kind: 'heartbeat', rank: 1, step: 3, opIndex: 20 }, 1_000);
+  t.equal(workers.lastPlace(1), '; it was last heard of in op 20 of step 3');
+  t.equal(workers.lastPlace(0), '');
+  workers.heartbeat(0, { kind: 'heartbeat', rank: 0, step: 3, opIndex: 20 }, 6_000);
+  t.match(workers.findFault(6_500), {
+    rank: 1,
+    reason: 'no sign of life for 5500 ms; it was last heard of in op 20 of step 3',
+  });
+  workers.addOutput(1, answer(3, 5), 7_000);
+  t.equal(workers.lastPlace(1), '; it had answered step 3');
+  workers.loseAll();
+  workers.join(1, 1, 8_000);
+  t.equal(workers.lastPlace(1), '', 'another is there now');
+  t.end();
+});
+
 t.test('when one is lost all are, until every rank of a newer generation is ready', (t) => {
   const workers = group(3);
   workers.addOutput(0, answer(1, 5), 0);

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import type { HttpLimits } from '../../../common/limits.ts';
 import * as field from './fields.ts';
 import { acceptedFields, samplingFields, unsupportedFields } from './sampling-fields.ts';
-import type { Parsed, RequestSchema } from './parse.ts';
+import type { RequestSchema } from './parse.ts';
 
 export type Prompt = string | readonly number[];
 
@@ -55,4 +55,3 @@ export const makeCompletionSchema = (limits: HttpLimits) =>
 
 export type CompletionSchema = ReturnType<typeof makeCompletionSchema>;
 export type CompletionRequest = z.output<CompletionSchema['object']>;
-export type ParsedCompletion = Parsed<CompletionRequest>;
