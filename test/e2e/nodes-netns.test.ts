@@ -4,7 +4,8 @@ import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { limitMs } from './server.ts';
-import { servesAgain, short, tokensOf } from './ranks.ts';
+import { servesAgain } from './client.ts';
+import { short, tokensOf } from './ranks.ts';
 import { startBoth, testNodes, type Hosts } from './nodes-suite.ts';
 
 t.setTimeout(30 * limitMs);
@@ -72,7 +73,7 @@ if (process.env[inside] === undefined) {
       node.stderr.includes(`the head at tcp://${addresses[0]}:29501 is lost`),
     );
     run('ip link set vt0 up');
-    await servesAgain(t, head);
+    await servesAgain(t, head, short);
     t.same(await tokensOf(t, head, short), before);
   });
 }

@@ -5,16 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
-import { get } from './client.ts';
-import {
-  faultUnderLoad,
-  golden,
-  isGolden,
-  ranksOf,
-  servesAgain,
-  short,
-  tokensOf,
-} from './ranks.ts';
+import { get, servesAgain } from './client.ts';
+import { faultUnderLoad, golden, isGolden, ranksOf, short, tokensOf } from './ranks.ts';
 import { limitMs, runCommand, serveCommand, startServer, waitGone, type Server } from './server.ts';
 
 export interface Hosts {
@@ -136,7 +128,7 @@ export function testNodes(hosts: () => Hosts): void {
     t.same(await waitGone(ranks), [], 'all ranks end');
     await says(head, 'waiting for node 1 to join');
     startNode(t, hosts(), 1);
-    await servesAgain(t, head);
+    await servesAgain(t, head, short);
     t.same(await tokensOf(t, head, short), before);
   });
 
@@ -146,7 +138,7 @@ export function testNodes(hosts: () => Hosts): void {
     node.kill('SIGSTOP');
     await says(head, `node 1 (${hosts().addresses[1]}) is lost`);
     node.kill('SIGCONT');
-    await servesAgain(t, head);
+    await servesAgain(t, head, short);
     t.same(await waitGone(ranks), []);
     await says(node, `the head at tcp://${hosts().addresses[0]}:29501 is lost`);
     t.equal(count(node, 'joined the head'), 2);

@@ -2,7 +2,7 @@
 // of a rank under load.
 import { readFileSync } from 'node:fs';
 import type { Test } from 'tap';
-import { CompletionStream, post } from './client.ts';
+import { CompletionStream, servesAgain } from './client.ts';
 import { waitGone, type Server } from './server.ts';
 
 export interface GoldenRow {
@@ -36,20 +36,6 @@ export function isGolden(t: Test, row: GoldenRow, ids: readonly number[]): void 
   else t.equal(at, -1, `differs at step ${at} of ${ids.length}`);
 }
 
-/** Asks until the server has mended itself; in between only errors that say so. */
-export async function servesAgain(t: Test, server: Server): Promise<void> {
-  let status = 0;
-  for (let i = 0; status !== 200 && i < 1800; i++) {
-    status = await post(server, '/v1/completions', short).then(
-      (answer) => answer.status,
-      () => 0,
-    );
-    if (![0, 200, 500, 503].includes(status)) break;
-    if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  t.equal(status, 200, 'the next request is served');
-}
-
 /** Process ids by rank, wherever they run. */
 export async function ranksOf(
   servers: readonly [Server, ...Server[]],
@@ -77,7 +63,7 @@ export async function faultUnderLoad(
   fault(ranks);
   await Promise.all(streams.map((stream) => stream.ended));
   for (const stream of streams) t.equal(stream.error?.code, 500);
-  await servesAgain(t, server);
+  await servesAgain(t, server, short);
   t.same(await waitGone(ranks), [], 'no rank goes on without the others');
   t.equal(new Set([...ranks, ...(await ranksOf(servers, numRanks))]).size, 2 * numRanks);
   t.same(await tokensOf(t, server, short), before, 'the same tokens as before');

@@ -2,8 +2,8 @@
 // die, stand still or disagree are found, named and replaced.
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { CompletionStream, get, post } from './client.ts';
-import { faultUnderLoad, golden, isGolden, long, servesAgain, short, tokensOf } from './ranks.ts';
+import { CompletionStream, get, post, servesAgain } from './client.ts';
+import { faultUnderLoad, golden, isGolden, long, short, tokensOf } from './ranks.ts';
 import { limitMs, runCommand, serveCommand, startServer, type Server } from './server.ts';
 
 t.setTimeout(10 * limitMs);
@@ -124,7 +124,7 @@ t.test('a rank that reads a wrong token is named by the others, at that step', a
     JSON.stringify(answer.body),
     /worker 1 was lost: .*rank 1 disagrees with the others at the step's first op \(op 0 of step \d+\): the tokens that it has read or sampled are others/,
   );
-  await servesAgain(t, server);
+  await servesAgain(t, server, short);
 });
 
 t.test('a rank that disagrees is named', async (t) => {
@@ -133,7 +133,7 @@ t.test('a rank that disagrees is named', async (t) => {
   const stream = await CompletionStream.open(server, long);
   await stream.ended;
   t.match(stream.error?.message, /^worker 1 was lost: disagrees with the others after step \d+/);
-  await servesAgain(t, server);
+  await servesAgain(t, server, short);
   t.equal((await tokensOf(t, server, { ...short, max_tokens: 40, ignore_eos: true })).length, 40);
 });
 

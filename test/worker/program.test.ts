@@ -1,9 +1,8 @@
 // The program of a small Llama: what the passes make of it, the arena, and what checks refuse.
 import t from 'tap';
-import { readModelConfig } from '../../common/model-config.ts';
 import { supportedArchitectures } from '../../common/model-config.ts';
 import { models } from '../../worker/models/registry.ts';
-import { buildProgram, type BuildOptions } from '../../worker/program/build.ts';
+import { buildProgram } from '../../worker/program/build.ts';
 import { checkProgram } from '../../worker/program/check.ts';
 import { printProgram } from '../../worker/program/print.ts';
 import type { Tensor } from '../../worker/program/graph.ts';
@@ -11,16 +10,7 @@ import { fuseAttention } from '../../worker/program/passes/fuse-attention.ts';
 import { mergeLinears } from '../../worker/program/passes/merge-linears.ts';
 import { Recorder } from '../../worker/program/recorder.ts';
 import type { BufferSpec, Program, WeightSource } from '../../kernels/program.ts';
-
-const demo = { ...readModelConfig('models/demo'), numLayers: 1 };
-const options: BuildOptions = {
-  actDtype: 'f32',
-  weightDtype: 'bf16',
-  kvDtype: 'f32',
-  interleave: 0,
-  maxNumTokens: 96,
-  maxNumLogits: 8,
-};
+import { demo, options } from './demo-layer.ts';
 
 t.test('a Llama layer becomes fused ops with merged weights', (t) => {
   const layer = 'model.layers.0';

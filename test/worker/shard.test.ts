@@ -1,7 +1,6 @@
 // The sharding pass: the parts of all ranks are the model, whatever its shape; and what cannot be
 // split is refused.
 import t from 'tap';
-import { readModelConfig } from '../../common/model-config.ts';
 import { kvHeadsOfRank, whyNotSplit } from '../../common/tensor-parallel.ts';
 import type { Op, Program, WeightSource } from '../../kernels/program.ts';
 import { widen } from '../../kernels/reference/float-formats.ts';
@@ -17,16 +16,8 @@ import { Checkpoint } from '../../worker/weights/checkpoint.ts';
 import { dummyWeights } from '../../worker/weights/dummy-weights.ts';
 import { loadWeights } from '../../worker/weights/load-weights.ts';
 import { Random } from '../engine/random.ts';
+import { demo, options } from './demo-layer.ts';
 
-const demo = { ...readModelConfig('models/demo'), numLayers: 1 };
-const options: BuildOptions = {
-  actDtype: 'f32',
-  weightDtype: 'bf16',
-  kvDtype: 'f32',
-  interleave: 0,
-  maxNumTokens: 96,
-  maxNumLogits: 8,
-};
 type Config = typeof demo;
 
 const programsOf = (config: Config, numRanks: number, more: Partial<BuildOptions> = {}) =>

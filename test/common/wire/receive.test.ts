@@ -11,27 +11,12 @@ import {
   type StepOutputColumns,
 } from '../../../common/wire/step.ts';
 import { makeColumn } from './make-column.ts';
+import { idleStatus } from '../../fixtures/idle-status.ts';
 import { textColumns } from '../../frontend/client/text-rows.ts';
 
 t.test('receive names the kind and the field or column at fault', (t) => {
-  const status = {
-    kind: 'status',
-    step: 1,
-    numRunning: 0,
-    numWaiting: 0,
-    kvCacheUsage: 0.5,
-    numPreemptions: 0,
-    promptTokens: 0,
-    generationTokens: 0,
-    prefixCacheQueries: 0,
-    prefixCacheHits: 0,
-    deviceBusyMs: 1500,
-    deviceIdleMs: 250,
-    cachedPromptTokens: 0,
-    numInvalidLogits: 0,
-    histograms: { queueTime: { bounds: [1], counts: [0, 2], sum: 5 } },
-    stalledMs: 0,
-  };
+  const histograms = { queueTime: { bounds: [1], counts: [0, 2], sum: 5 } };
+  const status = { ...idleStatus, histograms };
   t.equal(receive('engineToFrontend', status), status as never);
   t.equal(receive('engineToFrontend', { ...status, later: 1 }).kind, 'status');
   const cases: [string, Record<string, unknown>][] = [

@@ -7,7 +7,7 @@ import { encodeHeader } from '../../../common/wire/msgpack.ts';
 import { defaultSamplingParams, defaultTextParams } from '../../../common/sampling-params.ts';
 import { EngineClient } from '../../../frontend/engine-client.ts';
 import type { GenerateRequest, RequestOutput } from '../../../frontend/engine-client-types.ts';
-import { FakeServer } from './fake-server.ts';
+import { connected, FakeServer } from './fake-server.ts';
 
 const request: GenerateRequest = {
   promptTokenIds: Int32Array.of(1, 2, 3),
@@ -17,16 +17,6 @@ const request: GenerateRequest = {
   priority: 0,
   cacheSalt: null,
 };
-
-async function connected(t: Test) {
-  const server = await FakeServer.start();
-  const client = await EngineClient.connect(server.options);
-  t.teardown(() => {
-    client.close();
-    server.close();
-  });
-  return { server, client };
-}
 
 const event = (client: EngineClient, name: 'peerLost' | 'ready') =>
   new Promise<unknown>((resolve) => client.on(name, resolve));

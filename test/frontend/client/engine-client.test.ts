@@ -1,10 +1,10 @@
-import t, { type Test as TapTest } from 'tap';
+import t from 'tap';
 import { RequestError } from '../../../common/errors.ts';
 import { defaultSamplingParams, defaultTextParams } from '../../../common/sampling-params.ts';
-import { EngineClient } from '../../../frontend/engine-client.ts';
 import type { GenerateRequest, RequestOutput } from '../../../frontend/engine-client-types.ts';
 import type { AddRequest } from '../../../common/wire/messages.ts';
-import { FakeServer } from './fake-server.ts';
+import { idleStatus } from '../../fixtures/idle-status.ts';
+import { connected, FakeServer } from './fake-server.ts';
 
 function request(change: Partial<GenerateRequest> = {}): GenerateRequest {
   return {
@@ -32,16 +32,6 @@ function collector() {
       while (outputs.length < count) await new Promise<void>((resolve) => (wake = resolve));
     },
   };
-}
-
-async function connected(t: TapTest) {
-  const server = await FakeServer.start();
-  const client = await EngineClient.connect(server.options);
-  t.teardown(() => {
-    client.close();
-    server.close();
-  });
-  return { server, client };
 }
 
 async function submitted(server: FakeServer) {
@@ -351,24 +341,7 @@ t.test('status is kept and told', async (t) => {
   const { server, client } = await connected(t);
   t.equal(client.status, null);
   const told = new Promise((resolve) => client.on('status', resolve));
-  const status = {
-    kind: 'status',
-    step: 9,
-    numRunning: 1,
-    numWaiting: 2,
-    kvCacheUsage: 0.5,
-    numPreemptions: 0,
-    promptTokens: 1,
-    generationTokens: 1,
-    prefixCacheQueries: 0,
-    prefixCacheHits: 0,
-    deviceBusyMs: 1500,
-    deviceIdleMs: 250,
-    cachedPromptTokens: 0,
-    numInvalidLogits: 0,
-    histograms: {},
-    stalledMs: 6000,
-  };
+  const status = { ...idleStatus, step: 9, numRunning: 1, numWaiting: 2, stalledMs: 6000 };
   server.engine.send(server.enginePeers[0]!, status);
   await told;
   t.equal(client.status!.step, 9);

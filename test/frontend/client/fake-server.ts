@@ -4,6 +4,7 @@ import { defaultRequestLimits } from '../../../common/limits.ts';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Test } from 'tap';
 import type { ErrorInfo } from '../../../common/errors.ts';
 import { checkHello } from '../../../common/wire/handshake.ts';
 import { protocolVersion, type Attach, type EngineWelcome } from '../../../common/wire/messages.ts';
@@ -13,6 +14,7 @@ import {
   type CurveKeys,
   type PeerId,
 } from '../../../common/wire/transport.ts';
+import { EngineClient } from '../../../frontend/engine-client.ts';
 import { textColumns, type TextRow } from './text-rows.ts';
 
 export interface Received {
@@ -184,4 +186,15 @@ export class FakeServer {
       defaultSampling: {},
     };
   }
+}
+
+/** A client of a new server; both end with the test. */
+export async function connected(t: Test) {
+  const server = await FakeServer.start();
+  const client = await EngineClient.connect(server.options);
+  t.teardown(() => {
+    client.close();
+    server.close();
+  });
+  return { server, client };
 }

@@ -20,6 +20,7 @@ import type {
   HttpBackend,
   TextServiceLike,
 } from '../../../frontend/http/backend.ts';
+import { idleStatus } from '../../fixtures/idle-status.ts';
 import { createHttpServer, type HttpServerOptions } from '../../../frontend/http/server.ts';
 
 export const vocabSize = 258;
@@ -193,25 +194,6 @@ function fakeNamedLogprobs(id: number, named: readonly number[]): TokenLogprobs 
     bytes: ids.map((token) => Uint8Array.of(token)),
   };
 }
-
-export const idleStatus: EngineStatus = {
-  kind: 'status',
-  step: 7,
-  numRunning: 0,
-  numWaiting: 0,
-  kvCacheUsage: 0,
-  numPreemptions: 0,
-  promptTokens: 0,
-  generationTokens: 0,
-  prefixCacheQueries: 0,
-  prefixCacheHits: 0,
-  deviceBusyMs: 1500,
-  deviceIdleMs: 250,
-  cachedPromptTokens: 0,
-  numInvalidLogits: 0,
-  histograms: {},
-  stalledMs: 0,
-};
 
 export class FakeClient implements EngineClientLike {
   readonly submissions: Submission[] = [];

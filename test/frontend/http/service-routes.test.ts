@@ -2,7 +2,8 @@
 import t from 'tap';
 import { RequestError } from '../../../common/errors.ts';
 import { packageVersion } from '../../../common/package-root.ts';
-import { idleStatus, startServer, type TestServer } from './fakes.ts';
+import { idleStatus } from '../../fixtures/idle-status.ts';
+import { startServer, type TestServer } from './fakes.ts';
 import { RawClient } from './raw-client.ts';
 
 const json = async (response: Response) => await response.json();

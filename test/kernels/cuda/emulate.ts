@@ -1,17 +1,11 @@
 // Compiles kernels of kernels/cuda for the CPU, over emulation/, which runs CUDA's threads as
 // fibers in an order drawn from a seed.
-import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Test } from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
-
-interface Compiler {
-  readonly program: string;
-  readonly args: readonly string[];
-}
+import { findCxx } from './cxx.ts';
 
 /** Of kernels/cuda/host, and of kernels. */
 const hostSources = [
@@ -38,10 +32,6 @@ export async function emulate(t: Test, program: string, kernels: string[]): Prom
   for (const name of hostSources) cpSync(join(from, 'host', name), join(folder, 'host', name));
   for (const name of sharedSources) cpSync(join(from, '..', name), join(root, name));
   cpSync(join(packageRoot, 'test/kernels/cuda/emulation'), folder, { recursive: true });
-  const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
-  )) as { findCompiler(): Compiler };
-  const compiler = native.findCompiler();
   const flags = [
     '-std=c++17',
     '-O1',
@@ -49,11 +39,7 @@ export async function emulate(t: Test, program: string, kernels: string[]): Prom
     '-fno-strict-aliasing',
     '-Wno-unknown-pragmas',
   ];
-  const run = spawnSync(
-    compiler.program,
-    [...compiler.args, ...flags, '-I.', program, '-x', 'c++', ...kernels, '-o', 'run'],
-    { cwd: folder, encoding: 'utf8' },
-  );
-  if (run.status !== 0) throw new Error(run.stderr);
+  const args = [...flags, '-I.', program, '-x', 'c++', ...kernels, '-o', 'run'];
+  (await findCxx()).compile(args, folder);
   return join(folder, 'run');
 }

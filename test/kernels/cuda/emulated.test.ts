@@ -5,15 +5,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
-
-interface Compiler {
-  readonly program: string;
-  readonly args: readonly string[];
-  readonly version: string;
-}
+import { findCxx } from './cxx.ts';
 
 const folder = join(packageRoot, 'test/kernels/cuda/emulated');
 
@@ -32,22 +26,15 @@ async function build(
 ): Promise<string> {
   const out = mkdtempSync(join(tmpdir(), 'vt-emulated-'));
   t.teardown(() => rmSync(out, { recursive: true }));
-  const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
-  )) as { findCompiler(): Compiler };
-  const { program, args, version } = native.findCompiler();
-  const isGcc = version.includes('Free Software Foundation');
+  const cxx = await findCxx();
   const flags = [
     ...['-std=c++17', '-O1', '-ffp-contract=off', '-w', `-I${packageRoot}`],
     // Shared memory is thread_local here, and never initialised elsewhere.
-    ...(isGcc ? ['-fno-extern-tls-init'] : []),
+    ...(cxx.isGcc ? ['-fno-extern-tls-init'] : []),
   ];
   const compile = (source: string, ...more: string[]): string => {
     const object = join(out, `${source.replaceAll('/', '-')}.o`);
-    const run = spawnSync(program, [...args, ...flags, ...more, '-c', source, '-o', object], {
-      encoding: 'utf8',
-    });
-    if (run.status !== 0) throw new Error(run.stderr);
+    cxx.compile([...flags, ...more, '-c', source, '-o', object]);
     return object;
   };
   const objects = [
@@ -61,8 +48,7 @@ async function build(
     ),
   ];
   const binary = join(out, parts[0]!);
-  const link = spawnSync(program, [...args, ...objects, '-o', binary], { encoding: 'utf8' });
-  if (link.status !== 0) throw new Error(link.stderr);
+  cxx.compile([...objects, '-o', binary]);
   return binary;
 }
 

@@ -1,18 +1,12 @@
 // Compiles fake_cuda.cc, and a driver's library with nothing in it, into a folder of the test's
 // own, and gives the environment in which a process finds both before any real ones.
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Test } from 'tap';
 import { cudaDirEnv } from '../../../common/native.ts';
 import { packageRoot } from '../../../common/package-root.ts';
-
-interface Compiler {
-  readonly program: string;
-  readonly args: readonly string[];
-}
+import { findCxx } from './cxx.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -20,14 +14,10 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export async function fakeLibrary(t: Test, ...defines: string[]): Promise<Environment> {
   const folder = mkdtempSync(join(tmpdir(), 'vt-fake-cuda-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
-  const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
-  )) as { findCompiler(): Compiler };
-  const { program, args } = native.findCompiler();
+  const cxx = await findCxx();
   const compile = (...rest: string[]) => {
     const flags = ['-std=c++17', '-O1', '-fPIC', '-shared', '-pthread', `-I${packageRoot}`];
-    const run = spawnSync(program, [...args, ...flags, ...rest], { encoding: 'utf8' });
-    if (run.status !== 0) throw new Error(run.stderr);
+    cxx.compile([...flags, ...rest]);
   };
   const source = join(packageRoot, 'test/kernels/cuda/fake_cuda.cc');
   compile(source, ...defines, '-o', join(folder, 'libvt_cuda.so'));

@@ -2,20 +2,15 @@
 // through a file and whose streams are threads. Which way is chosen, with which bits, that what
 // sampleSharded tells of rows is carried, and that a rank that stays away, goes or stands still is
 // found and named. GPUs: check_nccl.py.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
 import { meetingHost } from '../rank-group.ts';
-
-interface Compiler {
-  readonly program: string;
-  readonly args: readonly string[];
-}
+import { findCxx } from './cxx.ts';
 
 const skip = process.platform === 'linux' ? false : 'CUDA is for Linux';
 t.setTimeout(600_000);
@@ -33,16 +28,10 @@ const sources = [
 async function build(t: Test, ...defines: string[]): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'vt-nccl-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
-  const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
-  )) as { findCompiler(): Compiler };
-  const { program, args } = native.findCompiler();
+  const cxx = await findCxx();
   const includes = ['-Itest/kernels/cuda/fake-device', `-I${packageRoot}`];
-  const compile = (...more: string[]) => {
-    const flags = ['-std=c++17', '-O1', '-pthread', ...includes, ...more];
-    const run = spawnSync(program, [...args, ...flags], { cwd: packageRoot, encoding: 'utf8' });
-    if (run.status !== 0) throw new Error(run.stderr);
-  };
+  const compile = (...more: string[]) =>
+    cxx.compile(['-std=c++17', '-O1', '-pthread', ...includes, ...more]);
   const library = join(folder, 'libnccl.so.2');
   const fake = 'test/kernels/cuda/fake-device/fake_nccl.cc';
   compile('-fPIC', '-shared', ...defines, fake, '-o', library);

@@ -1,20 +1,15 @@
 // How ranks tell each other, while they load, where their memory lies: at unix sockets beside a path,
 // or over TCP. Several processes, some late; one that does not come, or goes, is named.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../../common/package-root.ts';
 import { meetingHost } from '../rank-group.ts';
-
-interface Compiler {
-  readonly program: string;
-  readonly args: readonly string[];
-}
+import { findCxx } from './cxx.ts';
 
 function folderOf(t: Test): string {
   const folder = mkdtempSync(join(tmpdir(), 'vt-exchange-'));
@@ -23,10 +18,6 @@ function folderOf(t: Test): string {
 }
 
 async function build(t: Test): Promise<string> {
-  const native = (await import(
-    pathToFileURL(join(packageRoot, 'scripts/build/compiler.mjs')).href
-  )) as { findCompiler(): Compiler };
-  const { program, args } = native.findCompiler();
   const output = join(folderOf(t), 'run');
   const sources = [
     'test/kernels/cuda/exchange_run.cc',
@@ -35,11 +26,7 @@ async function build(t: Test): Promise<string> {
     'kernels/host/tcp_socket.cc',
   ];
   const flags = ['-std=c++17', '-O1', '-pthread', `-I${packageRoot}`, '-o', output];
-  const run = spawnSync(program, [...args, ...flags, ...sources], {
-    cwd: packageRoot,
-    encoding: 'utf8',
-  });
-  if (run.status !== 0) throw new Error(run.stderr);
+  (await findCxx()).compile([...flags, ...sources]);
   return output;
 }
 
