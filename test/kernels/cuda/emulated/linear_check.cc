@@ -5,72 +5,67 @@
 
 namespace {
 
-void check(const char* name, const Shape& shape, const std::vector<emulated::Timing>& timings) {
-  LinearCase linear(shape);
+using Timings = std::vector<emulated::Timing>;
+
+/// Whether `run` is true under each of the timings.
+template <typename Run>
+bool under(const Timings& timings, const Run& run) {
+  bool all = true;
+  for (const emulated::Timing& timing : timings) {
+    emulated::timing = timing;
+    all &= run();
+  }
+  return all;
+}
+
+LinearCase::Output wanted_of(LinearCase& linear) {
   emulated::timing = {};
-  const LinearCase::Output wanted = linear.wanted();
+  return linear.wanted();
+}
+
+void check(const char* name, const Shape& shape, const Timings& timings) {
+  LinearCase linear(shape);
+  const LinearCase::Output wanted = wanted_of(linear);
   for (int large = VT_CUDA_LARGE_WGMMA; large <= VT_CUDA_LARGE_CLUSTER_2; large++) {
-    bool same = true;
-    for (const emulated::Timing& timing : timings) {
-      emulated::timing = timing;
-      same &= linear.run(large) == wanted;
-    }
+    const bool same = under(timings, [&] { return linear.run(large) == wanted; });
     const bool good = same && linear.error() < (shape.element == Element::f16 ? 1e-3 : 6e-3);
     report(name + std::string(", large ") + std::to_string(large), good,
            error_and_bits(linear.error(), same));
   }
 }
 
-void check_decode(const char* name, const Shape& shape,
-                  const std::vector<emulated::Timing>& timings) {
+void check_decode(const char* name, const Shape& shape, const Timings& timings) {
   LinearCase linear(shape);
-  emulated::timing = {};
-  const LinearCase::Output wanted = linear.wanted();
-  bool same = true;
-  for (const emulated::Timing& timing : timings) {
-    emulated::timing = timing;
-    same &= linear.run_decode() == wanted;
-  }
-  report(name, same);
+  const LinearCase::Output wanted = wanted_of(linear);
+  report(name, under(timings, [&] { return linear.run_decode() == wanted; }));
 }
+
+/// Copies that come as early as they may, and as late.
+const Timings kSkinny = {{false, false, 0}, {true, false, 1}};
 
 /** In stages of x and weight, or with x held where `tuning` lets it be. */
 void check_skinny(const char* name, const Shape& shape, int tuning) {
   LinearCase linear(shape);
-  emulated::timing = {};
-  const LinearCase::Output wanted = linear.wanted();
-  bool same = true;
-  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, false, 1}}) {
-    emulated::timing = timing;
-    same &= linear.run_skinny(tuning) == wanted;
-  }
-  report(name, same);
+  const LinearCase::Output wanted = wanted_of(linear);
+  report(name, under(kSkinny, [&] { return linear.run_skinny(tuning) == wanted; }));
 }
 
 /** With a norm's late scale in front of it, or what the norm behind it needs. */
 void check_late(const char* name, Shape shape, int tuning = 0) {
   (shape.residual ? shape.gives_squares : shape.scaled) = true;
   LinearCase linear(shape);
-  emulated::timing = {};
-  const LinearCase::Output wanted = linear.wanted();
-  bool same = true;
-  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, true, 1}}) {
-    emulated::timing = timing;
-    same &= linear.run_skinny(tuning, Scale::by_rows) == wanted;
-    if (shape.scaled && shape.m <= VT_CUDA_SQUARES_ROWS)
-      same &= linear.run_skinny(tuning, Scale::by_squares) == wanted;
-  }
-  report(std::string("late ") + name, same);
+  const LinearCase::Output wanted = wanted_of(linear);
+  const bool by_squares = shape.scaled && shape.m <= VT_CUDA_SQUARES_ROWS;
+  report(std::string("late ") + name, under({{false, false, 0}, {true, true, 1}}, [&] {
+    return linear.run_skinny(tuning, Scale::by_rows) == wanted &&
+           (!by_squares || linear.run_skinny(tuning, Scale::by_squares) == wanted);
+  }));
 }
 
 void check_sends(const char* name, const Shape& shape, int num_ranks, int tuning) {
   LinearCase linear(shape);
-  bool same = true;
-  for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, false, 1}}) {
-    emulated::timing = timing;
-    same &= linear.sends(num_ranks, tuning);
-  }
-  report(std::string("sends ") + name, same);
+  report(std::string("sends ") + name,
+         under(kSkinny, [&] { return linear.sends(num_ranks, tuning); }));
 }
 
 }  // namespace
@@ -79,9 +74,9 @@ int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   const bool more = what == "more", few = what == "few";
   const Element bf16 = Element::bf16, f16 = Element::f16;
-  const std::vector<emulated::Timing> late = {{true, true, 0}};
-  const std::vector<emulated::Timing> some = {{true, true, 0}, {false, true, 1}};
-  const std::vector<emulated::Timing> all = {
+  const Timings late = {{true, true, 0}};
+  const Timings some = {{true, true, 0}, {false, true, 1}};
+  const Timings all = {
       {false, false, 0}, {true, true, 0}, {false, true, 1}, {true, false, 2}, {true, true, 3}};
   vt::multiprocessors = 4;
   if (!few) {
