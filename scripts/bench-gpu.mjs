@@ -9,13 +9,13 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './build/arguments.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const split = process.argv.indexOf('--');
 const own = process.argv.slice(2, split < 0 ? undefined : split);
 const engineArgs = split < 0 ? [] : process.argv.slice(split + 1);
-const { values: options } = parseArgs({
+const { values: options } = readArguments('bench-gpu', import.meta.url, {
   args: own,
   options: {
     skip: { type: 'string', default: '' },

@@ -7,7 +7,7 @@
 //   --if-present   without nvcc: say so and exit 0
 //   --objects DIR  keep the objects there, so that checkouts can share them
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './build/arguments.mjs';
 import { buildCuda } from './build/cuda.mjs';
 import { BuildError } from './build/native.mjs';
 
@@ -18,13 +18,7 @@ const options = {
   'if-present': { type: 'boolean' },
   objects: { type: 'string' },
 };
-let args;
-try {
-  args = parseArgs({ options }).values;
-} catch (error) {
-  console.error(`build:cuda: ${error.message}`);
-  process.exit(64);
-}
+const { values: args } = readArguments('build:cuda', import.meta.url, { options });
 
 try {
   await buildCuda({

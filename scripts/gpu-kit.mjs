@@ -16,13 +16,13 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, 
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './build/arguments.mjs';
 import { buildNative, nativeTarget } from './build/native.mjs';
 import { createReport } from './build/progress.mjs';
 import { buildTypescript } from './build/typescript.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-const { values: options, positionals } = parseArgs({
+const { values: options, positionals } = readArguments('gpu-kit', import.meta.url, {
   allowPositionals: true,
   options: {
     library: { type: 'string' },

@@ -6,9 +6,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './build/arguments.mjs';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments('try-two-hosts', import.meta.url, {
   options: {
     device: { type: 'string', default: 'cuda' },
     model: { type: 'string' },

@@ -65,7 +65,10 @@ t.test('without nvcc there is one line, and only --if-present makes it a success
   t.equal(run.status, 1);
   t.match(run.stderr, /^build:cuda: no nvcc of CUDA 13 on the PATH, .*\n$/);
   t.equal(build(['--if-present'], env).status, 0);
-  t.equal(build(['--fast'], env).status, 64);
+  const wrong = build(['--fast'], env);
+  t.match([wrong.status, wrong.stderr], [64, /^build:cuda: Unknown option '--fast'.*\n$/]);
+  const help = build(['--help'], env);
+  t.match([help.status, help.stdout], [0, /^Builds libvt_cuda\.so, [^]*\n {2}--release [^/]*$/]);
   const old = t.testdir({
     bin: { nvcc: '#!/bin/sh\necho Cuda compilation tools, release 12.8, V12.8.93' },
   });
