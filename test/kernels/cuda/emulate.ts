@@ -31,7 +31,9 @@ export async function emulate(t: Test, program: string, kernels: string[]): Prom
     cpSync(join(from, name), join(folder, name));
   for (const name of hostSources) cpSync(join(from, 'host', name), join(folder, 'host', name));
   for (const name of sharedSources) cpSync(join(from, '..', name), join(root, name));
-  cpSync(join(packageRoot, 'test/kernels/cuda/emulation'), folder, { recursive: true });
+  const tests = join(packageRoot, 'test/kernels/cuda');
+  cpSync(join(tests, 'emulation'), folder, { recursive: true });
+  cpSync(join(tests, 'cuda_values.h'), join(folder, 'cuda_values.h'));
   const flags = [
     '-std=c++17',
     '-O1',

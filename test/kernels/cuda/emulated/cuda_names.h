@@ -1,5 +1,5 @@
-// What a kernel's source has of CUDA itself, for the emulated block: its keywords, types, intrinsics
-// and warp functions. Names of our own are in device.h.
+// What a kernel's source has of CUDA itself, for the emulated block: its keywords and warp functions
+// (values: cuda_values.h). Names of our own are in device.h.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "block.h"
 #include "memory.h"
+#include "test/kernels/cuda/cuda_values.h"
 
 #define __device__
 #define __host__
@@ -27,30 +28,6 @@ extern emulated::Dim first_block, gridDim;
 #define blockDim (emulated::Dim{static_cast<unsigned>(emulated::num_threads()), 1, 1})
 #define threadIdx (emulated::Dim{static_cast<unsigned>(emulated::this_thread()), 0, 0})
 
-struct __half {
-  std::uint16_t bits;
-};
-struct __nv_bfloat16 {
-  std::uint16_t bits;
-};
-struct float2 {
-  float x, y;
-};
-struct float4 {
-  float x, y, z, w;
-};
-struct int2 {
-  int x, y;
-};
-struct int4 {
-  int x, y, z, w;
-};
-struct uint2 {
-  std::uint32_t x, y;
-};
-struct uint4 {
-  std::uint32_t x, y, z, w;
-};
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x_, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
@@ -59,52 +36,11 @@ struct CUtensorMap {
   emulated::TensorMap map;
 };
 
-using std::max;
-using std::min;
-
-template <typename T>
-T __ldcg(const T* from) {
-  return *from;
-}
-template <typename T>
-void __stcg(T* to, T value) {
-  *to = value;
-}
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline std::uint32_t atomicCAS(std::uint32_t* at, std::uint32_t expected, std::uint32_t value) {
-  const std::uint32_t old = *at;
-  if (old == expected) *at = value;
-  return old;
-}
 inline std::int32_t atomicAdd(std::int32_t* to, std::int32_t value) {
   const std::int32_t before = *to;
   *to += value;
   return before;
 }
-inline std::uint32_t __float_as_uint(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return bits;
-}
-inline float __uint_as_float(std::uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
-  return {x, y, z, w};
-}
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline int2 make_int2(int x, int y) { return {x, y}; }
-inline int __ffs(std::uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)); }
-inline int __clz(int x) { return __builtin_clz(static_cast<unsigned>(x)); }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __frcp_rn(float a) { return 1.0f / a; }
 
 template <typename T>
 T from_lane(T value, int lane) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "cuda_values.h"
 #include "error.h"
 #include "fibers.h"
 #include "vt_cuda.h"
@@ -20,30 +21,9 @@
 #define __noinline__
 #define VT_HAS_SM_90 1
 
-struct float4 {
-  float x, y, z, w;
-};
-struct int4 {
-  int x, y, z, w;
-};
-struct uint2 {
-  uint32_t x, y;
-};
-struct uint4 {
-  uint32_t x, y, z, w;
-};
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
-inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 struct dim3 {
   explicit dim3(int count) : x(count) {}
   int x;
-};
-struct __half {
-  uint16_t bits;
-};
-struct __nv_bfloat16 {
-  uint16_t bits;
 };
 
 namespace emulation {
@@ -143,49 +123,6 @@ inline uint32_t atomicMax(uint32_t* at, uint32_t value) {
   *at = std::max(old, value);
   return old;
 }
-template <typename T>
-T __ldcg(const T* from) {
-  return *from;
-}
-inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
-inline int __ffs(uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)); }
-inline int __clz(uint32_t bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
-inline long long __double_as_longlong(double value) {
-  long long bits;
-  std::memcpy(&bits, &value, 8);
-  return bits;
-}
-using std::max;
-using std::min;
-
-inline uint32_t atomicCAS(uint32_t* at, uint32_t expected, uint32_t value) {
-  const uint32_t old = *at;
-  if (old == expected) *at = value;
-  return old;
-}
-inline uint32_t __float_as_uint(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return bits;
-}
-inline float __uint_as_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-inline int __float_as_int(float value) { return static_cast<int>(__float_as_uint(value)); }
-inline float __int_as_float(int bits) { return __uint_as_float(static_cast<uint32_t>(bits)); }
-inline double __longlong_as_double(long long bits) {
-  double value;
-  std::memcpy(&value, &bits, 8);
-  return value;
-}
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __frcp_rn(float a) { return 1.0f / a; }
 
 namespace vt {
 
