@@ -66,8 +66,9 @@ export function parseJson(body: Uint8Array, maxDepth: number): unknown {
   }
   try {
     return withExactSeed(JSON.parse(text), text);
-  } catch {
-    throw new RequestError('bad_request', 'the request body is not valid JSON');
+  } catch (error) {
+    const { message } = error as Error;
+    throw new RequestError('bad_request', `the request body is not valid JSON (${message})`);
   }
 }
 

@@ -275,6 +275,10 @@ t.test('bodies that are no request', async (t) => {
     t.match(await response.json(), { error: { message: /./, code: status } }, what);
     await nextSucceeds(t, server, path, { prompt: 'a' }, what);
   }
+  const quoted = await server.post(path, "{'prompt': 'a'}");
+  t.match(await quoted.json(), {
+    error: { message: /^the request body is not valid JSON \(.*position 1/ },
+  });
   const bytes = await fetch(server.url + path, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
