@@ -17,7 +17,8 @@ export function createReport(
   };
   return (line, { step = null, isOutput = false } = {}) => {
     if (step !== null && !isVerbose && !isLive) {
-      if (step.number === 1) out.write(`${prefix}compile ${step.total} files of ${step.module}\n`);
+      const files = step.total === 1 ? 'file' : 'files';
+      if (step.number === 1) out.write(`${prefix}compile ${step.total} ${files} of ${step.module}\n`);
       return;
     }
     clear();

@@ -39,6 +39,10 @@ function said(terminal: object, isVerbose: boolean): string {
 const end = 'b.cc:1: warning: odd\nbuild: built kernels.node\n';
 
 t.test('in a file: how many they are', (t) => {
+  let text = '';
+  const report = createReport('', { out: { write: (more) => (text += more) }, isVerbose: false });
+  report('compile os.cc', { step: { number: 1, total: 1, module: 'os.node' } });
+  t.equal(text, 'compile 1 file of os.node\n');
   t.equal(said({}, false), `build: tsc\nbuild: compile 2 files of kernels.node\n${end}`);
   t.end();
 });
