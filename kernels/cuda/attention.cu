@@ -122,15 +122,14 @@ extern "C" int vt_cuda_prefill_rows(int32_t prefill, int32_t head_dim) {
   return prefill == VT_CUDA_PREFILL_MMA ? 64 : vt::attention_wgmma_rows(head_dim);
 }
 
-extern "C" int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads,
-                                      int32_t head_dim) {
+extern "C" int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_rows,
+                                      int32_t num_kv_heads, int32_t head_dim) {
   const int64_t items = int64_t{max_decode_work} * num_kv_heads;
-  const int multiprocessors = vt::num_multiprocessors();
   // A block has both chunks of heads of 64 at once. Beside the small linears of narrow heads, clusters
   // that leave multiprocessors free let blocks of the kernels behind come to lie two to one.
-  if (head_dim <= 64 || (head_dim < 128 && items <= multiprocessors)) return 1;
-  const int blocks = multiprocessors * (head_dim <= 128 ? 2 : 1);
-  return vt::target() >= vt::Target::sm_90 && items <= 4 * blocks ? 2 : 1;
+  if (head_dim <= 64 || (head_dim < 128 && items <= vt::num_multiprocessors())) return 1;
+  const bool fits = vt::clusters_fit(num_rows, num_kv_heads, 2, vt::most_decode_blocks());
+  return fits && vt::target() >= vt::Target::sm_90 ? 2 : 1;
 }
 
 extern "C" int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream) {
@@ -168,6 +167,8 @@ extern "C" int vt_cuda_attention(const VtCudaAttention* args, void* stream) {
   VT_REQUIRE(a.prefill >= VT_CUDA_PREFILL_MMA && a.prefill <= VT_CUDA_PREFILL_TURNS &&
                  vt_cuda_prefill_for(a.prefill, a.head_dim) == a.prefill,
              "attention: prefill %d of head_dim %d", a.prefill, a.head_dim);
+  VT_REQUIRE(a.decode_cluster <= 1 || (a.decode_cluster == 2 && a.head_dim > 64),
+             "attention: clusters of %d for head_dim %d", a.decode_cluster, a.head_dim);
   if (a.max_decode_work > 0 && vt::attention_decode_by_shape(a, stream) != 0) return -1;
   if (a.max_prefill_work == 0) return 0;
   return a.prefill == VT_CUDA_PREFILL_MMA ? vt::attention_prefill_by_shape(a, stream)

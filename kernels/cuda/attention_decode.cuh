@@ -27,21 +27,24 @@ struct Group {
 struct Walk {
   const VtCudaAttention& args;
   int num_items;
+  int size;  // of a cluster
   bool by_clusters;
 
   __device__ __forceinline__ Walk(const VtCudaAttention& of, bool has_cluster)
-      : args(of), num_items(__ldcg(of.work_counts) * of.num_kv_heads), by_clusters(false) {
+      : args(of),
+        num_items(__ldcg(of.work_counts) * of.num_kv_heads),
+        size(has_cluster ? cluster_size() : 1),
+        by_clusters(false) {
     if (!has_cluster) return;
     by_clusters = __ldcg(of.work_counts + 3) != 0;
     // In a launch that has fewer, blocks take whole rows one by one.
-    by_clusters &= num_items <= static_cast<int>(gridDim.x) / cluster_size();
+    by_clusters &= num_items <= static_cast<int>(gridDim.x) / size;
   }
 
   /** The block's first group. */
   __device__ __forceinline__ void start(Group& g) const {
     g.round = 0;
     begin(g, blockIdx.x);
-    const int size = cluster_size();
     if (size == 1) return;
     // Read before it is known which it will be.
     Group shared_out;

@@ -53,7 +53,8 @@ struct Layout {
  */
 template <typename T, int kDim>
 __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk& walk,
-                                         uint32_t base, int warp, int lane, bool early) {
+                                         uint32_t base, int warp, int lane, bool early,
+                                         const Group& first) {
   using L = Layout<kDim>;
   constexpr int kPieces = kDim / 8;
   const int group = args.num_heads / args.num_kv_heads;
@@ -89,8 +90,7 @@ __device__ __forceinline__ void copy_all(const VtCudaAttention& args, const Walk
                                    (lane + i * 32) % kPieces),
                  static_cast<const T*>(args.qkv) + max(from, int64_t{0}), from >= 0);
   };
-  Group current;
-  walk.start(current);
+  Group current = first;
   int blocks = read_block(current);
   uint32_t fetched = 0;  // of the first group's tiles, and its queries
   constexpr uint32_t kQueries = 1u << 31;

@@ -67,7 +67,7 @@ __device__ __forceinline__ void short_scores(
       s[i / 2][i % 2 * 2 + 1] = of_new[1];
     }
   }
-  const int window = row.args.window;
+  const int window = row.work.window;
   if (window > 0 || row.num_valid < kTileKeys) {
     const int first_seen = window > 0 ? row.work.seq_len - window - row.key0 : 0;
 #pragma unroll
@@ -178,39 +178,39 @@ __device__ __forceinline__ void merge_second(float& m, float& l, float (&o)[kCou
 }
 
 /**
- * By all threads of a block, for its only item, all chunks of a row or chunk `rank` of the `chunks`
- * of a cluster, whose first block merges them. `early`: the kernel in front may not have finished.
+ * By all threads of a block, for its only item: a row of one query, or a chunk of it, which the first
+ * block of the cluster merges with its own.
  */
 template <typename T, int kDim>
-__device__ __forceinline__ void attend_short(const VtCudaAttention& args, const AttentionWork& work,
-                                             int kv_head, uint8_t* shared, bool early, int rank,
-                                             int chunks) {
+__device__ __forceinline__ void attend_short(const ShortWork<T>& work) {
   using S = Short<kDim>;
   constexpr int kSteps = kDim / 16;
-  const ShortRow<T, kDim> row(args, work, kv_head, shared_address(shared));
+  uint8_t* shared = reinterpret_cast<uint8_t*>(dynamic_shared());
+  const ShortRow<T, kDim> row(work, shared_address(shared));
   const uint32_t base = row.base;
   const int warp = threadIdx.x / 32;
   const int lane = row.lane;
-  const int group = args.num_heads / args.num_kv_heads;
-  const float c = args.scale * kLog2E;
+  const int group = work.group;
+  const float c = work.c;
 
-  const int block = row.read_block();
+  typename ShortRow<T, kDim>::Places places;
+  row.find(places);
+  const int newest = row.read_block(work.seq_len - 1);
   const bool has_room = row.has_room(row.tile());
   const uint32_t value_slot = row.value_slot(row.tile());
-  row.copy(block, 0, row.key_slot());
+  row.copy(places, 0, row.key_slot());
   commit_copies();
-  if (has_room) row.copy(block, 1, value_slot);
+  if (has_room) row.copy(places, 1, value_slot);
   commit_copies();
   // A lane's piece of the new token: of its values, or of its key.
   constexpr int kPieces = ShortRow<T, kDim>::kPieces;
   const bool of_v = lane < kPieces;
   const int new_key = max(min(row.new_key, kTileKeys - 1), 0);
-  const T* new_piece = row.in_cache(block, new_key, of_v ? 1 : 0) + lane % kPieces * 8;
+  const T* new_piece = row.place(newest, work.seq_len - 1) + (of_v ? work.to_values : 0) +
+                       lane % kPieces * 8;
   const uint32_t new_place = of_v ? row.value_address(value_slot, new_key, lane)
                                   : base + S::kNewKey + lane % kPieces * 16;
-  const T* query = static_cast<const T*>(args.qkv) +
-                   static_cast<int64_t>(work.query_start) * args.qkv_stride +
-                   (kv_head * group + lane / 4) * kDim + lane % 4 * 2;
+  const T* query = work.queries + lane / 4 * kDim + lane % 4 * 2;
   wait_copies<1>();
   __syncwarp();
   uint32_t keys[S::kProducts][kSteps][4] = {};
@@ -225,10 +225,10 @@ __device__ __forceinline__ void attend_short(const VtCudaAttention& args, const 
     }
   }
   __syncwarp();
-  if (!has_room) row.copy(block, 1, value_slot);
+  if (!has_room) row.copy(places, 1, value_slot);
   commit_copies();
 
-  if (early) wait_for_previous();
+  if (work.early) wait_for_previous();
   uint32_t queries[kSteps][2];
 #pragma unroll
   for (int i = 0; i < kSteps * 2; i++) {
@@ -339,7 +339,7 @@ __device__ __forceinline__ void attend_short(const VtCudaAttention& args, const 
   const int column = row.dims * 16 + lane / 8 * 2;
   const int parts = Layout<kDim>::kParts + (head * kDim + column) * 4;
   const int part_sums = Layout<kDim>::kPartSums + head * 8;
-  if (rank > 0) {
+  if (work.rank > 0) {
     const uint32_t barrier = base + Layout<kDim>::kPartsFull;
     if (row.dims == 0 && lane < 8) {
       send_in_cluster(0, base + part_sums, make_float2(m, l), barrier);
@@ -350,7 +350,7 @@ __device__ __forceinline__ void attend_short(const VtCudaAttention& args, const 
     }
     return;
   }
-  if (chunks > 1) {
+  if (work.chunks > 1) {
     barrier_wait(base + Layout<kDim>::kPartsFull, 0);
     const float2 sent = *reinterpret_cast<const float2*>(shared + part_sums);
     const float2 low = *reinterpret_cast<const float2*>(shared + parts);
@@ -358,13 +358,18 @@ __device__ __forceinline__ void attend_short(const VtCudaAttention& args, const 
     merge_second(m, l, o, sent.x, sent.y, {low.x, low.y, high.x, high.y}, c);
   }
   const float inverse = __frcp_rn(l);
-  T* out = static_cast<T*>(args.out) + static_cast<int64_t>(work.query_start) * args.out_stride +
-           (kv_head * group + head) * kDim + column;
+  T* out = work.out + head * kDim + column;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     *reinterpret_cast<uint32_t*>(out + h * 8) =
         pack2<T>(__fmul_rn(o[h * 2], inverse), __fmul_rn(o[h * 2 + 1], inverse));
   }
+}
+
+/** The same behind a call: its code and its registers are its own, and it gets `work` in registers. */
+template <typename T, int kDim>
+__device__ __noinline__ void call_attend_short(const ShortWork<T> work) {
+  attend_short<T, kDim>(work);
 }
 
 }  // namespace vt

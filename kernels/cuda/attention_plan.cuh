@@ -45,6 +45,12 @@ __device__ __forceinline__ int most_whole_keys(const VtCudaPlanAttention& args, 
 /** As most_whole_keys: all rows stay whole, as clusters need them. */
 constexpr int kAnyKeys = 1 << 30;
 
+/** Whether clusters of so many blocks have a multiprocessor for each block of all rows. */
+__host__ __device__ __forceinline__ bool clusters_fit(int num_rows, int num_kv_heads, int cluster,
+                                                      int blocks) {
+  return int64_t{2} * num_rows * num_kv_heads * cluster <= blocks;
+}
+
 /**
  * Whether clusters of the decode kernel, which take all rows of a step or none, may take this one: a
  * block a chunk, all of 256 keys, and a multiprocessor for each block of all rows. `blocks` as above.
@@ -53,7 +59,7 @@ __device__ __forceinline__ bool fits_cluster(const VtCudaPlanAttention& args, in
                                              int seq_len, int num_queries) {
   const int group = args.num_heads / args.num_kv_heads;
   if (args.decode_cluster <= 1) return false;
-  if (2 * args.num_seqs * args.num_kv_heads * args.decode_cluster > blocks) return false;
+  if (!clusters_fit(args.num_seqs, args.num_kv_heads, args.decode_cluster, blocks)) return false;
   if (!decodes(seq_len, num_queries, group)) return true;
   const int begin = first_key(args, seq_len, num_queries);
   const int others = (seq_len - 1) / chunk_end(0) - begin / chunk_end(0);

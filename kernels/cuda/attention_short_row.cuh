@@ -45,15 +45,63 @@ __device__ __forceinline__ bool is_short(const AttentionWork& work, int group) {
          (work.key_end - 1) / kGroupKeys - work.key_begin / kGroupKeys < Short<kDim>::kChunks;
 }
 
+/** A short row, or the chunk of it that a block has, and where that lies; small, to fit in registers. */
+template <typename T>
+struct ShortWork {
+  const T* keys;     // of the layer and the KV head, in the cache's block 0
+  const T* queries;  // of the first head of those that share the KV head
+  T* out;            // of the same
+  const int32_t* block_table;
+  int64_t block_stride;  // elements
+  int to_values;         // from a key to its value, elements
+  int block_size;
+  int seq_len;
+  int key_begin;
+  int key_end;
+  int window;
+  float c;
+  int8_t group;
+  int8_t rank;    // of the block in its cluster: which chunk it has; 0 where it has all
+  int8_t chunks;  // of the cluster's blocks; 1 where a block has all of the row
+  bool early;     // the kernel in front may not have finished
+};
+
+template <typename T, int kDim>
+__device__ __forceinline__ ShortWork<T> short_work(const VtCudaAttention& args,
+                                                   const AttentionWork& work, int kv_head,
+                                                   int rank, int chunks, bool early) {
+  const int group = args.num_heads / args.num_kv_heads;
+  const int64_t plane = static_cast<int64_t>(args.block_size) * kDim;  // of a KV head in a block
+  ShortWork<T> of;
+  of.keys = static_cast<const T*>(args.kv_cache) +
+            (int64_t{args.layer} * 2 * args.num_kv_heads + kv_head) * plane;
+  of.queries = static_cast<const T*>(args.qkv) +
+               static_cast<int64_t>(work.query_start) * args.qkv_stride + kv_head * group * kDim;
+  of.out = static_cast<T*>(args.out) + static_cast<int64_t>(work.query_start) * args.out_stride +
+           kv_head * group * kDim;
+  of.block_table = args.block_tables + static_cast<int64_t>(work.row) * args.max_num_blocks;
+  of.block_stride = int64_t{args.num_layers} * 2 * args.num_kv_heads * plane;
+  of.to_values = args.num_kv_heads * args.block_size * kDim;
+  of.block_size = args.block_size;
+  of.seq_len = work.seq_len;
+  of.key_begin = work.key_begin;
+  of.key_end = work.key_end;
+  of.group = static_cast<int8_t>(group);
+  of.window = args.window;
+  of.c = args.scale * kLog2E;
+  of.rank = static_cast<int8_t>(rank);
+  of.chunks = static_cast<int8_t>(chunks);
+  of.early = early;
+  return of;
+}
+
 /** What a warp has of it: 16 dims of a chunk, and a tile of that, or its part of one. */
 template <typename T, int kDim>
 struct ShortRow {
   using S = Short<kDim>;
   static constexpr int kPieces = kDim / 8;  // of 16 bytes, of a key
 
-  const VtCudaAttention& args;
-  const AttentionWork& work;
-  int kv_head;
+  const ShortWork<T>& work;
   uint32_t base;
   int lane;
   int chunk;
@@ -66,9 +114,8 @@ struct ShortRow {
   int num_valid;  // keys of the tile; 0: the warp has none
   int new_key;    // the row's last, counted from key0
 
-  __device__ __forceinline__ ShortRow(const VtCudaAttention& args_, const AttentionWork& work_,
-                                      int kv_head_, uint32_t shared)
-      : args(args_), work(work_), kv_head(kv_head_), base(shared), lane(threadIdx.x % 32) {
+  __device__ __forceinline__ ShortRow(const ShortWork<T>& work_, uint32_t shared)
+      : work(work_), base(shared), lane(threadIdx.x % 32) {
     const int warp = threadIdx.x / 32;
     chunk = warp / S::kWarpsOfChunk;
     dims = warp % S::kWarpsOfChunk;
@@ -115,25 +162,29 @@ struct ShortRow {
     return slot(has_room(of_row) ? first_tiles + second_tiles + of_row : of_row);
   }
 
-  /** Lane t has the block of keys 16 t .. of the tile. */
-  __device__ __forceinline__ int read_block() const {
-    if (lane >= 4 || lane * 16 >= num_valid) return 0;
-    return __ldcg(args.block_tables + static_cast<int64_t>(work.row) * args.max_num_blocks +
-                  ((key0 + lane * 16) >> (31 - __clz(args.block_size))));
+  /** A key in the cache, of the row. */
+  __device__ __forceinline__ const T* place(int block, int key) const {
+    return work.keys + block * work.block_stride + (key & (work.block_size - 1)) * kDim;
   }
-  /** A key of the tile in the cache, or its values, by all lanes. `block`: as read_block. */
-  __device__ __forceinline__ const T* in_cache(int block, int key, int of_v) const {
-    return static_cast<const T*>(args.kv_cache) +
-           cache_offset(args, __shfl_sync(~0u, block, key / 16), of_v, kv_head) +
-           ((key0 + key) & (args.block_size - 1)) * kDim;
+  __device__ __forceinline__ int read_block(int key) const {
+    return __ldcg(work.block_table + (key >> (31 - __clz(work.block_size))));
+  }
+  /** Where every 16 keys of the tile lie in the cache; of those behind its last the row's first. */
+  using Places = const T* [4];
+  __device__ __forceinline__ void find(Places& places) const {
+    int blocks[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) blocks[i] = read_block(i * 16 < num_valid ? key0 + i * 16 : 0);
+#pragma unroll
+    for (int i = 0; i < 4; i++) places[i] = place(blocks[i], key0 + i * 16);
   }
   /** Begins to copy the warp's keys, or their values, but for the new one; zeros beyond the row. */
-  __device__ __forceinline__ void copy(int block, int of_v, uint32_t to) const {
+  __device__ __forceinline__ void copy(const Places& places, int of_v, uint32_t to) const {
     if (num_valid == 0) return;
     const uint64_t policy = evict_first_policy();
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      const T* from = in_cache(block, i * 16, of_v);
+      const T* from = places[i] + (of_v != 0 ? work.to_values : 0);
 #pragma unroll
       for (int j = 0; j < kPieces / 2 / S::kWarpsOfTile; j++) {
         const int row = (j * 32 + lane) / kPieces;  // of the warp's of these 16

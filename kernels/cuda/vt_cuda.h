@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 10
+#define VT_CUDA_ABI 11
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 
@@ -281,6 +281,7 @@ typedef struct {
   float scale;
   int32_t dtype;   /* VT_CUDA_F16 or VT_CUDA_BF16 */
   int32_t prefill; /* VtCudaPrefill, as the lists were planned for; all but MMA: 16-byte out rows */
+  int32_t decode_cluster; /* as the lists were planned for */
   int32_t flags;
 } VtCudaAttention;
 VT_CUDA_API int vt_cuda_attention(const VtCudaAttention* args, void* stream);
@@ -310,12 +311,11 @@ typedef struct {
 } VtCudaPlanAttention;
 VT_CUDA_API int vt_cuda_plan_attention(const VtCudaPlanAttention* args, void* stream);
 /**
- * Blocks that share a row of decode in a call with room for `max_decode_work`, where the plan finds
- * all rows short and few enough; 1: none do. Lists that were planned for another number are right
- * too, and slower.
+ * Blocks that share a row of decode in a call of `num_rows` rows with room for `max_decode_work`,
+ * where the plan finds all rows short; 1: none do. Other numbers are right too, and slower.
  */
-VT_CUDA_API int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_kv_heads,
-                                       int32_t head_dim);
+VT_CUDA_API int vt_cuda_decode_cluster(int32_t max_decode_work, int32_t num_rows,
+                                       int32_t num_kv_heads, int32_t head_dim);
 /** `prefill` where it is built for this head_dim and device, else VT_CUDA_PREFILL_MMA. */
 VT_CUDA_API int vt_cuda_prefill_for(int32_t prefill, int32_t head_dim);
 /** Queries times heads of a KV head that one prefill work has at most. */

@@ -124,8 +124,7 @@ VtCudaPlanAttention AttentionRoom::plan_of(const AttentionGroup& group,
   args.num_kv_heads = shape_.num_kv_heads;
   args.window = shape_.window;
   args.prefill_rows = prefill_rows_;
-  args.decode_cluster = vt_cuda_decode_cluster(lists.max_decode_work, shape_.num_kv_heads,
-                                               shape_.head_dim);
+  args.decode_cluster = lists.decode_cluster;
   return args;
 }
 
@@ -150,6 +149,8 @@ void AttentionRoom::describe(const AttentionGroup& group, VtCudaAttention& args)
   args.head_dim = shape_.head_dim;
   args.window = shape_.window;
   args.prefill = prefill_;
+  args.decode_cluster = vt_cuda_decode_cluster(group.decode_work, group.num_rows,
+                                               shape_.num_kv_heads, shape_.head_dim);
 }
 
 }  // namespace vt

@@ -87,11 +87,12 @@ def check_small(vt, case, lens, rows, last, fits):
     spans = [(r, lens[r] - 1, lens[r]) for r in rows]
     same = True
     for early in (False, True):
-        # So many that launches have clusters for heads of any width.
-        room = max(4 * len(rows), 200 // case.num_kv_heads)
-        got = case.run(vt, spans, early, room=room)
-        same &= all(torch.equal(a, last[r]) for a, r in zip(got, rows))
-        same &= fits is None or case.by_clusters == fits
+        # So much that launches have clusters for heads of any width; and of so much work that a block
+        # merges when it is through.
+        for room in (max(4 * len(rows), 200 // case.num_kv_heads), 1 << 16):
+            got = case.run(vt, spans, early, room=room)
+            same &= all(torch.equal(a, last[r]) for a, r in zip(got, rows))
+            same &= fits is None or case.by_clusters == fits
     return same
 
 
@@ -144,9 +145,10 @@ def check(vt: VtCuda, report):
         last = case.run(vt, [(0, 12344, 12345), (1, 8999, 9000)])
         report(f"attention long x{dim}", worst, 6e-3,
                all(torch.equal(a, b[-1:]) for a, b in zip(last, whole)))
-    # Enough rows that most stay in one work, windows that begin inside a chunk, and long rows.
-    for kv_heads, dim, window in ((8, 64, 0), (8, 128, 0), (8, 64, 700), (4, 80, 0), (4, 96, 700),
-                                  (2, 256, 0)):
+    # Enough rows that most stay in one work, windows that begin inside a chunk, and long rows, which
+    # are merged by blocks that are through with their works.
+    for kv_heads, dim, window in ((8, 64, 0), (8, 128, 0), (8, 64, 700), (8, 80, 0), (8, 96, 700),
+                                  (4, 256, 0)):
         lens = [(r * 37) % 1000 + 1 for r in range(200)] + [3000, 9000]
         case = Case(lens, None, 16, kv_heads, dim, torch.bfloat16, window=window)
         batch = case.run(vt, [(r, n - 1, n) for r, n in enumerate(lens)])

@@ -70,7 +70,7 @@ t.test(
     const binary = await build(t, parts, ['attention', 'attention_shapes']);
     const run = spawnSync(binary, [], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-    t.equal(run.stdout.match(/^ok /gm)?.length, 27);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 29);
   },
 );
 

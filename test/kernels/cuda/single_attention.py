@@ -72,23 +72,29 @@ class Attention:
         self.heads, self.kv_heads, self.window = heads, kv_heads, window
 
     def run(self, way):
-        """All ways of `way` give the same bits. Works are merged at once and later; rings of tiles turn
-        round; rows of two chunks are one block's, or shared by clusters where heads are wider than 64."""
+        """All ways of `way` give the same bits. Works are merged at once, or later, in steps of many more
+        works than blocks; rings of tiles turn round; rows of two chunks are one block's, or shared by
+        clusters where heads are wider than 64."""
         lib = self.device.lib
         if way == "prefill":
             kernels = [kernel for kernel in range(3) if lib.vt_cuda_prefill_for(kernel, self.dim) == kernel]
             self.rows([2, 65, 150], decode=False)
             outs = [self.attend(f"prefill {kernel}", prefill=kernel) for kernel in kernels]
             return self.ops.same("prefill", outs)
+        if way == "later":
+            self.rows([610, 300, *[1] * 1100], decode=True)
+            outs = [self.attend("merged later"), self.attend("merged later, early", flags=EARLY_READS)]
+            return self.ops.same("merged later", outs)
         self.rows([1, 65, 300, 610], decode=True)
         outs = [self.attend("decode", flags=EARLY_READS), self.attend("decode, much room", room=1 << 12)]
         self.ops.same("decode", outs)
         self.rows([1, 65, 300, 500], decode=True)
         room = CLUSTER_ITEMS // self.kv_heads
-        cluster = lib.vt_cuda_decode_cluster(room, self.kv_heads, self.dim)
+        cluster = lib.vt_cuda_decode_cluster(room, len(self.lens), self.kv_heads, self.dim)
         if (cluster > 1) != (self.dim > 64):
             raise RuntimeError(f"decode of head_dim {self.dim} with room for {room} works: clusters of {cluster}")
-        outs = [self.attend("decode apart"), self.attend("decode with room", room=room, cluster=cluster)]
+        outs = [self.attend("decode apart"), self.attend("decode with room", room=room, cluster=cluster),
+                self.attend("decode with much room", room=1 << 12, cluster=cluster)]
         self.ops.same("decode with room", outs)
 
     def rows(self, lens, decode):
@@ -107,11 +113,12 @@ class Attention:
     def plan(self, prefill=0, room=None, cluster=1):
         """Lists of works. room: as in attend."""
         ops, device = self.ops, self.device
+        most = max(512, 2 * len(self.lens))
         # Works are read before it is known how many there are.
-        lists = dict(decode_work=ops.ints(np.zeros((max(room or 0, 512), 8))),
-                     prefill_work=ops.ints(np.zeros((512, 8))), work_counts=ops.ints(np.zeros(4)))
+        lists = dict(decode_work=ops.ints(np.zeros((max(room or 0, most), 8))),
+                     prefill_work=ops.ints(np.zeros((most, 8))), work_counts=ops.ints(np.zeros(4)))
         device.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=ops.ints(self.start),
-                    seq_lens=ops.ints(self.lens), num_seqs=len(self.lens), max_work=512, num_heads=self.heads,
+                    seq_lens=ops.ints(self.lens), num_seqs=len(self.lens), max_work=most, num_heads=self.heads,
                     num_kv_heads=self.kv_heads, window=self.window, decode_cluster=cluster,
                     prefill_rows=device.lib.vt_cuda_prefill_rows(prefill, self.dim), **lists)
         return lists
@@ -132,7 +139,7 @@ class Attention:
                     scratch=ops.full(max(room or num_decode, 1) * self.kv_heads, 16, dim + 2, dtype=F32, value=NAN),
                     counters=counters, qkv_stride=self.qkv.shape[1], out_stride=self.heads * dim,
                     window=self.window, scale=dim**-0.5, dtype=self.dtype, max_prefill_work=512, prefill=prefill,
-                    max_decode_work=room or max(num_decode, 1), flags=flags, **lists)
+                    max_decode_work=room or max(num_decode, 1), decode_cluster=cluster, flags=flags, **lists)
         ops.report(f"attention {self.dtype} {self.heads}/{self.kv_heads} x {dim}, window {self.window}: {name}",
                    out, counters)
         return out

@@ -260,7 +260,8 @@ def decode_forms(ops):
 GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny([1, 2]), "skinny 7": skinny([7]),
           "skinny 16": skinny([16]), "skinny 33": skinny([33]), "skinny 64": skinny([64]), "large": large,
           "wgmma": wgmma(1), "cluster2": wgmma(2), "decode batches": decode_batches, "decode forms": decode_forms,
-          **{f"{way} {dim}": attention(dim, way) for way in ("decode", "prefill") for dim in (64, 80, 96, 128, 256)},
+          **{f"{way} {dim}": attention(dim, way)
+             for way in ("decode", "later", "prefill") for dim in (64, 80, 96, 128, 256)},
           "keys ahead": keys_ahead, "sample streamed": streamed,
           "sample": sample(3000, PLAIN + EDITED + LOGPROBS, 20), "sample 40": sample(1100, LOGPROBS, 40),
           "sample 128": sample(1100, LOGPROBS[:2], 128), "sample in blocks": sample(1100, PLAIN, -1, 17),

@@ -158,13 +158,14 @@ class VtCuda:
         device = query_start.device
         lists = lists or {"decode_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
                  "prefill_work": torch.zeros(max_work, 8, dtype=torch.int32, device=device),
-                 "work_counts": torch.zeros(4, dtype=torch.int32, device=device)}
+                 "work_counts": torch.zeros(4, dtype=torch.int32, device=device),
+                 "decode_cluster": self.lib.vt_cuda_decode_cluster(max_decode_work or max_work,
+                                                                   len(seq_lens), num_kv_heads,
+                                                                   head_dim)}
         self.call("vt_cuda_plan_attention", "VtCudaPlanAttention", query_start=query_start,
                   seq_lens=seq_lens, num_seqs=len(seq_lens), max_work=max_work,
                   num_heads=num_heads, num_kv_heads=num_kv_heads, window=window,
-                  prefill_rows=prefill_rows,
-                  decode_cluster=self.lib.vt_cuda_decode_cluster(max_decode_work or max_work,
-                                                                 num_kv_heads, head_dim), **lists)
+                  prefill_rows=prefill_rows, **lists)
         return lists
 
     def attention(self, out, qkv, cache, block_tables, lists, scratch, counters, layer, num_heads,

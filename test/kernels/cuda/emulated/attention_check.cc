@@ -74,10 +74,10 @@ class Case {
   /** Whether decode fetches what no kernel in front writes before it waits for that. */
   void read_early(bool early) { early_reads_ = early; }
 
-  /** Launches of decode have clusters, and room for as many works as chunks, or for those alone. */
-  void use_clusters(bool has_room) {
+  /** Lists are planned for clusters; whether launches have them too, and more room than works. */
+  void use_clusters(bool launched) {
     uses_clusters_ = true;
-    has_room_ = has_room;
+    launches_clusters_ = launched;
   }
   /** Of the last run: whether blocks of a cluster shared rows. */
   bool ran_by_clusters() const { return ran_by_clusters_; }
@@ -109,14 +109,11 @@ class Case {
                                  const std::vector<std::int32_t>& query_start,
                                  const std::int32_t* tables,
                                  const Words& qkv) {
-    const int works = 64;
+    const int works = 192;
     std::vector<std::int32_t> decode(works * 8), lists(works * 8), counts(4);
     const int num_seqs = static_cast<int>(seq_lens.size());
     const int chunks = (*std::max_element(seq_lens.begin(), seq_lens.end()) + 255) / 256;
-    // Narrow heads have clusters in launches of more works than multiprocessors.
-    const int least = uses_clusters_ ? vt::multiprocessors / shape_.kv_heads + 1 : 0;
-    const int room = std::max(num_seqs * chunks, least);
-    const int cluster = vt_cuda_decode_cluster(room, shape_.kv_heads, shape_.dim);
+    const int room = std::max(num_seqs * chunks, vt::multiprocessors / shape_.kv_heads + 1);
     VtCudaPlanAttention plan = {};
     plan.query_start = query_start.data();
     plan.seq_lens = seq_lens.data();
@@ -124,7 +121,7 @@ class Case {
     plan.prefill_work = aligned(lists);
     plan.work_counts = counts.data();
     plan.num_seqs = num_seqs;
-    plan.decode_cluster = uses_clusters_ ? cluster : 1;
+    plan.decode_cluster = uses_clusters_ ? 2 : 1;
     plan.max_work = works - 1;
     plan.num_heads = shape_.heads;
     plan.num_kv_heads = shape_.kv_heads;
@@ -148,7 +145,8 @@ class Case {
     args.decode_work = plan.decode_work;
     args.prefill_work = plan.prefill_work;
     args.work_counts = counts.data();
-    args.max_decode_work = has_room_ ? room : counts[0];
+    args.max_decode_work = launches_clusters_ ? room : counts[0];
+    args.decode_cluster = launches_clusters_ ? 2 : 1;
     args.max_prefill_work = counts[1];
     args.scratch = aligned(scratch);
     args.counters = counters.data();
@@ -230,7 +228,7 @@ class Case {
   }
 
   Shape shape_;
-  bool early_reads_ = false, uses_clusters_ = false, has_room_ = false;
+  bool early_reads_ = false, uses_clusters_ = false, launches_clusters_ = false;
   bool ran_by_clusters_ = false;
   std::vector<Row> rows_;
   int most_blocks_ = 0;
@@ -362,7 +360,15 @@ int main(int argc, char**) {
                  false, some);
   check_clusters("1/1 x 96, too many rows", {1, 1, 96, 16, 0, bf16},
                  std::vector<Row>(9, {280, 1}), 1, false, late);
+  report("clusters where each block of all rows has a multiprocessor",
+         vt_cuda_decode_cluster(64, 8, 1, 96) == 2 && vt_cuda_decode_cluster(64, 9, 1, 96) == 1 &&
+             vt_cuda_decode_cluster(1 << 20, 4, 2, 128) == 2 &&
+             vt_cuda_decode_cluster(1 << 20, 5, 2, 128) == 1 &&
+             vt_cuda_decode_cluster(16, 8, 1, 96) == 1 && vt_cuda_decode_cluster(64, 1, 1, 64) == 1,
+         "");
   vt::multiprocessors = 2;
+  check_clusters("2/1 x 80, too long, merged later", {2, 1, 80, 16, 0, bf16}, {{4350, 2}}, 1, false,
+                 some);
   if (more) {
     for (int dim : {64, 80, 96, 128, 256}) {
       decode(dim, bf16);

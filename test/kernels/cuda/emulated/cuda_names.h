@@ -18,6 +18,7 @@
 #define __shared__ thread_local
 #define __grid_constant__
 #define __forceinline__ inline
+#define __noinline__
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 
