@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
           __shfl_sync(~0u, own.z, partner & 31), __shfl_sync(~0u, own.w, partner & 31));
       float other[8];
       load8(reinterpret_cast<const T*>(&others), other);
-  #pragma unroll
+#pragma unroll
       for (int e = 0; e < 8; e++) x[e] = rotated(x[e], other[e], cosine[e], sine[e]);
     }
     if (!inside || head >= heads || (kv_head >= 0 && slot < 0)) continue;

@@ -7,15 +7,6 @@
 
 namespace vt {
 
-namespace {
-
-bool is_collective(const OpRecord& op) {
-  return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm ||
-         op.id == OpId::sample_sharded;
-}
-
-}  // namespace
-
 bool Launches::is_late(std::size_t norm) const {
   const std::vector<OpRecord>& ops = program_.ops;
   // Its linear, and what reads that, stand behind it.

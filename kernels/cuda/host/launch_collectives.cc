@@ -7,15 +7,6 @@
 
 namespace vt {
 
-namespace {
-
-bool is_collective(const OpRecord& op) {
-  return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm ||
-         op.id == OpId::sample_sharded;
-}
-
-}  // namespace
-
 void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
   for (const OpRecord& op : program_.ops) {
     if (!is_collective(op)) continue;

@@ -29,6 +29,12 @@ struct StepShape {
   std::vector<AttentionGroup> attention;
 };
 
+/// Whether the step's ranks meet in it.
+inline bool is_collective(const OpRecord& op) {
+  return op.id == OpId::all_reduce || op.id == OpId::all_reduce_residual_norm ||
+         op.id == OpId::sample_sharded;
+}
+
 class Launches {
  public:
   /// Called with the op's index before its launches, and after them.
