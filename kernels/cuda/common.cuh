@@ -71,6 +71,18 @@ __device__ __forceinline__ void ldmatrix4_trans(uint32_t (&r)[4], uint32_t addre
                : "memory");
 }
 
+/**
+ * Two 8x8 matrices, of which a lane has column lane / 4 of rows lane % 4 * 2 and the next in a word
+ * each: rows to memory. Lane i < 16 gives the address of row i % 8 of matrix i / 8.
+ */
+__device__ __forceinline__ void store_matrix2_trans(uint32_t address, uint32_t first,
+                                                    uint32_t second) {
+  VT_SM_90(asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(
+                            address),
+                        "r"(first), "r"(second)
+                        : "memory"));
+}
+
 // ---- asynchronous copies
 
 /** 16 bytes; zeros instead of the source where `valid` is false. */

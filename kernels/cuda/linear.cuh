@@ -32,6 +32,12 @@ __device__ __forceinline__ void write_pair(const VtCudaLinear& args, int m, int 
   write_one<T>(args, m, n + 1, second);
 }
 
+/** As what memory would hold. */
+template <typename T>
+__device__ __forceinline__ float2 rounded(float2 pair) {
+  return unpack2<T>(pack2<T>(pair.x, pair.y));
+}
+
 struct Outbox;
 /** m <= 64; with `outbox` the sums are sent (linear_send.cuh) instead of written. */
 int linear_skinny_f16(const VtCudaLinear& args, void* stream, const Outbox* outbox = nullptr);

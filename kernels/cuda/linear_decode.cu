@@ -103,20 +103,19 @@ __device__ __forceinline__ void fold_and_write(const DecodeTile<F>& tile) {
   wait_for_previous();
   DecodeResidual<F> residual;
   load_residual<T>(tile, residual);
-  DecodeScales<F> scales;
-  load_scales(tile, scales);
+  put_scales(tile);
   DecodeSums<F> sum;
   fold<T>(tile, sum, threadIdx.x % 32);
   cluster_arrive_relaxed();
   sync_first<F::kFolders>();
-  place_sums(tile, sum, threadIdx.x / 32, threadIdx.x % 32);
-  sync_first<F::kFolders>();
   if (tile.args.epilogue != VT_CUDA_SILU_AND_MUL) {
+    place_sums(tile, sum, threadIdx.x / 32, threadIdx.x % 32);
+    sync_first<F::kFolders>();
     write_plain<T>(tile, residual);
   } else if (tile.args.row_scale == nullptr) {
-    write_silu<T, false>(tile, scales);
+    write_silu<T, false>(tile, sum);
   } else {
-    write_silu<T, true>(tile, scales);
+    write_silu<T, true>(tile, sum);
   }
 }
 

@@ -1,6 +1,8 @@
 // A block's part of linear_decode: which rows of x and of the weight it has, where its stages lie,
-// and what becomes of its sums. They pass through shared memory, f32, so that gate and up meet and
-// rows are written in pieces of 16 bytes. Knows nothing of fetching and folding.
+// and what becomes of its sums. They lie with the weight's rows along lanes, and rows of x are
+// written in pieces of 16 bytes, so they pass through shared memory: as f32, or, where gate and up
+// have met in a lane, as rounded outputs that stmatrix turns round. Knows nothing of fetching and
+// folding.
 #ifndef VT_CUDA_LINEAR_DECODE_TILE_CUH_
 #define VT_CUDA_LINEAR_DECODE_TILE_CUH_
 
@@ -25,6 +27,7 @@ struct DecodeForm {
   static constexpr int kRoom = 112 * 1024;
   static constexpr int kRing = 1024;
   static constexpr int kEmptyBarriers = 128;  // behind `full`
+  static constexpr int kScales = 256;         // behind `empty`
   static constexpr int kStages = (kRoom - kRing) / kStageBytes;
   static constexpr int kBytes = kRing + kStages * kStageBytes;
   /** The sums of a row of x, f32; rows lie 4 banks apart. */
@@ -33,9 +36,11 @@ struct DecodeForm {
   static constexpr int kPieces = kWeightRows / 8;
   static constexpr int kRowsAtOnce = kFolders / kPieces;
   static constexpr int kPiecesOfThread = (kRows + kRowsAtOnce - 1) / kRowsAtOnce;
-  /** With siluAndMul a thread has pieces of gate and of up, of twice as many rows at once. */
-  static constexpr int kPairsOfThread = (kRows + 2 * kRowsAtOnce - 1) / (2 * kRowsAtOnce);
+  /** With siluAndMul rows have half as many pieces; eight of them lie in other banks. */
+  static constexpr int kJoinedPieces = kPieces / 2;
+  static constexpr int kJoinedRowBytes = kJoinedPieces * 16 + 16;
   static_assert(kStages * 8 <= kEmptyBarriers && kStages * kStageBytes >= kRows * kSumRowBytes);
+  static_assert(kScales + kRows * 4 <= kRing && kRows <= kFolders);
   static_assert(kCluster > 1 && kCluster <= 8 && kRows % 8 == 0);
 };
 
@@ -73,6 +78,14 @@ struct DecodeTile {
   /** Where the sums of a row of x are placed: in the ring, once the block has read it. */
   __device__ __forceinline__ uint32_t sums_of(int row) const {
     return base + F::kRing + row * F::kSumRowBytes;
+  }
+  /** And what siluAndMul makes of them. */
+  __device__ __forceinline__ uint32_t joined_of(int row, int piece) const {
+    return base + F::kRing + row * F::kJoinedRowBytes + piece * 16;
+  }
+  /** The scale of a row of x, f32. */
+  __device__ __forceinline__ uint32_t scale_of(int row) const {
+    return base + F::kScales + row * 4;
   }
   /** Lane `peer` < kPeers: the rank of that peer. */
   __device__ __forceinline__ int peer_rank(int peer) const {
@@ -115,50 +128,69 @@ __device__ __forceinline__ void load_sums(float (&sums)[8], uint32_t address) {
   }
 }
 
-/** row_scale of the rows of a thread's pairs, where there is one. */
+/**
+ * row_scale of the block's rows, where there is one, to where all of it find it; a barrier comes
+ * behind. Before the products: what is held beside their sums is more than it costs here.
+ */
 template <typename F>
-using DecodeScales = float[F::kPairsOfThread];
-
-template <typename F>
-__device__ __forceinline__ void load_scales(const DecodeTile<F>& tile, DecodeScales<F>& scales) {
+__device__ __forceinline__ void put_scales(const DecodeTile<F>& tile) {
   const VtCudaLinear& args = tile.args;
-  if (args.row_scale == nullptr) return;
-#pragma unroll
-  for (int i = 0; i < F::kPairsOfThread; i++) {
-    const int row = threadIdx.x / (F::kPieces / 2) + i * 2 * F::kRowsAtOnce;
-    scales[i] = args.row_scale[min(tile.m0 + row, args.m - 1)];
-  }
+  const int row = threadIdx.x;
+  if (args.row_scale == nullptr || row >= F::kRows) return;
+  const float scale = __ldcg(args.row_scale + min(tile.m0 + row, args.m - 1));
+  store_shared(tile.scale_of(row), __float_as_uint(scale));
 }
 
+/** The scales of `row`, an even one, and the next. */
+template <typename F>
+__device__ __forceinline__ float2 scales_of(const DecodeTile<F>& tile, int row) {
+  const uint4 four = load_shared(tile.scale_of(row & ~3));
+  const bool second = (row & 2) != 0;
+  return make_float2(__uint_as_float(second ? four.z : four.x),
+                     __uint_as_float(second ? four.w : four.y));
+}
+
+/** siluAndMul of a lane's column, of the rows of x that tile j of its sums has there. */
 template <typename T, bool kScaled, typename F>
-__device__ __forceinline__ void write_silu(const DecodeTile<F>& tile,
-                                           const DecodeScales<F>& scales) {
+__device__ __forceinline__ uint32_t joined(const DecodeTile<F>& tile, const DecodeSums<F>& sum,
+                                           int j) {
+  // Between two ops there is a rounding.
+  float2 gate = rounded<T>(make_float2(sum[j][0], sum[j][1]));
+  float2 up = rounded<T>(make_float2(sum[j][2], sum[j][3]));
+  if constexpr (kScaled) {
+    const float2 scales = scales_of(tile, j * 8 + threadIdx.x % 4 * 2);
+    gate = rounded<T>(make_float2(__fmul_rn(gate.x, scales.x), __fmul_rn(gate.y, scales.y)));
+    up = rounded<T>(make_float2(__fmul_rn(up.x, scales.x), __fmul_rn(up.y, scales.y)));
+  }
+  return pack2<T>(silu_times(gate.x, up.x), silu_times(gate.y, up.y));
+}
+
+/** With siluAndMul a warp has a piece of each row. */
+template <typename T, bool kScaled, typename F>
+__device__ __forceinline__ void write_silu(const DecodeTile<F>& tile, const DecodeSums<F>& sum) {
   const VtCudaLinear& args = tile.args;
-  constexpr int kPairs = F::kPieces / 2;
-  const int gate = threadIdx.x % kPairs * 16;  // its column; that of up is 8 further on
+  constexpr int kTiles = F::kRows / 8;
+  const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int i = 0; i < F::kPairsOfThread; i++) {
-    const int row = threadIdx.x / kPairs + i * 2 * F::kRowsAtOnce;
-    const int m = tile.m0 + row;
-    if (row >= F::kRows || m >= args.m || tile.n0 + gate >= args.n) continue;
-    float out[8];
-    float up[8];
-    load_sums(out, tile.sums_of(row) + gate * 4);
-    load_sums(up, tile.sums_of(row) + (gate + 8) * 4);
+  for (int j = 0; j < kTiles; j += 2) {
+    const int next = min(j + 1, kTiles - 1);
+    const uint32_t first = joined<T, kScaled>(tile, sum, j);
+    const uint32_t second = next == j ? first : joined<T, kScaled>(tile, sum, next);
+    const int row = (lane / 8 % 2 == 0 ? j : next) * 8 + lane % 8;
+    store_matrix2_trans(tile.joined_of(row, threadIdx.x / 32), first, second);
+  }
+  sync_first<F::kFolders>();
+  constexpr int kPieces = F::kJoinedPieces;
+  constexpr int kRowsAtOnce = F::kFolders / kPieces;
+  const int piece = threadIdx.x % kPieces;
+  if (tile.n0 + piece * 16 >= args.n) return;
 #pragma unroll
-    for (int e = 0; e < 8; e++) {
-      // Between two ops there is a rounding.
-      out[e] = to_f32(from_f32<T>(out[e]));
-      up[e] = to_f32(from_f32<T>(up[e]));
-      if constexpr (kScaled) {
-        out[e] = to_f32(from_f32<T>(__fmul_rn(out[e], scales[i])));
-        up[e] = to_f32(from_f32<T>(__fmul_rn(up[e], scales[i])));
-      }
-      out[e] = silu_times(out[e], up[e]);
-    }
-    store8(static_cast<T*>(args.out) + static_cast<int64_t>(m) * args.out_stride +
-               (tile.n0 + gate) / 2,
-           out);
+  for (int i = 0; i < (F::kRows + kRowsAtOnce - 1) / kRowsAtOnce; i++) {
+    const int row = threadIdx.x / kPieces + i * kRowsAtOnce;
+    if (row >= F::kRows || tile.m0 + row >= args.m) break;
+    T* to = static_cast<T*>(args.out) + static_cast<int64_t>(tile.m0 + row) * args.out_stride +
+            tile.n0 / 2 + piece * 8;
+    *reinterpret_cast<uint4*>(to) = load_shared(tile.joined_of(row, piece));
   }
 }
 

@@ -103,12 +103,6 @@ __device__ __forceinline__ void write_rows(const VtCudaLinear& args, int m0, int
   }
 }
 
-/** As what memory would hold. */
-template <typename T>
-__device__ __forceinline__ float2 rounded(float2 pair) {
-  return unpack2<T>(pack2<T>(pair.x, pair.y));
-}
-
 /** The sums of row h whose norm's scale comes late, as memory would hold them; without a bias. */
 template <typename T>
 __device__ __forceinline__ float2 scaled(const float (&sum)[4], int h, float scale) {

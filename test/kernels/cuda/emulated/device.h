@@ -129,6 +129,10 @@ inline void ldmatrix4_trans(std::uint32_t (&r)[4], std::uint32_t address) {
   emulated::ldmatrix4(r, address, true);
 }
 
+inline void store_matrix2_trans(std::uint32_t address, std::uint32_t first, std::uint32_t second) {
+  emulated::store_matrix2_trans(address, first, second);
+}
+
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float rcp_approx(float x) { return 1.0f / x; }
 inline std::uint32_t shared_address(const void* p) { return emulated::address_of(p); }

@@ -96,6 +96,8 @@ int main(int argc, char** argv) {
                  {100, 1040, 400, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64}, late);
     check_decode("decode, silu 210 x 1040, k 80, scaled",
                  {210, 1040, 80, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, some);
+    check_decode("decode, silu 140 x 144, k 80, scaled, an odd number of tiles",
+                 {140, 144, 80, bf16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, late);
     check_decode("decode, silu 100 x 144, k 80, scaled",
                  {100, 144, 80, f16, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64, false, true}, late);
     check_decode("decode, residual 137 x 136, k 800",

@@ -97,6 +97,16 @@ void multiply(const Product& product, const std::uint32_t* const (&quad)[4], con
   }
 }
 
+/// Of eight rows of a matrix.
+void check_banks(const std::uint64_t* rows, const char* what) {
+  std::uint64_t of_bank[8] = {};  // a group of 16 bytes
+  for (int i = 0; i < 8; i++) {
+    std::uint64_t& known = of_bank[rows[i] >> 4 & 7];
+    if (known != 0 && known != rows[i]) give_up(what + std::string(" meets a bank twice"));
+    known = rows[i];
+  }
+}
+
 /// All threads of the warp, for the same group.
 void multiply_all(const std::vector<Product>& group) {
   for (const Product& product : group) {
@@ -183,13 +193,7 @@ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed) {
   const int lane = this_thread() % 32;
   const std::uint64_t* addresses = meet_warp(address);
   for (int i = 0; i < 4; i++) {
-    std::uint64_t of_bank[8] = {};  // a group of 16 bytes
-    for (int row = 0; row < 8; row++) {
-      const std::uint64_t from = addresses[i * 8 + row];
-      std::uint64_t& known = of_bank[from >> 4 & 7];
-      if (known != 0 && known != from) give_up("ldmatrix meets a bank twice");
-      known = from;
-    }
+    check_banks(addresses + i * 8, "ldmatrix");
     std::uint16_t pair[2];
     for (int e = 0; e < 2; e++) {
       const int row = transposed ? lane % 4 * 2 + e : lane / 4;
@@ -198,6 +202,20 @@ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed) {
       std::memcpy(&pair[e], at(from + column * 2, 2), 2);
     }
     r[i] = pair[0] | static_cast<std::uint32_t>(pair[1]) << 16;
+  }
+  meet_warp(0);
+}
+
+void store_matrix2_trans(std::uint32_t address, std::uint32_t first, std::uint32_t second) {
+  const int lane = this_thread() % 32;
+  const std::uint64_t* addresses = meet_warp(address);
+  for (int i = 0; i < 2; i++) {
+    check_banks(addresses + i * 8, "stmatrix");
+    for (int e = 0; e < 2; e++) {
+      const auto row = static_cast<std::uint32_t>(addresses[i * 8 + lane % 4 * 2 + e]);
+      const auto half = static_cast<std::uint16_t>((i == 0 ? first : second) >> (e * 16));
+      std::memcpy(at(row + lane / 4 * 2, 2), &half, 2);
+    }
   }
   meet_warp(0);
 }

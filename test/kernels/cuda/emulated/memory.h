@@ -66,6 +66,9 @@ void mma_m16n8k16(Element element, float (&c)[4], const std::uint32_t (&a)[4], s
                   std::uint32_t b1);
 void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed);
 
+/// Lanes 0 to 15 give addresses of the rows of two matrices.
+void store_matrix2_trans(std::uint32_t address, std::uint32_t first, std::uint32_t second);
+
 /// wgmma m64nNk16: `d` has N / 2 floats; `a` four words of registers, or null: a_descriptor.
 void wgmma(Element element, int n, float* d, const std::uint32_t* a, std::uint64_t a_descriptor,
            std::uint64_t b_descriptor, bool add, bool b_transposed);
