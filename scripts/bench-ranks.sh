@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks and times tensor parallelism on the GPUs of this host, within 200 s:
+# Checks and times tensor parallelism on the GPUs of this host, within 250 s:
 #
 #   sh scripts/bench-ranks.sh [RANKS] [PYTHON]
 #
@@ -44,6 +44,10 @@ part faults 60 node dist/scripts/bench-gpu/faults.js --ranks "$ranks"
 part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models llama-8b
 part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 \
   --rows 8b-1,8b-256,8b-256-top-k
+part nccl 40 "$python" "$root/test/kernels/cuda/check_nccl.py" "$library" --ranks "$ranks" \
+  --parts search,sample --limit 35
+part engine-nccl 60 env VLLM_TS_CUDA_COLLECTIVES=nccl node dist/scripts/bench-gpu-engine.js \
+  --tensor-parallel-size "$ranks" --repeats 1 --rows 8b-256,8b-256-top-p
 part start 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 3 \
   --rows start,start-8b-dummy,start-8b
 echo "failed:${failed:- none}"

@@ -20,12 +20,13 @@
 namespace vt {
 namespace sample {
 
-/** What is told of a row that cuts: kCandidates or kLikeliest, if they turn out to be few. */
+/** What is told of a row that cuts: kSearched, or kCandidates or kLikeliest, if they turn out to be
+ * few. */
 __device__ __forceinline__ Told told_of_cut(const VtCudaRowParams& p, const ShardParams& params) {
   if (is_carried(params)) {
     // Only what can be told whatever the logits are: nothing more can be asked for then.
     const bool is_told = params.args.has_candidates != 0 && p.top_k > 0;
-    return is_told && p.top_k <= params.most_candidates ? kCandidates : kAllLogits;
+    return is_told && p.top_k <= params.most_candidates ? kCandidates : kSearched;
   }
   if (p.min_p > 0.0f) return kCandidates;
   const bool has_top_k = p.top_k > 0 && p.top_k < params.sample.vocab_size;
@@ -135,10 +136,6 @@ __device__ inline RowNews send_candidates(const ShardParams& params, uint64_t ep
   RowNews news;
   news.kind = by;
   news.value = static_cast<uint32_t>(best >> 32);
-  if (!(fabsf(z_max) < INFINITY)) {
-    news.kind = is_carried(params) ? kNotFit : kAllLogits;
-    return news;
-  }
   Listed listed = list_candidates(row, temperature, least, false, most);
   const int top_k = by == kCandidates ? shared.params.top_k : 0;
   const bool has_equals = listed.total > most && top_k > 0 && top_k <= most;

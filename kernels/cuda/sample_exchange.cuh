@@ -7,7 +7,7 @@
 // Where a library carries (NCCL), all of a rank's boards are one in its own memory: it writes what
 // it tells to its own slot there, the library fills the slots of the others between two launches,
 // and what takes them finds all there. A round has the memory for itself, so that slots are as long
-// as the round needs and lie one behind another.
+// as the round needs and lie one behind another. Logits are never carried.
 #ifndef VT_CUDA_SAMPLE_EXCHANGE_CUH_
 #define VT_CUDA_SAMPLE_EXCHANGE_CUH_
 
@@ -54,6 +54,8 @@ enum Told : uint32_t {
   kLikeliest,
   /** All logits are needed, and sent when all ranks know it. */
   kAllLogits,
+  /** The greatest logit: the threshold is searched for (sample_search.cuh). */
+  kSearched,
   /** Nothing has to be found: the row judges a prompt token. */
   kJudged,
 };
@@ -61,7 +63,8 @@ enum Told : uint32_t {
 /** What a rank tells of a row, as 16 bytes. */
 struct RowNews {
   Told kind = kIdle;
-  /** Key of the best id's value, or of the greatest candidate; or whether the judged id is here. */
+  /** Key of the best id's value, or of the greatest logit where ids are cut; or whether the judged
+   * id is here. */
   uint32_t value = 0;
   /** The best id; or how many candidates, which are not sent if there is no room for so many. */
   int id = 0;
@@ -145,7 +148,15 @@ __device__ __forceinline__ Row part_of_row(const ShardParams& params, int index,
   return row;
 }
 
-/** What all ranks know of a row after the first round, if they tell its logprobs in a second. */
+/** Begins with row `index`: its state, and this rank's part of it. A barrier of the block. */
+__device__ __forceinline__ Row begin_part(const ShardParams& params, int index, int num_tiles,
+                                          Shared& shared) {
+  prepare_copy(shared);
+  load_state(params.sample, params.sample.row_of[index], index, shared);
+  return part_of_row(params, index, num_tiles, shared);
+}
+
+/** What all ranks know of a row that is answered, if they tell its logprobs in a second round. */
 struct Chosen {
   int id; /* or kNoRound */
   float logit;
@@ -177,6 +188,12 @@ int tell_rows(const ShardParams& params, void* stream);
 /** Gathers the rows that args.rest names in all_logits: launches in a file of their own. */
 int gather_logits(const ShardParams& params, void* stream);
 
+/** Answers the rows that args.rest names, by args.search_steps rounds that a library carries:
+ * launches in a file of their own. */
+int search_thresholds(const ShardParams& params, void* stream);
+/** How many rows its rounds have room for. */
+int most_rows_searched(const VtCudaGroup& group);
+
 /** The second round, in a file of its own. */
 int tell_logprobs(const ShardParams& params, void* stream);
 
@@ -188,9 +205,12 @@ inline ShardParams carried(const ShardParams& params, const Places& places, int6
   return round;
 }
 
-/** Between what tells and what takes, on `stream`. */
+/** Between what tells and what takes, on `stream`: slots from `offset` on. */
+inline int carry(const ShardParams& round, int64_t offset, int64_t slot_bytes, void* stream) {
+  return round.args.carry(round.args.carrier, offset, slot_bytes, stream);
+}
 inline int carry(const ShardParams& round, void* stream) {
-  return round.args.carry(round.args.carrier, round.group.slot_bytes, stream);
+  return carry(round, 0, round.group.slot_bytes, stream);
 }
 
 /** Of a launch that takes: behind the library's, which lets nothing begin before its end. */

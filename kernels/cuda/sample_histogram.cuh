@@ -29,6 +29,39 @@ class EvenBins {
   float z_max_;
 };
 
+/** To a sum in shared memory of two halves, low half first, by any thread of the block. */
+__device__ __forceinline__ void add_weight(uint32_t* halves, Word weight) {
+  const uint32_t low = static_cast<uint32_t>(weight);
+  const uint32_t before = atomicAdd(&halves[0], low);
+  const uint32_t carry = before + low < low ? 1 : 0;
+  const uint32_t high = static_cast<uint32_t>(weight >> 32) + carry;
+  if (high != 0) atomicAdd(&halves[1], high);
+}
+
+/** Of all blocks' sums that lie where this block has `halves`. */
+__device__ __forceinline__ Word cluster_weight(const Row& row, const uint32_t* halves) {
+  const uint32_t address = shared_address(halves);
+  Word parts[kMaxCluster];
+#pragma unroll
+  for (int r = 0; r < kMaxCluster; r++) {
+    parts[r] = r < row.num_blocks ? load_in_cluster_u64(address_in(address, r)) : 0;
+  }
+  Word sum = 0;
+#pragma unroll
+  for (int r = 0; r < kMaxCluster; r++) sum += parts[r];
+  return sum;
+}
+
+/** The sum of this lane's value and of those before it. */
+__device__ __forceinline__ Word warp_prefix(Word value) {
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    const Word other = __shfl_up_sync(~0u, value, d);
+    if (static_cast<int>(threadIdx.x % 32) >= d) value += other;
+  }
+  return value;
+}
+
 /** Over Shared::bins; begin, add by any thread, add_up, choose. Barriers of the cluster. */
 class Histogram {
  public:
@@ -42,13 +75,7 @@ class Histogram {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void add(int b, Word weight) {
-    const uint32_t low = static_cast<uint32_t>(weight);
-    const uint32_t before = atomicAdd(&shared_.bins[b][0], low);
-    const uint32_t carry = before + low < low ? 1 : 0;
-    const uint32_t high = static_cast<uint32_t>(weight >> 32) + carry;
-    if (high != 0) atomicAdd(&shared_.bins[b][1], high);
-  }
+  __device__ __forceinline__ void add(int b, Word weight) { add_weight(shared_.bins[b], weight); }
 
   /** The sum of all weights. Afterwards nobody reads the bins any more. */
   __device__ Word add_up() {
@@ -56,17 +83,12 @@ class Histogram {
     through_ = 0;
 #pragma unroll
     for (int e = 0; e < kMaxEach; e++) {
-      mine_[e] = e < each_ ? weight_of(threadIdx.x * each_ + e) : 0;
+      mine_[e] = e < each_ ? cluster_weight(row_, shared_.bins[threadIdx.x * each_ + e]) : 0;
       through_ += mine_[e];
     }
-    const int lane = threadIdx.x % 32;
     const int warp = threadIdx.x / 32;
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-      const Word other = __shfl_up_sync(~0u, through_, d);
-      if (lane >= d) through_ += other;
-    }
-    if (lane == 31) shared_.warps[warp] = through_;
+    through_ = warp_prefix(through_);
+    if (threadIdx.x % 32 == 31) shared_.warps[warp] = through_;
     cluster_sync();
     Word total = 0;
     for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
@@ -96,20 +118,6 @@ class Histogram {
   }
 
  private:
-  /** Of all blocks' bin b. */
-  __device__ __forceinline__ Word weight_of(int b) const {
-    const uint32_t address = shared_address(shared_.bins[b]);
-    Word parts[kMaxCluster];
-#pragma unroll
-    for (int r = 0; r < kMaxCluster; r++) {
-      parts[r] = r < row_.num_blocks ? load_in_cluster_u64(address_in(address, r)) : 0;
-    }
-    Word sum = 0;
-#pragma unroll
-    for (int r = 0; r < kMaxCluster; r++) sum += parts[r];
-    return sum;
-  }
-
   static constexpr int kMaxEach = 2;  // kBins / the fewest threads of a block
 
   const Row& row_;

@@ -68,9 +68,13 @@ __device__ __forceinline__ void copy_logits(const Row& row) {
   }
 }
 
-/** Fills row.z with the logits as they are; once in a block's life. */
-__device__ __forceinline__ Word scan_logits(Row& row) {
+/** Begins to fill row.z with the logits as they are; once in a block's life. */
+__device__ __forceinline__ void start_scan(const Row& row) {
   if (VT_HAS_SM_90 && threadIdx.x == 0) copy_logits(row);
+}
+
+/** What start_scan has begun. */
+__device__ __forceinline__ Word finish_scan(Row& row) {
   const int whole = whole_groups(row);
   float4* groups = reinterpret_cast<float4*>(row.z);
   Scan scan;
@@ -85,6 +89,11 @@ __device__ __forceinline__ Word scan_logits(Row& row) {
     scan.add(groups[i], i);
   }
   return scan.result(row);
+}
+
+__device__ __forceinline__ Word scan_logits(Row& row) {
+  start_scan(row);
+  return finish_scan(row);
 }
 
 }  // namespace sample

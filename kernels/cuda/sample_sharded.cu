@@ -3,7 +3,8 @@
 // takes what the others told, and answers the rows that this decides (sample_sharded_rows.cu); then
 // the ranks gather all logits of the others (sample_sharded_logits.cu), and vt_cuda_sample answers
 // those. Two more tell logprobs (sample_sharded_logprobs.cu). Where a library carries, it does so
-// between what tells and what takes, and nothing is launched for rows that the host knows are none.
+// between what tells and what takes, and instead of gathering a search finds the threshold of rows
+// that the best ids or candidates do not answer (sample_sharded_search.cu).
 #include <algorithm>
 
 #include "group_check.h"
@@ -34,9 +35,8 @@ int most_rows(const VtCudaGroup& group, int x_columns) {
 int most_rows_carried(const VtCudaSampleSharded& a) {
   const int news = 1 + (a.has_candidates != 0 ? VT_CUDA_CARRIED_CANDIDATES : 0);
   const int each = std::max(news, a.x_columns / kTile + VT_CUDA_MAX_LOGPROB_IDS);
-  const int64_t rows = (a.group->slot_bytes / 16 - 4) / each;
-  const int64_t logits = std::min(a.num_gathered, a.sample->num_rows) * (int64_t{a.x_columns} / 4);
-  return 16 * logits > a.group->slot_bytes ? 0 : static_cast<int>(std::min<int64_t>(rows, 1 << 20));
+  const int64_t rows = std::min<int64_t>((a.group->slot_bytes / 16 - 4) / each, 1 << 20);
+  return std::min(static_cast<int>(rows), most_rows_searched(*a.group));
 }
 
 template <typename T>
@@ -71,24 +71,14 @@ int check(const VtCudaSampleSharded& a) {
   VT_REQUIRE(a.x_columns <= kMaxVocab && a.sample->vocab_size <= kMaxVocab,
              "sampleSharded: %d of %d ids (at most %d)", a.x_columns, a.sample->vocab_size,
              kMaxVocab);
+  VT_REQUIRE(a.carry == nullptr || a.search_steps == 0 || a.search_steps == 1 ||
+                 a.search_steps == VT_CUDA_SEARCH_STEPS ||
+                 a.search_steps == 2 * VT_CUDA_SEARCH_STEPS,
+             "sampleSharded: a search of %d steps", a.search_steps);
   const bool fits =
       a.carry != nullptr ? most_rows_carried(a) > 0 : most_rows(*a.group, a.x_columns) > 0;
   VT_REQUIRE(fits, "sampleSharded: a row of %d columns does not fit the inbox", a.x_columns);
   return 0;
-}
-
-int launch_rounds(const ShardParams& params, void* stream) {
-  const VtCudaSample& sample = params.sample;
-  int result = tell_rows(params, stream);
-  if (result == 0 && (!is_carried(params) || params.args.num_gathered > 0)) {
-    result = gather_logits(params, stream);
-    if (result != 0) return result;
-    VtCudaSample rest = sample;
-    rest.row_of = params.args.rest;
-    rest.logits = params.args.all_logits;
-    result = vt_cuda_sample(&rest, stream);
-  }
-  return result == 0 && sample.num_top >= 0 ? tell_logprobs(params, stream) : result;
 }
 
 /** The first round of these rows. */
@@ -110,6 +100,23 @@ ShardParams first_round(const ShardParams& params) {
   return round;
 }
 
+int launch_rounds(const ShardParams& params, void* stream) {
+  const ShardParams first = first_round(params);
+  int result = tell_rows(first, stream);
+  if (result != 0) return result;
+  if (is_carried(params)) {
+    result = params.args.search_steps > 0 ? search_thresholds(params, stream) : 0;
+  } else {
+    result = gather_logits(first, stream);
+    if (result != 0) return result;
+    VtCudaSample rest = params.sample;
+    rest.row_of = params.args.rest;
+    rest.logits = params.args.all_logits;
+    result = vt_cuda_sample(&rest, stream);
+  }
+  return result == 0 && params.sample.num_top >= 0 ? tell_logprobs(first, stream) : result;
+}
+
 }  // namespace
 }  // namespace sample
 }  // namespace vt
@@ -127,7 +134,7 @@ extern "C" int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* str
     params.args.x += static_cast<int64_t>(first) * args->x_stride;
     params.args.all_logits += static_cast<int64_t>(first) * args->sample->logits_stride;
     params.sample = rows_from(*args->sample, first, std::min(most, args->sample->num_rows - first));
-    const int result = launch_rounds(first_round(params), stream);
+    const int result = launch_rounds(params, stream);
     if (result != 0) return result;
   }
   return 0;

@@ -1,7 +1,6 @@
 // Rows of sampleSharded of which every rank needs all logits: each sends its own to the others, and
 // puts what they send together. All ranks know which rows these are when this launch begins; where
-// there are none, it ends at once. All its blocks run at once, and send before they wait. Where a
-// library carries, these are two launches, and the rows lie in its slots without gaps.
+// there are none, it ends at once. All its blocks run at once, and send before they wait.
 #include <algorithm>
 
 #include "sample_exchange.cuh"
@@ -23,19 +22,16 @@ __device__ __forceinline__ bool is_gathered(const ShardParams& params, int index
   return index < params.sample.num_rows && params.args.rest[index] >= 0;
 }
 
-/** f(row, place, part) for this block's share of `num_parts` parts of each row that is gathered;
- * `place`: of the row in a slot. */
+/** f(row, part) for this block's share of `num_parts` parts of each row that is gathered. */
 template <typename F>
 __device__ __forceinline__ void for_each_part(const ShardParams& params, int num_parts, F f) {
   const int lane = threadIdx.x % 32;
   int mine = blockIdx.x;
-  int num_before = 0;
   for (int base = 0; base < params.sample.num_rows; base += 32) {
     uint32_t found = __ballot_sync(~0u, is_gathered(params, base + lane));
     for (; found != 0; found &= found - 1) {
       const int index = base + __ffs(found) - 1;
-      const int place = is_carried(params) ? num_before++ : index;
-      for (; mine < num_parts; mine += gridDim.x) f(index, place, mine);
+      for (; mine < num_parts; mine += gridDim.x) f(index, mine);
       mine -= num_parts;
     }
   }
@@ -43,11 +39,11 @@ __device__ __forceinline__ void for_each_part(const ShardParams& params, int num
 
 /** Piece `piece` of row `index`, to the other ranks. */
 __device__ __forceinline__ void send_piece(const ShardParams& params, uint64_t epoch, int index,
-                                           int place, int piece) {
+                                           int piece) {
   const VtCudaGroup& group = params.group;
   const auto* from = reinterpret_cast<const uint4*>(
       params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  const int64_t at = logits_at(params, place);
+  const int64_t at = logits_at(params, index);
   const int count = params.args.x_columns / 4;
   uint4 values[kEach];
 #pragma unroll
@@ -55,8 +51,7 @@ __device__ __forceinline__ void send_piece(const ShardParams& params, uint64_t e
     const int i = piece * kPiece + e * kThreads + static_cast<int>(threadIdx.x);
     if (i < count) values[e] = from[i];
   }
-  const int num_others = is_carried(params) ? 1 : group.num_ranks - 1;
-  for (int p = 0; p < num_others; p++) {
+  for (int p = 0; p < group.num_ranks - 1; p++) {
     uint4* to = slot(params, peer_of(group, p), group.rank, epoch) + at;
 #pragma unroll
     for (int e = 0; e < kEach; e++) {
@@ -68,15 +63,14 @@ __device__ __forceinline__ void send_piece(const ShardParams& params, uint64_t e
 
 /** Piece `piece` of rank `rank`'s logits of row `index`, to its place in all_logits. */
 __device__ __forceinline__ void take_piece(const ShardParams& params, Patience& patience,
-                                           uint64_t epoch, int index, int row_place, int rank,
-                                           int piece) {
+                                           uint64_t epoch, int index, int rank, int piece) {
   const VtCudaGroup& group = params.group;
   const int columns = params.args.x_columns;
   float* out = params.args.all_logits + static_cast<int64_t>(index) * params.sample.logits_stride;
   const bool is_aligned = reinterpret_cast<uintptr_t>(out) % 16 == 0;
   const auto* mine = reinterpret_cast<const uint4*>(
       params.args.x + static_cast<int64_t>(index) * params.args.x_stride);
-  uint4* from = slot(params, group.rank, rank, epoch) + logits_at(params, row_place);
+  uint4* from = slot(params, group.rank, rank, epoch) + logits_at(params, index);
   const bool is_own = rank == group.rank;
   const int count = columns / 4;
   const auto place = [&](int e) {
@@ -105,7 +99,6 @@ __device__ __forceinline__ void take_piece(const ShardParams& params, Patience& 
   }
 }
 
-template <bool kSends, bool kTakes>
 __global__ void __launch_bounds__(kThreads)
     gather_rows(const __grid_constant__ ShardParams params) {
   const VtCudaGroup& group = params.group;
@@ -117,17 +110,14 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (!__syncthreads_or(any)) return;
   const int num_pieces = pieces_of(params.args.x_columns);
-  if (kSends) {
-    for_each_part(params, num_pieces, [&](int index, int place, int piece) {
-      send_piece(params, epoch, index, place, piece);
-    });
-  }
-  if (!kTakes) return;
+  for_each_part(params, num_pieces, [&](int index, int piece) {
+    send_piece(params, epoch, index, piece);
+  });
   // Whose logits are late may be waiting in finish_parts for a third rank.
   Patience patience(group, epoch, params.args.op_index, true);
-  for_each_part(params, num_pieces * group.num_ranks, [&](int index, int place, int part) {
+  for_each_part(params, num_pieces * group.num_ranks, [&](int index, int part) {
     const int rank = part / num_pieces;
-    take_piece(params, patience, epoch, index, place, rank, part - rank * num_pieces);
+    take_piece(params, patience, epoch, index, rank, part - rank * num_pieces);
   });
 }
 
@@ -137,20 +127,8 @@ int gather_logits(const ShardParams& params, void* stream) {
   const int64_t parts = static_cast<int64_t>(params.sample.num_rows) * params.group.num_ranks *
                         pieces_of(params.args.x_columns);
   const auto blocks = static_cast<int>(std::min<int64_t>(parts, params.group.max_blocks));
-  if (!is_carried(params)) {
-    return launch("sampleSharded", gather_rows<true, true>, dim3(blocks), dim3(kThreads), 0,
-                  params.sample.flags, stream, params);
-  }
-  Places places = {};
-  places.each = params.args.x_columns / 4;
-  const int num_gathered = std::min(params.args.num_gathered, params.sample.num_rows);
-  const ShardParams round =
-      carried(params, places, static_cast<int64_t>(num_gathered) * places.each);
-  const int result = launch("sampleSharded", gather_rows<true, false>, dim3(blocks), dim3(kThreads),
-                            0, params.sample.flags, stream, round);
-  if (result != 0 || carry(round, stream) != 0) return -1;
-  return launch("sampleSharded", gather_rows<false, true>, dim3(blocks), dim3(kThreads), 0,
-                taking_flags(round), stream, round);
+  return launch("sampleSharded", gather_rows, dim3(blocks), dim3(kThreads), 0,
+                params.sample.flags, stream, params);
 }
 
 }  // namespace sample

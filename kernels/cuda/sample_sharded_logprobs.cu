@@ -52,9 +52,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   const int index = blockIdx.x / cluster_size();
   Chosen chosen;
   if (!has_round(params, index, chosen)) return;
-  prepare_copy(shared);
-  load_state(sample, sample.row_of[index], index, shared);
-  Row row = part_of_row(params, index, num_tiles, shared);
+  Row row = begin_part(params, index, num_tiles, shared);
   scan_logits(row);
   cluster_sync();
 
@@ -164,7 +162,8 @@ __global__ void __launch_bounds__(kFinishThreads)
   }
 }
 
-/** As many alternatives as any of these rows may have. */
+/** Where a library carries: slots with room for the longest list of alternatives that a row of this
+ * launch may ask for. */
 ShardParams second_round(const ShardParams& params) {
   Places places = {};
   places.alternatives = params.args.x_columns / kTile;

@@ -6,9 +6,11 @@
 // z plus noise, both of which belong to an id, wherever it lies.
 #include <algorithm>
 
+#include "sample_answer.cuh"
 #include "sample_edit.cuh"
 #include "sample_logprobs.cuh"
 #include "sample_scan.cuh"
+#include "sample_search.cuh"
 #include "sample_told.cuh"
 
 namespace vt {
@@ -35,7 +37,7 @@ __device__ uint32_t checksum_of(const int32_t* tokens, int count, Shared& shared
   return something(sum);
 }
 
-/** What tells a row: kBestId, kCandidates, kLikeliest, kAllLogits or kJudged. */
+/** What tells a row: kBestId, kCandidates, kLikeliest, kAllLogits, kSearched or kJudged. */
 __device__ __forceinline__ Told told_by(const ShardParams& params, const Shared& shared) {
   const VtCudaRowParams& p = shared.params;
   if (shared.judged_id >= 0) return kJudged;
@@ -74,6 +76,19 @@ __device__ Word best_of_part(Row& row, Word best) {
   return cluster_max(row, draw.run(z_max, ranked_id(best)));
 }
 
+/** For a search, which finds other rows' in the model's. */
+__device__ void keep_edited(const ShardParams& params, const Row& row, int index) {
+  float* out = edited_logits(params, index) + row.begin;
+  for (int i = threadIdx.x; i < row.count; i += blockDim.x) out[i] = row.z[i];
+}
+
+/** The greatest z; of a greedy row the greatest logit. */
+__device__ __forceinline__ float greatest_z(const Shared& shared, Word greatest) {
+  const float temperature = shared.params.temperature;
+  const float logit = greatest == kNone ? -INFINITY : ranked_value(greatest);
+  return temperature < kGreedyBelow ? logit : __fdiv_rn(logit, temperature);
+}
+
 /** What this rank tells of a row; its candidates are on their way then. Barriers of the cluster. */
 __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& row, int index,
                                 Told by, const int32_t* history) {
@@ -86,14 +101,19 @@ __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& 
     news.kind = kNotFit;
     return news;
   }
+  if (by == kSearched && is_edited) keep_edited(params, row, index);
   if (by == kJudged) {
     const int id = shared.judged_id;
     news.value = id >= row.first && id < row.vocab_size ? 1 : 0;
     if (news.value != 0) news.logit = row.logits[id];
-  } else if (greatest == kNone) {
+  } else if (greatest_z(shared, greatest) == -INFINITY) {
     news.kind = kNoId;
-  } else if (by == kBestId) {
+  } else if (by == kSearched) {
+    news.value = static_cast<uint32_t>(greatest >> 32);
+  } else if (by == kBestId || greatest_z(shared, greatest) == INFINITY) {
+    // Of an infinite z the least id is drawn, whatever min-p, top-k and top-p say.
     const Word best = best_of_part(row, greatest);
+    news.kind = kBestId;
     news.value = static_cast<uint32_t>(best >> 32);
     news.id = ranked_id(best);
     news.logit = row.logits[news.id];
@@ -136,28 +156,17 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   tell_ranks(params, epoch, index, words_of(news));
 }
 
-/** What ranks told of a row, in all of a block's threads. */
-struct Heard {
-  /** The best of the ids that they named; kUnfit if a rank said so. */
-  Word best = kNone;
-  /** Of `best`, or of the judged id. */
-  float logit = 0;
-  /** Of the row's logits; 0 where it has no logprob. */
-  uint32_t greatest = 0;
-  bool has_candidates = false, is_likeliest = false, needs_all = false;
-  bool is_judged = false, is_idle = false;
-};
-
 __device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
   Heard heard;
   for (int rank = 0; rank < num_ranks; rank++) {
     const RowNews news = news_of(told[rank]);
     heard.has_candidates |= news.kind == kCandidates || news.kind == kLikeliest;
     heard.is_likeliest |= news.kind == kLikeliest;
-    heard.needs_all |= news.kind == kAllLogits;
+    heard.needs_more |= news.kind == kAllLogits || news.kind == kSearched;
     heard.is_judged |= news.kind == kJudged;
     heard.is_idle |= news.kind == kIdle;
     heard.greatest = max(heard.greatest, news.greatest);
+    if (news.kind == kSearched) heard.greatest_edited = max(heard.greatest_edited, news.value);
     if (news.kind == kNotFit) heard.best = kUnfit;
     if (news.kind == kJudged && news.value != 0) heard.logit = news.logit;
     if (news.kind != kBestId) continue;
@@ -167,25 +176,6 @@ __device__ __forceinline__ Heard heard_of(const uint4* told, int num_ranks) {
     heard.logit = news.logit;
   }
   return heard;
-}
-
-/** The answer to a row that nothing more is needed for but perhaps its logprobs. By one thread. */
-__device__ void answer_row(const ShardParams& params, int index, const Heard& heard) {
-  const VtCudaSample& sample = params.sample;
-  const bool is_fit = heard.best != kUnfit;
-  int id = -1;
-  if (heard.is_judged && is_fit) {
-    id = sample.judged_ids[index];
-  } else if (heard.best != kNone && is_fit) {
-    id = ranked_id(heard.best);
-  }
-  sample.token_ids[index] = id;
-  sample.row_flags[index] = id >= 0 || heard.is_idle ? 0 : 1;
-  if (sample.num_top < 0) return;
-  const bool has_round = id >= 0 && heard.greatest != 0;
-  if (!has_round) sample.ranks[index] = 0;
-  choose(params, index,
-         {has_round ? id : Chosen::kNoRound, heard.logit, value_of(heard.greatest)});
 }
 
 /** Of two the second is named, of more the one with which fewest agree. */
@@ -236,18 +226,22 @@ __global__ void __launch_bounds__(kFinishThreads)
     const bool is_fit = heard.best != kUnfit;
     if (heard.has_candidates) {
       take_candidates(params, patience, epoch, index, told, candidates);
-      if (is_fit && !heard.needs_all) {
+      if (heard.best == kNone && !heard.needs_more) {
         load_state(sample, sample.row_of[index], index, shared.row);
         heard.best = draw_candidate(params, told, candidates, heard.is_likeliest, shared.row);
-        heard.needs_all = heard.best == kUnfit;
+        heard.needs_more = heard.best == kUnfit;
         heard.logit = logit_of(candidates, heard.best, shared.row);
       }
     }
     if (rank == 0) {
-      const bool is_left = heard.needs_all && is_fit;
+      const bool is_left = heard.needs_more && is_fit;
       params.args.rest[index] = is_left ? sample.row_of[index] : VT_CUDA_ROW_ANSWERED;
       if (!is_left) {
         answer_row(params, index, heard);
+      } else if (is_carried(params)) {
+        Search& search = search_of(params, index);
+        search.greatest = heard.greatest_edited;
+        search.unedited = heard.greatest;
       } else if (sample.num_top >= 0) {
         choose(params, index, {Chosen::kNoRound, 0, 0});
       }

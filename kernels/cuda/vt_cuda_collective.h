@@ -115,20 +115,26 @@ VT_CUDA_API int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup
  * With `carry` a library does what stores to the memory of others would: boards of the group are
  * one in this rank's own memory, and its slots at most slot_bytes long. What it carries is of a
  * size that the host knows, so only what parameters tell counts: rows with a top-k of 1 to
- * VT_CUDA_CARRIED_CANDIDATES are told by candidates, with has_candidates; of others that have
- * min-p, top-k or top-p all logits are gathered. It takes one epoch.
+ * VT_CUDA_CARRIED_CANDIDATES are told by candidates, with has_candidates; the threshold of others
+ * that have min-p, top-k or top-p is searched for in search_steps rounds, each of one size. No
+ * logits are gathered. It takes one epoch.
  */
-#define VT_CUDA_SAMPLE_SCRATCH 4
+#define VT_CUDA_SAMPLE_SCRATCH 14
+/** Of which a search takes so many. */
+#define VT_CUDA_SEARCH_SCRATCH 10
 /** Candidates of a rank that are carried. */
 #define VT_CUDA_CARRIED_CANDIDATES 64
-/** Fills the slots of other ranks in the board, each of them slot_bytes long, with what they have
- * in their own; queued on the stream, before what is queued next. Not 0: it could not. */
-typedef int VtCudaCarry(void* carrier, int64_t slot_bytes, void* stream);
+/** Rounds that find a bound by top-k, or by top-p. */
+#define VT_CUDA_SEARCH_STEPS 4
+/** Fills the slots of other ranks in the board, each of them slot_bytes long, the first `offset`
+ * bytes behind its head, with what they have in their own; queued on the stream, before what is
+ * queued next. Not 0: it could not. */
+typedef int VtCudaCarry(void* carrier, int64_t offset, int64_t slot_bytes, void* stream);
 typedef struct {
   const VtCudaGroup* group;
   const VtCudaSample* sample; /* copied; its logits are all_logits */
   const float* x;             /* [num_rows][x_columns] of rank r: ids from r * x_columns on */
-  float* all_logits;          /* [num_rows][logits_stride]; written where they are needed */
+  float* all_logits;          /* [num_rows][logits_stride]; scratch */
   int32_t* rest;              /* scratch, [VT_CUDA_SAMPLE_SCRATCH][num_rows] */
   const int32_t* tokens;      /* [num_tokens] that the step reads, equal on all ranks */
   VtCudaCarry* carry;         /* or null */
@@ -136,8 +142,9 @@ typedef struct {
   int32_t num_tokens;
   int32_t x_columns, x_stride; /* x_columns: a multiple of 1024 */
   int32_t ordinal, op_index;
-  /* with carry: whether rows may be told by candidates; how many may need all logits */
-  int32_t has_candidates, num_gathered;
+  /* with carry: whether rows may be told by candidates; rounds of the longest search of a row: 0, 1
+   * (min-p alone), VT_CUDA_SEARCH_STEPS, or twice that (a top-k with a top-p) */
+  int32_t has_candidates, search_steps;
 } VtCudaSampleSharded;
 VT_CUDA_API int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream);
 VT_CUDA_API int vt_cuda_sample_sharded_epochs(const VtCudaGroup* group, int32_t num_rows,

@@ -213,6 +213,17 @@ export const rows: readonly Row[] = [
     ),
     minRanks: 2,
   },
+  {
+    ...row(
+      '8b-256-top-p',
+      'llama-8b',
+      'the same, temperature 0.6, top-p 0.9',
+      'ms',
+      ['', '', NaN],
+      decode(256, { temperature: 0.6, topP: 0.9 }),
+    ),
+    minRanks: 2,
+  },
   row('8b-idle', 'llama-8b', 'idle at batch 256, 8B', '%', ['0', '', 2], idle),
   row(
     '8b-prefill',

@@ -117,12 +117,12 @@ void Launches::gather_and_sample(const OpRecord& op, const Call& call) const {
   VT_LAUNCH(vt_cuda_sample(&sample, call.stream));
 }
 
-bool Launches::needs_kinds() const { return ranks_ != nullptr && !ranks_->has_inboxes(); }
+bool Launches::needs_kinds() const {
+  return ranks_ != nullptr && !ranks_->has_inboxes() && ranks_->tells_rows();
+}
 
 void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
-  const bool by_rows =
-      ranks_->has_inboxes() || call.shape.kinds.num_gathered <= RowKinds::kMostGathered;
-  if (!ranks_->tells_rows() || !by_rows) return gather_and_sample(op, call);
+  if (!ranks_->tells_rows()) return gather_and_sample(op, call);
   const Operand x = operand(op, 1, call);
   const VtCudaSample sample = sample_args({all_logits_.as<char>(), logits_stride_}, call);
   VtCudaSampleSharded args{};
@@ -139,7 +139,7 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   *call.num_epochs += num_epochs(op, call.num_logits);
   args.op_index = index_of(op);
   args.has_candidates = call.shape.kinds.has_candidates ? 1 : 0;
-  args.num_gathered = call.shape.kinds.num_gathered;
+  args.search_steps = call.shape.kinds.search_steps;
   ranks_->sample_sharded(args, call.stream);
 }
 

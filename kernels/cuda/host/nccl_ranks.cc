@@ -212,9 +212,9 @@ void NcclRanks::all_gather(const VtCudaAllGather& args, void* stream) {
   }
 }
 
-int NcclRanks::carry(void* ranks, std::int64_t slot_bytes, void* stream) {
+int NcclRanks::carry(void* ranks, std::int64_t offset, std::int64_t slot_bytes, void* stream) {
   auto& self = *static_cast<NcclRanks*>(ranks);
-  char* all = reinterpret_cast<char*>(self.slots());
+  char* all = reinterpret_cast<char*>(self.slots()) + offset;
   try {
     self.nccl_->all_gather(all + self.rank_ * slot_bytes, all, slot_bytes, stream_of(stream));
     return 0;

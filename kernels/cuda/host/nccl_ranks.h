@@ -41,7 +41,7 @@ class NcclRanks {
   void sum_shares(const VtCudaAllReduce& args, void* stream);
   float* slots() const;
   /// A VtCudaCarry.
-  static int carry(void* ranks, std::int64_t slot_bytes, void* stream);
+  static int carry(void* ranks, std::int64_t offset, std::int64_t slot_bytes, void* stream);
 
   const int rank_, num_ranks_;
   const bool sums_;

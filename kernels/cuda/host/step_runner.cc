@@ -95,17 +95,21 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
   if (watched) stream_.synchronize();
 }
 
-bool StepRunner::has_graphs(GraphKind kind, int num_rows) const {
-  if (kind == GraphKind::all) return true;
-  if (!launches_.has_sample() || !launches_.needs_kinds()) return false;
-  return kind != GraphKind::some_gathered || num_rows > RowKinds::kMostGathered;
+bool StepRunner::has_graphs(GraphKind kind) const {
+  return kind == GraphKind::all || (launches_.has_sample() && launches_.needs_kinds());
+}
+
+bool StepRunner::is_captured(GraphKind kind, int bucket) const {
+  if (kind != GraphKind::all || !has_graphs(GraphKind::searched)) return has_graphs(kind);
+  // Few steps need the longest search: a start is not longer for them than it must be.
+  return (bucket & (bucket - 1)) == 0 || bucket == max_rows();
 }
 
 StepRunner::GraphKind StepRunner::kind_of(const StepRecord& record, const RowKinds& rows) const {
   const int num_rows = static_cast<int>(record.batch.rows.size());
   for (int k = 0; k + 1 < kNumKinds; k++) {
     const auto kind = static_cast<GraphKind>(k);
-    if (!has_graphs(kind, num_rows)) continue;
+    if (!has_graphs(kind)) continue;
     const StepShape shape = decode_shape(num_rows, kind);
     if (shape.kinds.serve(rows) && (shape.num_top >= 0 || !record.has_logprobs)) return kind;
   }
@@ -125,8 +129,9 @@ StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
     shape.num_named = 0;
   }
   shape.kinds.has_candidates = kind != GraphKind::no_alternatives;
-  if (kind == GraphKind::some_gathered) shape.kinds.num_gathered = RowKinds::kMostGathered;
-  if (kind == GraphKind::all) shape.kinds.num_gathered = num_rows;
+  if (kind == GraphKind::bounded) shape.kinds.search_steps = 1;
+  if (kind == GraphKind::searched) shape.kinds.search_steps = VT_CUDA_SEARCH_STEPS;
+  if (kind == GraphKind::all) shape.kinds.search_steps = RowKinds::kLongestSearch;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;
@@ -161,7 +166,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   }
   const auto for_each_kind = [&](int rows, const auto& f) {
     for (int k = 0; k < kNumKinds; k++)
-      if (has_graphs(static_cast<GraphKind>(k), rows)) f(static_cast<GraphKind>(k));
+      if (is_captured(static_cast<GraphKind>(k), rows)) f(static_cast<GraphKind>(k));
   };
   for (const int rows : buckets)
     if ((rows & (rows - 1)) == 0 || rows == buckets.back())

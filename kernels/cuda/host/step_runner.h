@@ -45,11 +45,13 @@ class StepRunner {
   int max_rows() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
   /// What a graph is for, beside its bucket; those that serve less come first.
-  enum class GraphKind { no_alternatives, told, some_gathered, all };
-  static constexpr int kNumKinds = 4;
+  enum class GraphKind { no_alternatives, told, bounded, searched, all };
+  static constexpr int kNumKinds = 5;
   StepShape decode_shape(int num_rows, GraphKind kind) const;
-  /// Whether there are graphs of this kind for so many rows.
-  bool has_graphs(GraphKind kind, int num_rows) const;
+  /// Whether there are graphs of this kind.
+  bool has_graphs(GraphKind kind) const;
+  /// Whether there is one of this kind in a bucket.
+  bool is_captured(GraphKind kind, int bucket) const;
   /// The first kind that serves the step.
   GraphKind kind_of(const StepRecord& record, const RowKinds& rows) const;
   int most_top_in_graphs() const;

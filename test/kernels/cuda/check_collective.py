@@ -171,8 +171,8 @@ def nuclei_of_ranks(r: Rank, report, rng, vocab=128256):
         room = torch.full((count, vocab), -5.0, device="cuda")
         got = r.sample(part, room, table, row_of, tokens, num_top)
         differ = {name: (got[name].view(torch.uint8) != want[name].view(torch.uint8)).sum().item() for name in want}
-        gathered = int((r.rest[:count] >= 0).sum())
-        as_told = gathered == count if r.is_nccl else 5 < gathered < count - 20
+        gathered = int((r.rest[:count] >= 0).sum())  # over NCCL searched; a row may have no id left
+        as_told = gathered > count - 5 if r.is_nccl else 5 < gathered < count - 20
         report(f"sample, top-p alone, top {num_top}", not any(differ.values()) and as_told,
                f"{gathered} of {count} rows by all logits; bytes that differ: {differ}")
 

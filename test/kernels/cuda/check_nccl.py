@@ -4,8 +4,8 @@
 
 The last part leaves the group in ruins. bits: every sum and norm has the bits that our own kernels
 give; gathers have all columns. graph: a graph of dependent collectives, replayed, likewise. sample:
-rows of every kind against the sampler with all logits on one. sampling: what they cost, beside all
-logits gathered, and beside one GPU.
+rows of every kind against the sampler with all logits on one. search: those whose threshold is searched
+for, over our own kernels too. sampling: what they cost, beside all logits gathered, and beside one GPU.
 fault: one rank stays away, and is named. times: us in a graph of each, with --fast-math too, and
 what a launch outside of a graph costs the host."""
 
@@ -15,12 +15,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import check_sample  # noqa: E402
 from check_collective import bits, part_of, rounded, sample_part  # noqa: E402
+from check_sample import i32  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
-from ranks import BF16, F32, MOST_GATHERED, Rank  # noqa: E402
+from ranks import BF16, F32, Rank  # noqa: E402
+from sample_table import SampleTable  # noqa: E402
 from time_collective import SAMPLED, time_rows  # noqa: E402
 from vt_cuda import DEPENDENT  # noqa: E402
 
@@ -192,29 +196,65 @@ def times_part(r: Rank, n: Rank, report):
 
 
 def sample_part_over_nccl(r: Rank, n: Rank, report):
-    of = groups(r, "s")
-    of.most_gathered = 60  # what its slots have room for
-    sample_part(of, report)
+    sample_part(groups(r, "s"), report)
+
+
+def search_part(r: Rank, n: Rank, report, vocab=128256):
+    """Rows of every kind that a search answers, over NCCL and over our own kernels, against one GPU."""
+    columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
+    begin, width = r.rank * columns, max(0, min(columns, vocab - r.rank * columns))
+    rng = np.random.default_rng(7)
+    kinds = [{"min_p": 0.04}, {"min_p": 0.3, "top_p": 0.9}, {"top_p": 0.9}, {"top_p": 0.9999}, {"top_p": 1e-9},
+             {"top_k": 65}, {"top_k": 1000}, {"top_k": 65, "top_p": 0.5}, {"top_k": 5000, "top_p": 0.95},
+             {"top_k": 20, "top_p": 0.95}, {}, {"top_k": vocab, "top_p": 0.99}, {"min_p": 0.001, "top_k": 300}]
+    for rows in (1, 7, 64, 256):
+        logits = rng.standard_normal((rows, vocab)).astype(np.float32)
+        logits *= np.float32([4, 1, 0.01, 8, 2])[np.arange(rows) % 5, None]
+        logits[3::7] = np.round(logits[3::7] * 4) / 4
+        logits[4::7] *= np.float32(1e-30)  # floats are dense there
+        if rows > 7:
+            logits[20, 100], logits[21, vocab - 1], logits[22] = np.nan, np.inf, -np.inf
+            logits[24, [7, 90000]] = 1e34  # over its temperature there is no end of it
+        params, histories = [], []
+        for i in range(rows):
+            row, history = check_sample.random_row(rng, logits[i], edits=i % 4 == 1)
+            row.update({"min_p": 0.0, "top_k": 0, "top_p": 1.0, **kinds[(i + rows) % len(kinds)]})
+            row.update(temperature=2e-5 if i == 24 else (0.3, 0.6, 0.8, 1.0, 2.0)[i % 5],
+                       num_logprobs=5 if i % 3 == 0 else -1)
+            params.append(row), histories.append(history)
+        device, table, row_of = torch.from_numpy(logits).cuda(), SampleTable(r.vt, params, histories), i32(range(rows))
+        want = r.vt.sample(device, table, row_of, 5)
+        part = torch.full((rows, columns), 1e30, device="cuda")
+        part[:, :width] = device[:, begin:begin + width]
+        room = torch.full((rows, vocab), -5.0, device="cuda")
+        for group, name in ((n, "NCCL"), (r, "our own kernels")):
+            got = group.sample(part, room, table, row_of, row_of, 5)
+            differ = {key: (got[key].view(torch.uint8) != want[key].view(torch.uint8)).sum().item() for key in want}
+            wrong = any(differ.values())
+            report(f"{rows} rows searched, {name}", not wrong, f"bytes that differ: {differ}" if wrong else "")
+    report("search", n.failure() is None, f"{report.good} right, {report.bad} wrong")
 
 
 SAMPLED_TOO = {"0.8, top-k 64": {"temperature": 0.8, "top_k": 64}}
-KINDS = {**{name: SAMPLED[name] for name in ("greedy", "temperature 0.6", "0.6, top-k 20, top-p 0.95",
-                                             "0.6, top-p 0.9")}, **SAMPLED_TOO}
+KINDS = {**{name: SAMPLED[name] for name in ("greedy", "temperature 0.6", "0.8, min-p 0.04",
+                                             "0.6, top-k 20, top-p 0.95", "0.6, top-p 0.9",
+                                             "2, top-p 0.99", "0.8, top-k 1024")}, **SAMPLED_TOO,
+         "0.6, top-k 100, top-p 0.9": {"temperature": 0.6, "top_k": 100, "top_p": 0.9}}
 
 
 def sampling_part(r: Rank, n: Rank, report):
     """Of rows of one kind; with logprobs in the graph that has room for 32, as the engine's."""
-    rows = (1, 64, 256)
+    rows = (1, 7, 64, 256)
     time_rows(n, report, "sampling", KINDS, rows_of=rows)
     logprobs = {f"{name}, 5 logprobs": {**params, "num_logprobs": 5}
-                for name, params in list(KINDS.items())[:3]}
-    time_rows(n, report, "logprobs", logprobs, 32, rows_of=rows, kinds=(1, 0))
-    n.most_gathered = -1
-    time_rows(n, report, "all logits of all rows gathered", {"greedy": {}, **SAMPLED_TOO}, rows_of=rows)
-    n.most_gathered = MOST_GATHERED
+                for name, params in KINDS.items() if "top-k" in name or "top-p" not in name}
+    time_rows(n, report, "logprobs", logprobs, 32, rows_of=rows)
+    n.gathers = True
+    time_rows(n, report, "all logits of all rows gathered", KINDS, rows_of=rows)
+    n.gathers = False
 
 
-PARTS = {"bits": bits_part, "graph": graph_part, "sample": sample_part_over_nccl,
+PARTS = {"bits": bits_part, "graph": graph_part, "search": search_part, "sample": sample_part_over_nccl,
          "sampling": sampling_part, "times": times_part, "fault": fault_part}
 
 

@@ -11,13 +11,11 @@ BF16, F32 = torch.bfloat16, torch.float32
 #: Collectives of meet_on_device: an even number.
 MEETINGS = 2
 #: VT_CUDA_SAMPLE_SCRATCH of vt_cuda_collective.h
-SAMPLE_SCRATCH = 4
+SAMPLE_SCRATCH = 14
 #: VT_CUDA_WAY_SENT
 SENT = 3
-#: RowKinds::kMostGathered of kernels/cuda/host/row_kinds.h
-MOST_GATHERED = 8
-#: VT_CUDA_CARRIED_CANDIDATES
-CARRIED_CANDIDATES = 64
+#: VT_CUDA_CARRIED_CANDIDATES, VT_CUDA_SEARCH_STEPS
+CARRIED_CANDIDATES, SEARCH_STEPS = 64, 4
 
 
 class Ranks(ctypes.Structure):
@@ -34,8 +32,8 @@ class Rank:
         torch.zeros(1, device="cuda")
         self.rank, self.num_ranks = rank, num_ranks
         self.is_nccl = collectives == "nccl"
-        #: Over NCCL all logits of all rows are gathered at once, if more rows than these need theirs.
-        self.most_gathered = MOST_GATHERED
+        #: Over NCCL: all logits of all rows are gathered, as where GPUs are too old for what ranks tell.
+        self.gathers = False
         self.vt = VtCuda(library)
         self.lib = self.vt.lib
         for name in ("", "_group", "_note"):
@@ -142,17 +140,18 @@ class Rank:
 
     def kinds(self, table):
         """Of rows over NCCL, as kernels/cuda/host/row_kinds.h: whether some are told by candidates, and
-        of how many all logits are gathered."""
+        rounds of the longest search for a threshold."""
         cut = [row for row in table.rows if row["temperature"] > 0
                and (row["min_p"] > 0 or row["top_k"] > 0 or row["top_p"] < 1)]
-        listed = sum(0 < row["top_k"] <= CARRIED_CANDIDATES for row in cut)
-        return int(listed > 0), len(cut) - listed
+        searched = [row for row in cut if not 0 < row["top_k"] <= CARRIED_CANDIDATES]
+        steps = [max(1, SEARCH_STEPS * ((row["top_k"] > 0) + (row["top_p"] < 1))) for row in searched]
+        return int(len(searched) < len(cut)), max(steps, default=0)
 
     def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0,
                 named=None, kinds=None):
         """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
-        it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered. `kinds`:
-        as kinds(), of more than these rows."""
+        it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered, or over NCCL their
+        threshold searched for. `kinds`: as kinds(), of more than these rows."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
         fields = {**self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs}
@@ -165,7 +164,7 @@ class Rank:
             self.vt.call("vt_cuda_sample", "VtCudaSample", **fields)
 
         def call():
-            if self.is_nccl and kinds[1] > self.most_gathered:
+            if self.gathers:
                 return gather_and_sample()
             ordinal = self.ordinal
             epochs = self.lib.vt_cuda_sample_sharded_epochs(ctypes.c_void_p(self.group), *part.shape)
@@ -174,7 +173,7 @@ class Rank:
                             sample=ctypes.addressof(sample), x=part, all_logits=room, rest=rest,
                             tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
                             x_stride=part.stride(0), ordinal=ordinal, op_index=op_index,
-                            has_candidates=kinds[0], num_gathered=kinds[1])
+                            has_candidates=kinds[0], search_steps=kinds[1])
 
         return call, outputs
 

@@ -2,7 +2,7 @@
 // seeds. Rows of every kind on 2, 3, 4 and 8 ranks have the answers, bit for bit, that the sampler of
 // one GPU has with all logits, whether ranks told a best id, all candidates or the likeliest, or
 // gathered all logits, and told logprobs in a second round or not; by stores to each other's memory,
-// or by a library that carries between two launches.
+// or by a library that carries between two launches, and then with a search for thresholds.
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { emulate } from './emulate.ts';
@@ -17,6 +17,7 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
     'sample_sharded_logits.cu',
     'sample_sharded_logprobs.cu',
     'sample_sharded_rows.cu',
+    'sample_sharded_search.cu',
     'group.cu',
   ];
   const program = await emulate(t, 'run_samples.cc', kernels);
@@ -43,7 +44,11 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
   const carried = run([1, 2, 26, 206, 218], 'carried');
   carried.splice(2, 1);
   t.ok(
-    carried.every((count) => count > 1),
-    `carried: by complete lists, and gathered; logprobs in a round: ${carried.join(', ')}`,
+    carried.every((count) => count > 0),
+    `carried: by complete lists, and searched; logprobs in a round: ${carried.join(', ')}`,
   );
+  // From 300 on most rows are searched: ties, dense floats, infinite z, all that parameters can ask.
+  const searched = run([300, 301, 302, 307, 309, 324, 328], 'carried');
+  t.ok(searched[1]! + searched[3]! + searched[4]! > 20, `searched: ${searched.join(', ')}`);
+  run([301, 313]);
 });

@@ -257,7 +257,7 @@ def time_rows(r: Rank, report, part_name, params_of, num_top=-1, vocab=128256, c
             r.meet()
             cells.append(f"{us_of(graph, count, r):.1f} ({base:.1f})")
             gathered = int((r.rest[:rows] >= 0).sum())
-            cells[-1] += f", {gathered} gathered" if gathered else ""
+            cells[-1] += f", {gathered} {'searched' if r.is_nccl else 'gathered'}" if gathered else ""
             report(f"{rows} rows {params}", all(torch.equal(outputs[name], one[name]) for name in one))
         lines.append(f"| {rows} | " + " | ".join(cells) + " |")
     r.vt.flags = 0

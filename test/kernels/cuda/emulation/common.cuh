@@ -118,8 +118,9 @@ T atomicAdd(T* at, T value) {
   *at += value;
   return old;
 }
-inline uint32_t atomicMax(uint32_t* at, uint32_t value) {
-  const uint32_t old = *at;
+template <typename T>
+T atomicMax(T* at, T value) {
+  const T old = *at;
   *at = std::max(old, value);
   return old;
 }

@@ -32,9 +32,11 @@ struct Row {
     if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return false;
     return params.min_p > 0 || params.top_k > 0 || params.top_p < 1;
   }
-  /// Which the host knows by the parameters alone.
-  bool is_carried_whole() const {
-    return is_cut() && (params.top_k <= 0 || params.top_k > VT_CUDA_CARRIED_CANDIDATES);
+  /// What the host knows by the parameters alone: rounds of a search; 0 for those that have none.
+  int search_steps() const {
+    if (!is_cut() || (params.top_k > 0 && params.top_k <= VT_CUDA_CARRIED_CANDIDATES)) return 0;
+    const int num_selections = (params.top_k > 0) + (params.top_p < 1);
+    return std::max(1, num_selections * VT_CUDA_SEARCH_STEPS);
   }
   Kind kind(int num_ranks, int vocab) const {
     if (!is_cut()) return Kind::other;
@@ -49,6 +51,34 @@ struct Row {
 constexpr uint64_t kNuclei = 100;
 /// From this one on all have a top-k, and many ids have the k-th greatest logit.
 constexpr uint64_t kEquals = 200;
+
+/// From this one on rows have a threshold that over a library is searched for, or nearly so.
+constexpr uint64_t kSearches = 300;
+
+/// A share of the mass, or as many ids as their number, from hardly any to nearly all.
+void draw_cut(Draws& draws, Row& row, int vocab) {
+  constexpr float kShares[] = {1e-9f, 0.1f, 0.5f, 0.9f, 0.99f, 0.999999f, 1};
+  VtCudaRowParams& p = row.params;
+  p.temperature = draws.one_in(4) ? 3 : 0.2f + draws.unit();
+  p.min_p = draws.one_in(2) ? 0 : draws.one_in(4) ? 1 : 0.3f * draws.unit() * draws.unit();
+  p.top_k = draws.one_in(2) ? 0 : 60 + static_cast<int>(draws.below(vocab));
+  if (draws.one_in(4)) p.top_k = 65 + static_cast<int>(draws.below(30));
+  p.top_p = kShares[draws.below(7)];
+  const int shape = static_cast<int>(draws.below(6));
+  // Around zero, where floats are dense; negative; in few steps; of two values; as they are.
+  for (float& x : row.logits) {
+    if (shape == 0) x = (x - 3) * std::exp2(-40 * draws.unit() * draws.unit());
+    if (shape == 1) x = -1 - x * x;
+    if (shape == 2) x = std::floor(x * 2) / 2;
+    if (shape == 3) x = draws.one_in(3) ? 0.0f : -0.0f + (draws.one_in(2) ? 1 : 0);
+    if (shape == 4 && draws.one_in(2)) x = -INFINITY;
+  }
+  // Of some z there is no end, or of one rank's no beginning.
+  if (!draws.one_in(6)) return;
+  p.temperature = 2e-5f;
+  for (int id = 0; id < vocab; id++)
+    if (draws.one_in(40)) row.logits[id] = draws.one_in(3) ? 1e34f : -1e34f;
+}
 
 /// Kinds by turns, so that a step has several.
 Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_plain,
@@ -252,18 +282,20 @@ int main(int argc, char** argv) {
   const uint64_t seed = strtoull(argv[1], nullptr, 10);
   Draws draws(seed);
   const int num_ranks = seed % 16 == 5 ? 3 : seed % 4 == 3 ? 8 : seed % 4 == 2 ? 4 : 2;
-  const int num_rows = seed % 5 == 0 ? 1 : num_ranks == 8 ? 5 : 8;
+  const bool are_searched = seed >= kSearches;
+  const int num_rows = seed % 5 == 0 ? 1 : num_ranks == 8 ? 5 : are_searched ? 12 : 8;
   const int tiles = 1 + static_cast<int>(draws.below(num_ranks == 8 ? 1 : 2));
   const int columns = tiles * 1024;
   const int vocab = num_ranks * columns - 4 * static_cast<int>(draws.below(300));
   const int top = seed % 7 == 6 ? 33 + static_cast<int>(draws.below(96))
                                 : 1 + static_cast<int>(draws.below(32));
   std::deque<Row> rows;
-  const bool have_equals = seed >= kEquals;
-  const bool are_plain = seed >= kNuclei && !have_equals;
+  const bool have_equals = seed >= kEquals && !are_searched;
+  const bool are_plain = seed >= kNuclei && seed < kEquals;
   for (int i = 0; i < num_rows; i++) {
     const int kind = are_plain ? 8 : have_equals ? 1 + i % 2 : static_cast<int>(seed) + i;
     rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain, have_equals));
+    if (are_searched && i % 6 != 5) draw_cut(draws, rows.back(), vocab);
   }
   const Table table(rows, vocab, top);
 
@@ -280,7 +312,8 @@ int main(int argc, char** argv) {
   // Room for all rows, or for two: several epochs.
   const int64_t row_bytes =
       16 * (1 + columns / 4 + 2048 / num_ranks + tiles + VT_CUDA_MAX_LOGPROB_IDS);
-  const int64_t slot_bytes = (16 + (seed % 3 == 0 ? 2 : num_rows) * row_bytes + 63) / 64 * 64;
+  const int64_t most_bytes = std::max(row_bytes, is_carried ? int64_t{2 * 8 * 768} : 0);
+  const int64_t slot_bytes = (160 + (seed % 3 == 0 ? 2 : num_rows) * most_bytes + 63) / 64 * 64;
   const std::vector<int32_t> tokens = {5, 6, 7};
   std::deque<Rank> ranks;
   for (int r = 0; r < num_ranks; r++) {
@@ -300,10 +333,10 @@ int main(int argc, char** argv) {
   for (Rank& rank : ranks) samples.push_back(table.sample(rank.out, rank.all.data(), vocab));
   Carriers carriers;
   for (Rank& rank : ranks) carriers.add(rank.board.data());
-  int num_whole = 0, num_listed = 0;
+  int search_steps = 0, num_listed = 0;
   for (const Row& row : rows) {
-    num_whole += row.is_carried_whole();
-    num_listed += row.is_cut() && !row.is_carried_whole();
+    search_steps = std::max(search_steps, row.search_steps());
+    num_listed += row.is_cut() && row.search_steps() == 0;
   }
   for (int r = 0; r < num_ranks; r++) {
     Rank& rank = ranks[r];
@@ -328,7 +361,7 @@ int main(int argc, char** argv) {
     if (is_carried) {
       args.carry = Carriers::carry;
       args.carrier = &carriers.of(r);
-      args.num_gathered = num_whole;
+      args.search_steps = search_steps;
       args.has_candidates = num_listed > 0;
     }
     if (vt_cuda_sample_sharded(&args, stream_of(r)) != 0) return 2;
@@ -336,6 +369,22 @@ int main(int argc, char** argv) {
   machine.run();
 
   int wrong = is_carried ? 0 : vt::num_lost, in_round = 0;
+  if (is_carried) {
+    // What a rank tells, with up to 63 bytes more in each round; of all logits it would be 4 columns.
+    const Carriers::Carrier& own = carriers.of(0);
+    const bool is_long = search_steps >= VT_CUDA_SEARCH_STEPS;
+    const int64_t search = is_long ? search_steps / VT_CUDA_SEARCH_STEPS * (768 + 3 * 256) * 8 +
+                                         (2 + 256) * 8
+                                   : search_steps * 16;
+    const int64_t news = 16 + (num_listed > 0 ? VT_CUDA_CARRIED_CANDIDATES * 16 : 0);
+    const int64_t logprobs = 16 * (tiles + std::max(kNamed, (top + 1) / 2));
+    const int64_t bytes = num_rows * (news + search + logprobs);
+    const int64_t rounding = own.num_calls * (64 + 16);
+    if (own.num_bytes < bytes || own.num_bytes > bytes + rounding)
+      printf("%lld bytes, not %lld\n", static_cast<long long>(own.num_bytes),
+             static_cast<long long>(bytes)),
+          wrong++;
+  }
   int told[3] = {}, gathered[3] = {};  // by kind
   for (int r = 0; r < num_ranks; r++) {
     const Rank& rank = ranks[r];
@@ -354,12 +403,13 @@ int main(int argc, char** argv) {
   }
   // Of all rows in one epoch: what was kept of them.
   for (int row = 0; row < num_rows && seed % 3 != 0; row++) {
+    // Or searched.
     const bool is_gathered = ranks[0].rest[row] >= 0;
     // No logits are needed of what is told by candidates in any case.
     const VtCudaRowParams& p = rows[row].params;
-    const bool is_listed = rows[row].is_cut() && !rows[row].is_carried_whole();
+    const bool is_listed = rows[row].is_cut() && rows[row].search_steps() == 0;
     wrong += is_gathered && is_listed && p.min_p == 0;
-    wrong += is_carried && is_gathered != rows[row].is_carried_whole();
+    wrong += is_carried && is_gathered && rows[row].search_steps() == 0;
     (is_gathered ? gathered : told)[static_cast<int>(rows[row].kind(num_ranks, vocab))]++;
     in_round += ranks[0].rest[num_rows + row] >= 0;
   }

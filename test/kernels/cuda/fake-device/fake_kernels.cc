@@ -13,6 +13,7 @@ static std::uint32_t told(int rank, int round, std::size_t i) {
   return static_cast<std::uint32_t>(rank * 1000003 + round * 10007 + i);
 }
 constexpr std::int64_t kRoundBytes[] = {64, 1 << 20, 4160};
+constexpr std::int64_t kRoundOffsets[] = {0, 0, 1 << 20};
 
 /// Counts in token_ids[0] what is wrong of what others have told.
 int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream) {
@@ -21,17 +22,17 @@ int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream) {
   std::int32_t* wrong = a.sample->token_ids;
   if (a.carry == nullptr) return -1;
   for (int round = 0; round < 3; round++) {
-    const std::int64_t bytes = kRoundBytes[round];
+    const std::int64_t bytes = kRoundBytes[round], offset = kRoundOffsets[round];
     const auto slot = [=](int owner, int rank) {
       return reinterpret_cast<std::uint32_t*>(static_cast<char*>(group.boards[owner]) +
-                                              VT_CUDA_INBOX_OFFSET + rank * bytes);
+                                              VT_CUDA_INBOX_OFFSET + offset + rank * bytes);
     };
     if (bytes > group.slot_bytes) return -1;
     const std::size_t count = bytes / 4;
     static_cast<FakeStream*>(stream)->push([=] {
       for (std::size_t i = 0; i < count; i++) slot(0, group.rank)[i] = told(group.rank, round, i);
     });
-    if (a.carry(a.carrier, bytes, stream) != 0) return -1;
+    if (a.carry(a.carrier, offset, bytes, stream) != 0) return -1;
     static_cast<FakeStream*>(stream)->push([=] {
       for (int rank = 0; rank < group.num_ranks; rank++)
         for (std::size_t i = 0; i < count; i++)
