@@ -1,17 +1,16 @@
 // What npm would publish: packed, installed in an empty folder, imported and served: with native
-// modules compiled into the user's cache, found there again, and brought along by the package.
+// modules compiled into the user's cache and found there again, or brought along by the package.
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  renameSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../common/package-root.ts';
 import { writeQuickCompiler } from './quick-compiler.ts';
@@ -101,13 +100,52 @@ t.test(
     mkdirSync(withoutCompiler.PATH);
     symlinkSync(process.execPath, join(withoutCompiler.PATH, 'node'));
     t.notMatch(await answers(withoutCompiler), /^build:/m, 'once');
+  },
+);
 
-    const target = basename(dirname(compiled[0]!));
-    const prebuilds = join(folder, 'node_modules/vllm-ts/prebuilds', target);
-    mkdirSync(prebuilds, { recursive: true });
-    for (const file of compiled) renameSync(file, join(prebuilds, basename(file)));
-    const empty = join(folder, 'empty');
-    t.notMatch(await answers({ ...withoutCompiler, XDG_CACHE_HOME: empty }), /^build:/m);
-    t.notOk(existsSync(empty), 'what the package brings is not compiled');
+t.test(
+  'a package with prebuilt modules compiles nothing',
+  { skip, timeout: 1_700_000 },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vllm-ts-prebuilt-'));
+    const library = join(folder, 'kernels.so');
+    writeFileSync(library, 'never opened: there is no driver');
+    const script = join(packageRoot, 'scripts/package.mjs');
+    const pack = (...args: string[]) =>
+      spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' });
+    t.match(pack(), { status: 64, stderr: /^package: one OUT_DIR is needed/ });
+    t.match(pack(folder, '--library', join(folder, 'none.so')), {
+      status: 64,
+      stderr: /none\.so does not exist/,
+    });
+    const { stdout, stderr, status } = pack(join(folder, 'out'), '--library', library);
+    t.equal(status, 0, stderr);
+
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', stdout.trim()], {
+      cwd: folder,
+      stdio: 'pipe',
+    });
+    const prebuilds = join(folder, 'node_modules/vllm-ts/prebuilds');
+    const [target] = readdirSync(prebuilds);
+    t.same(readdirSync(join(prebuilds, target!)).sort(), [
+      'kernels.node',
+      'libvt_cuda.so',
+      'os.node',
+    ]);
+
+    // Nothing but node on the PATH.
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    symlinkSync(process.execPath, join(bin, 'node'));
+    const cache = join(folder, 'cache');
+    const env = { ...process.env, PATH: bin, CXX: '', XDG_CACHE_HOME: cache };
+    const command = join(folder, 'node_modules/.bin/vllm-ts');
+    const server = await serve(command, ['serve', '--port', '0'], { cwd: folder, env });
+    t.ok((await complete(server.url)).length > 0);
+    t.equal(await server.stop(), 0);
+    t.notMatch(server.output(), /^build:/m);
+    t.notMatch(server.output(), /libvt_cuda\.so is not built/);
+    t.notOk(existsSync(cache), 'what the package brings is not compiled');
   },
 );
