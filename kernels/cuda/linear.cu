@@ -1,6 +1,7 @@
 // linear: checks a call and picks the kernel of its class of m. All of them give the same bits for
 // the same row of x: one f32 chain an output, k ascending by 16.
 #include "group_check.h"
+#include "linear_best.cuh"
 #include "linear_late.cuh"
 #include "linear_send.cuh"
 #include "linear_x.cuh"
@@ -156,6 +157,28 @@ extern "C" int vt_cuda_linear(const VtCudaLinear* args, void* stream) {
   if (by_wgmma(a)) return vt::linear_wgmma(a, stream);
   if (a.m > 64) return vt::linear_large(a, stream);
   return linear_skinny(a, stream);
+}
+
+extern "C" int vt_cuda_linear_num_best(const VtCudaLinear* args) {
+  const VtCudaLinear& a = *args;
+  if (check(a) != 0 || check_fusion(a) != 0 || a.out_dtype != VT_CUDA_F32 || a.bias != nullptr ||
+      a.residual != nullptr || a.row_scale != nullptr || a.x_squares != nullptr ||
+      a.epilogue != VT_CUDA_PLAIN || a.m > VT_CUDA_MAX_BEST_ROWS || !by_wgmma(a)) {
+    return 0;
+  }
+  const int num_best = vt::linear_wgmma_num_best(a);
+  return num_best <= VT_CUDA_MAX_BEST ? num_best : 0;
+}
+
+extern "C" int vt_cuda_linear_for_sample(const VtCudaLinear* args, const VtCudaSample* sample,
+                                         void* stream) {
+  const VtCudaLinear& a = *args;
+  if (check_call(a) != 0) return -1;
+  VT_REQUIRE(sample->best != nullptr && sample->num_best == vt_cuda_linear_num_best(args) &&
+                 sample->num_best > 0 && sample->num_rows == a.m && sample->vocab_size == a.n,
+             "linear: %d best ids of %d rows of %d for a sampler of %d rows of %d", sample->num_best,
+             a.m, a.n, sample->num_rows, sample->vocab_size);
+  return vt::linear_wgmma_for_sample(a, *sample, stream);
 }
 
 extern "C" int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup* group) {

@@ -1,5 +1,6 @@
 // linear for m > 64 by Hopper's warpgroup instructions, with siluAndMul or ropeAndCache behind it,
-// the default of ours; cuBLASLt has the plain ones where it is there.
+// the default of ours; cuBLASLt has the plain ones where it is there. And the linear of logits that
+// leaves out those of rows that need one id alone (linear_wgmma_best.cuh).
 //
 // What it computes: as linear_skinny, the same chain an output: wgmma adds 16 products to an
 // accumulator as mma.sync does, k ascending.
@@ -12,7 +13,8 @@
 // other's last products, and the next tile's first. Eight tiles of x lie beside each other before
 // the next of the weight, so that the blocks of a wave share both in L2.
 #include "cluster.cuh"
-#include "linear_wgmma_ends.cuh"
+#include "linear_best.cuh"
+#include "linear_wgmma_best.cuh"
 #include "wgmma.cuh"
 
 namespace vt {
@@ -41,7 +43,14 @@ struct Form {
   static_assert(kBytes <= 227 * 1024 && kPart % 8 == 0 && kTileN / kCluster % kPart == 0);
 };
 
-struct Params {
+/** What sums end as: what `args` says, or logits for the sampler. */
+struct PlainEnd {};
+struct SampleEnd {
+  VtCudaSample sampler;
+};
+
+template <typename End>
+struct Params : End {
   VtCudaLinear args;
   CUtensorMap x, weight;
 };
@@ -89,8 +98,8 @@ struct Tiles {
  * One thread: all stages of the block's tiles, in the order in which they are folded. The weight's
  * part of the first ones while the kernel in front is still at work.
  */
-template <typename F>
-__device__ __forceinline__ void fetch(const Params& params, uint32_t base, int rank) {
+template <typename F, typename End>
+__device__ __forceinline__ void fetch(const Params<End>& params, uint32_t base, int rank) {
   constexpr int kCluster = F::kCluster;
   const Tiles<F> tiles(params.args);
   const uint64_t policy = evict_last_policy();
@@ -141,19 +150,16 @@ __device__ __forceinline__ void release(uint32_t barrier, int lane) {
   }
 }
 
-/** A warpgroup: its rows of every tile of the block. */
-template <typename T, typename F>
-__device__ __forceinline__ void fold(const Params& params, uint32_t base, int rank,
-                                     int warpgroup) {
+/** A warp of a warpgroup: its rows of every tile of the block, which `end` takes from there. */
+template <typename T, typename F, typename End>
+__device__ __forceinline__ void fold(const VtCudaLinear& args, uint32_t base, int rank,
+                                     int warpgroup, const End& end) {
   constexpr int kCluster = F::kCluster;
-  const VtCudaLinear& args = params.args;
   const Tiles<F> tiles(args);
   const int warp = threadIdx.x % kWarpgroup / 32;
   const int lane = threadIdx.x % 32;
-  const uint32_t end = base + F::kEnds + (warpgroup * 4 + warp) * kEndBytes;
   Place place;
   TileSums<F::kTileN / 8> sum;
-  wait_for_previous();
   for (int tile = blockIdx.x / kCluster; tile < tiles.count(); tile += tiles.clusters) {
     int last_stage = 0;
     for (int chunk = 0; chunk < tiles.chunks; chunk++, place.advance()) {
@@ -179,13 +185,13 @@ __device__ __forceinline__ void fold(const Params& params, uint32_t base, int ra
     wgmma_wait<0>();
     keep(sum);
     release<kCluster>(empty(base, last_stage), lane);
-    end_tile<T, F::kTileN / 8>(args, sum, scales, m0, begin.y, end, lane);
+    end(sum, scales, m0, begin.y);
   }
 }
 
-template <typename T, typename F>
+template <typename T, typename F, typename End>
 __global__ void __launch_bounds__(kThreads, 1)
-    linear_wgmma_kernel(const __grid_constant__ Params params) {
+    linear_wgmma_kernel(const __grid_constant__ Params<End> params) {
 #if VT_HAS_WGMMA
   constexpr int kCluster = F::kCluster;
   extern __shared__ __align__(1024) uint8_t shared[];
@@ -212,19 +218,41 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 2 * kWarpgroup) fetch<F>(params, base, rank);
   } else {
     more_registers<232>();
-    fold<T, F>(params, base, rank, warpgroup);
+    constexpr int kTiles = F::kTileN / 8;
+    const int warp = warpgroup * 4 + threadIdx.x % kWarpgroup / 32;
+    const int lane = threadIdx.x % 32;
+    const auto& args = params.args;
+    if constexpr (std::is_same_v<End, SampleEnd>) {
+      const int first = rank * kTileM + warp * 16;
+      if ((args.flags & VT_CUDA_EARLY_READS) == 0) wait_for_previous();
+      BestLogits best(params.sampler, first, lane);
+      wait_for_previous();
+      fold<T, F>(args, base, rank, warpgroup,
+                 [&](const TileSums<kTiles>& sum, const RowScales&, int m0, int n0) {
+                   best.take<kTiles>(args, sum, m0, n0, lane);
+                 });
+      best.write(params.sampler, blockIdx.x / kCluster, first, lane);
+    } else {
+      const uint32_t place = base + F::kEnds + warp * kEndBytes;
+      wait_for_previous();
+      fold<T, F>(args, base, rank, warpgroup,
+                 [&](const TileSums<kTiles>& sum, const RowScales& scales, int m0, int n0) {
+                   end_tile<T, kTiles>(args, sum, scales, m0, n0, place, lane);
+                 });
+    }
   }
   // Others may still fill this block's memory, or arrive on its barriers.
   if constexpr (kCluster > 1) cluster_sync();
 #endif
 }
 
-template <typename T, typename F>
+template <typename T, typename F, typename End = PlainEnd>
 int64_t num_clusters() {
   constexpr int kCluster = F::kCluster;
   static const int64_t clusters =
       kCluster == 1 ? num_multiprocessors()
-                    : max_clusters(linear_wgmma_kernel<T, F>, kCluster, dim3(kThreads), F::kBytes);
+                    : max_clusters(linear_wgmma_kernel<T, F, End>, kCluster, dim3(kThreads),
+                                   F::kBytes);
   return clusters;
 }
 
@@ -235,24 +263,23 @@ int64_t num_tiles(const VtCudaLinear& args) {
          ((args.n + F::kTileN - 1) / F::kTileN);
 }
 
-template <typename T, typename F>
-int launch_tiles(const VtCudaLinear& args, void* stream) {
+template <typename T, typename F, typename End = PlainEnd>
+int launch_tiles(const VtCudaLinear& args, void* stream, const End& end = {}) {
   constexpr int kCluster = F::kCluster;
-  Params params = {};
-  params.args = args;
+  Params<End> params = {end, args, {}, {}};
   if (make_panel_map(&params.x, args.x, args.m, args.k, args.x_stride, kTileM) != 0 ||
       make_panel_map(&params.weight, args.weight, args.n, args.k, args.weight_stride, F::kPart) !=
           0) {
     return -1;
   }
   const int64_t tiles = num_tiles<F>(args);
-  const int64_t clusters = num_clusters<T, F>();
+  const int64_t clusters = num_clusters<T, F, End>();
   const dim3 grid(static_cast<unsigned>((tiles < clusters ? tiles : clusters) * kCluster));
   if constexpr (kCluster == 1) {
-    return launch("linear", linear_wgmma_kernel<T, F>, grid, dim3(kThreads), F::kBytes, args.flags,
-                  stream, params);
+    return launch("linear", linear_wgmma_kernel<T, F, End>, grid, dim3(kThreads), F::kBytes,
+                  args.flags, stream, params);
   } else {
-    return launch_clusters("linear", linear_wgmma_kernel<T, F>, kCluster, grid, dim3(kThreads),
+    return launch_clusters("linear", linear_wgmma_kernel<T, F, End>, kCluster, grid, dim3(kThreads),
                            F::kBytes, args.flags, stream, params);
   }
 }
@@ -268,6 +295,9 @@ int64_t columns_of_rounds(const VtCudaLinear& args) {
   return (num_tiles<F>(args) + num_clusters<T, F>() - 1) / num_clusters<T, F>() * F::kTileN;
 }
 
+/** Of a launch for the sampler, whose tiles all have the same rows. */
+bool is_single(const VtCudaLinear& args) { return args.m <= kTileM; }
+
 template <typename T>
 int launch_wgmma(const VtCudaLinear& args, void* stream) {
   if (args.large == VT_CUDA_LARGE_WGMMA) return launch_tiles<T, Single>(args, stream);
@@ -275,6 +305,21 @@ int launch_wgmma(const VtCudaLinear& args, void* stream) {
   const bool narrow = args.epilogue == VT_CUDA_SILU_AND_MUL && args.m <= 2 * kTileM &&
                       columns_of_rounds<T, NarrowPair>(args) < columns_of_rounds<T, Pair>(args);
   return narrow ? launch_tiles<T, NarrowPair>(args, stream) : launch_tiles<T, Pair>(args, stream);
+}
+
+template <typename T>
+int num_best(const VtCudaLinear& args) {
+  const auto clusters = [&](int64_t tiles, int64_t most) {
+    return static_cast<int>(tiles < most ? tiles : most);
+  };
+  return is_single(args) ? clusters(num_tiles<Single>(args), num_clusters<T, Single, SampleEnd>())
+                         : clusters(num_tiles<Pair>(args), num_clusters<T, Pair, SampleEnd>());
+}
+
+template <typename T>
+int launch_for_sample(const VtCudaLinear& args, const VtCudaSample& sampler, void* stream) {
+  return is_single(args) ? launch_tiles<T, Single>(args, stream, SampleEnd{sampler})
+                         : launch_tiles<T, Pair>(args, stream, SampleEnd{sampler});
 }
 
 }  // namespace
@@ -296,6 +341,15 @@ bool linear_wgmma_takes(const VtCudaLinear& args) {
 int linear_wgmma(const VtCudaLinear& args, void* stream) {
   return args.dtype == VT_CUDA_F16 ? launch_wgmma<__half>(args, stream)
                                    : launch_wgmma<__nv_bfloat16>(args, stream);
+}
+
+int linear_wgmma_num_best(const VtCudaLinear& args) {
+  return args.dtype == VT_CUDA_F16 ? num_best<__half>(args) : num_best<__nv_bfloat16>(args);
+}
+
+int linear_wgmma_for_sample(const VtCudaLinear& args, const VtCudaSample& sampler, void* stream) {
+  return args.dtype == VT_CUDA_F16 ? launch_for_sample<__half>(args, sampler, stream)
+                                   : launch_for_sample<__nv_bfloat16>(args, sampler, stream);
 }
 
 }  // namespace vt

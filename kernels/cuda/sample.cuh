@@ -4,7 +4,8 @@
 #define VT_CUDA_SAMPLE_CUH_
 
 #include "cluster.cuh"
-#include "vt_cuda_sample.h"
+#include "sample_needs.cuh"
+#include "sample_words.cuh"
 
 namespace vt {
 namespace sample {
@@ -18,11 +19,8 @@ constexpr int kMaxListed = 256;
 constexpr int kMaxBiases = 512;
 /** Of a row that is told by candidates, from all ranks together. */
 constexpr int kMaxCandidates = 2048;
-constexpr float kGreedyBelow = 1e-5f;
 
 constexpr int kMaxVocab = kMaxCluster * kMaxTiles * kTile;
-
-using Word = unsigned long long;
 
 struct Shape {
   int blocks, tiles, threads; /* of a row; of a block; of a block */
@@ -123,29 +121,6 @@ struct Row {
   int turn;
   float greatest; /* z of this thread's groups */
 };
-
-/** Floats in the order of unsigned numbers; -0 equals 0. */
-__device__ __forceinline__ uint32_t key_of(float value) {
-  const uint32_t bits = __float_as_uint(__fadd_rn(value, 0.0f));
-  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
-}
-
-__device__ __forceinline__ float value_of(uint32_t key) {
-  return __uint_as_float(key >> 31 != 0 ? key & 0x7fffffffu : ~key);
-}
-
-/** Orders (value, id) as one number: the greater value, then the lower id. */
-__device__ __forceinline__ Word ranked(float value, int id) {
-  return static_cast<Word>(key_of(value)) << 32 | ~static_cast<uint32_t>(id);
-}
-__device__ __forceinline__ float ranked_value(Word word) { return value_of(word >> 32); }
-__device__ __forceinline__ int ranked_id(Word word) {
-  return static_cast<int>(~static_cast<uint32_t>(word));
-}
-
-/** Below all that is ranked, and above. */
-constexpr Word kNone = 0;
-constexpr Word kUnfit = ~0ull;
 
 __device__ __forceinline__ Word warp_max(Word word) {
   const uint32_t high = word >> 32;

@@ -17,14 +17,11 @@ constexpr uint32_t kAllowed = 1u << 28;
 constexpr uint32_t kCount = kAllowed - 1;
 
 __device__ __forceinline__ bool below_min_tokens(const Shared& shared) {
-  return shared.num_tokens - shared.params.num_prompt_tokens < shared.params.min_tokens;
+  return below_min_tokens(shared.params, shared.num_tokens);
 }
 
 __device__ __forceinline__ bool has_edits(const Shared& shared) {
-  const VtCudaRowParams& p = shared.params;
-  return p.num_allowed_ids > 0 || p.num_bad_words > 0 || p.num_biases > 0 ||
-         p.repetition_penalty != 1.0f || p.frequency_penalty != 0.0f ||
-         p.presence_penalty != 0.0f || (p.num_stop_ids > 0 && below_min_tokens(shared));
+  return has_edits(shared.params, shared.num_tokens);
 }
 
 /** Reaches the word of any id of the row, in whichever block it lies. */

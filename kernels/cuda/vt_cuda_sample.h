@@ -64,6 +64,7 @@ typedef struct {
    */
   float* named_logprobs; /* [][num_named] */
   const float* logits; /* [num_rows][logits_stride]; never changed; 16-byte rows are fastest */
+  uint64_t* best; /* [num_rows][num_best], of vt_cuda_linear_for_sample; null: logits are all there */
   /* [num_rows] row of the table; -1 = padding, no work; or VT_CUDA_ROW_ANSWERED */
   const int32_t* row_of;
   const int32_t* judged_ids; /* [num_rows] prompt token to judge, -1 = sample; null = all sample */
@@ -74,12 +75,29 @@ typedef struct {
   int32_t num_rows, vocab_size;
   int32_t logits_stride, history_stride; /* elements */
   int32_t num_top; /* 0..VT_CUDA_MAX_LOGPROBS; -1 = no logprobs in this step */
+  int32_t num_best;
   int32_t num_named; /* most ids that a row of this step names; 0 = none does */
   int32_t scratch_stride; /* floats, a multiple of 4: at least vt_cuda_sample_scratch_stride */
   float* scratch;         /* [num_rows][scratch_stride], 16-byte aligned; null where that is 0 */
   int32_t flags;
 } VtCudaSample;
 VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);
+/**
+ * vt_cuda_linear of logits [m][n], m = num_rows and n = vocab_size, and then vt_cuda_sample with the
+ * same `sample` gives the same answers: rows that need the greatest logit alone (greedy, with nothing
+ * else asked) have no logits written, nor have rows without work, but their best ids in `best`.
+ */
+VT_CUDA_API int vt_cuda_linear_for_sample(const VtCudaLinear* args, const VtCudaSample* sample,
+                                          void* stream);
+/**
+ * num_best, at most VT_CUDA_MAX_BEST, where that call is built: Hopper, m > 64, f32 logits, nothing
+ * added; else 0. Reads what vt_cuda_linear_fuses reads. Whether it is ahead of the two calls apart
+ * depends on how many rows need the greatest logit alone.
+ */
+VT_CUDA_API int vt_cuda_linear_num_best(const VtCudaLinear* args);
+#define VT_CUDA_MAX_BEST 256
+/** Most rows of such a call. */
+#define VT_CUDA_MAX_BEST_ROWS 256
 /** Floats of scratch a row of logits; 0 where the kernel keeps it in shared memory. */
 VT_CUDA_API int vt_cuda_sample_scratch_stride(int32_t vocab_size);
 

@@ -101,6 +101,7 @@ Launches::Launches(const Program& program, const Weights& weights, const LinearL
   bind_collectives(ranks, ledger);
   fetches_ahead_ = ranks == nullptr && leaves_memory_idle();
   if (!has_sample_) return;
+  bind_head(ledger);
   sample_scratch_stride_ = vt_cuda_sample_scratch_stride(program.vocab_size);
   const auto scratch = static_cast<std::size_t>(sample_scratch_stride_) * sizeof(float);
   if (scratch > 0) sample_scratch_ = {program.max_num_logits * scratch, "activations", ledger};

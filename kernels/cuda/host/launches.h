@@ -24,7 +24,7 @@ struct StepShape {
   bool logits_are_tokens = false;
   /// Most best ids that a row asked for; -1: no row asked for logprobs. Most ids that one names.
   int num_top = -1, num_named = 0;
-  /// Where needs_kinds().
+  /// Where needs_kinds(), or may_find_best().
   RowKinds kinds;
   std::vector<AttentionGroup> attention;
 };
@@ -67,6 +67,9 @@ class Launches {
   bool has_sample() const { return has_sample_; }
   /// Whether what sampling exchanges depends on the step's rows by the host's choice.
   bool needs_kinds() const;
+  /// Whether a launch for so many rows of logits, or as many as are at hand at once, may leave out
+  /// those of rows that need one id alone.
+  bool may_find_best(int num_rows) const;
   /// Null where the program has no attention.
   const AttentionRoom* attention() const { return attention_.get(); }
   char* buffer(int index) const;
@@ -110,6 +113,13 @@ class Launches {
   bool add_epilogue(const OpRecord& after, VtCudaLinear& args, const Call& call) const;
   /// The linear at `index`, which sends its sums, and the collective of them behind it.
   bool try_sending_linear(std::size_t index, const Call& call) const;
+
+  // head.cc
+  /// Room for rows' best ids, where the program ends with logits and sample.
+  void bind_head(Ledger& ledger);
+  /// The linear of logits at `index` and sample behind it, where rows that need one id alone have no
+  /// logits written: 2, else 0.
+  int run_head(std::size_t index, const Call& call) const;
 
   // late_norms.cc
   void find_late_norms(Ledger& ledger);
@@ -203,6 +213,8 @@ class Launches {
   /// Of sample, by row of logits, where it asks for any.
   DeviceBuffer sample_scratch_;
   int sample_scratch_stride_ = 0;
+  /// Of rows of logits, between their linear and sample.
+  DeviceBuffer best_ids_;
   /// Of sampleSharded: logits of all ranks side by side, and what it keeps of rows.
   DeviceBuffer all_logits_, shard_scratch_;
   int logits_stride_ = 0;

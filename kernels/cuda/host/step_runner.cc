@@ -96,10 +96,12 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
 }
 
 bool StepRunner::has_graphs(GraphKind kind) const {
+  if (kind == GraphKind::few_logits) return false;
   return kind == GraphKind::all || (launches_.has_sample() && launches_.needs_kinds());
 }
 
 bool StepRunner::is_captured(GraphKind kind, int bucket) const {
+  if (kind == GraphKind::few_logits) return launches_.may_find_best(bucket);
   if (kind != GraphKind::all || !has_graphs(GraphKind::searched)) return has_graphs(kind);
   // Few steps need the longest search: a start is not longer for them than it must be.
   return (bucket & (bucket - 1)) == 0 || bucket == max_rows();
@@ -107,6 +109,7 @@ bool StepRunner::is_captured(GraphKind kind, int bucket) const {
 
 StepRunner::GraphKind StepRunner::kind_of(const StepRecord& record, const RowKinds& rows) const {
   const int num_rows = static_cast<int>(record.batch.rows.size());
+  if (rows.finds_best() && launches_.may_find_best(num_rows)) return GraphKind::few_logits;
   for (int k = 0; k + 1 < kNumKinds; k++) {
     const auto kind = static_cast<GraphKind>(k);
     if (!has_graphs(kind)) continue;
@@ -132,6 +135,7 @@ StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
   if (kind == GraphKind::bounded) shape.kinds.search_steps = 1;
   if (kind == GraphKind::searched) shape.kinds.search_steps = VT_CUDA_SEARCH_STEPS;
   if (kind == GraphKind::all) shape.kinds.search_steps = RowKinds::kLongestSearch;
+  if (kind == GraphKind::few_logits) shape.kinds.num_rows = shape.kinds.num_likeliest = num_rows;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;
@@ -171,7 +175,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   for (const int rows : buckets)
     if ((rows & (rows - 1)) == 0 || rows == buckets.back())
       for_each_kind(rows, [&](GraphKind kind) {
-        if (kind == GraphKind::all || rows == buckets.back())
+        if (kind == GraphKind::few_logits || kind == GraphKind::all || rows == buckets.back())
           warm_up(decode_shape(rows, kind), {rows, rows, rows}, step_index++);
       });
   const std::size_t loaded = free_bytes();
@@ -206,6 +210,7 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   record.has_logprobs = false;
   record.named_ids.clear();
   shape_.kinds = {};
+  shape_.kinds.num_rows = static_cast<int>(batch.logit_rows.size());
   for (const LogitRow& row : batch.logit_rows) {
     const SamplingParams& params = table.row(row.row).params;
     if (!row.is_prompt) shape_.kinds.add(params);

@@ -45,10 +45,10 @@ class StepRunner {
   int max_rows() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
   /// What a graph is for, beside its bucket; those that serve less come first.
-  enum class GraphKind { no_alternatives, told, bounded, searched, all };
-  static constexpr int kNumKinds = 5;
+  enum class GraphKind { few_logits, no_alternatives, told, bounded, searched, all };
+  static constexpr int kNumKinds = 6;
   StepShape decode_shape(int num_rows, GraphKind kind) const;
-  /// Whether there are graphs of this kind.
+  /// Whether there are graphs of this kind for every number of rows, or nearly.
   bool has_graphs(GraphKind kind) const;
   /// Whether there is one of this kind in a bucket.
   bool is_captured(GraphKind kind, int bucket) const;

@@ -8,7 +8,8 @@ import torch
 
 from vt_cuda import VtCuda
 
-GROUPS = ("elementwise", "linear", "fused", "attention", "sample", "library", "prefill", "large")
+GROUPS = ("elementwise", "linear", "fused", "attention", "sample", "library", "prefill", "large",
+          "best")
 
 
 def run(vt: VtCuda, groups, show_good=True) -> int:

@@ -120,6 +120,19 @@ class VtCuda:
         fields = self.linear_fields(*args, **more)
         return self.lib.vt_cuda_linear_is_ahead(ctypes.byref(self.args("VtCudaLinear", fields))) == 1
 
+    def linear_num_best(self, *args, **more) -> int:
+        fields = self.linear_fields(*args, **more)
+        return self.lib.vt_cuda_linear_num_best(ctypes.byref(self.args("VtCudaLinear", fields)))
+
+    def linear_for_sample(self, out, x, weight, sampler: dict):
+        """`sampler`: of sample_fields and sample_outputs; then the sampler's own call."""
+        linear = self.args("VtCudaLinear", self.linear_fields(out, x, weight, large=2))
+        args = self.args("VtCudaSample", sampler)
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        if (self.lib.vt_cuda_linear_for_sample(ctypes.byref(linear), ctypes.byref(args), stream) != 0
+                or self.lib.vt_cuda_sample(ctypes.byref(args), stream) != 0):
+            raise RuntimeError(self.lib.vt_cuda_error().decode())
+
     def sample_outputs(self, rows, num_top=-1):
         """Outputs of a step, full of what sample must overwrite."""
         full = lambda shape, value, dtype: torch.full(shape, value, dtype=dtype, device="cuda")

@@ -133,6 +133,7 @@ inline void store_matrix2_trans(std::uint32_t address, std::uint32_t first, std:
   emulated::store_matrix2_trans(address, first, second);
 }
 
+inline float max_or_nan(float a, float b) { return a != a ? a : b > a || b != b ? b : a; }
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float rcp_approx(float x) { return 1.0f / x; }
 inline std::uint32_t shared_address(const void* p) { return emulated::address_of(p); }
