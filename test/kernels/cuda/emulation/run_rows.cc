@@ -12,6 +12,7 @@
 #include "draws.h"
 #include "fibers.h"
 #include "print_errors.h"
+#include "sample_outputs.h"
 #include "sample_words.cuh"
 #include "vt_cuda_sample.h"
 
@@ -19,36 +20,9 @@ namespace {
 
 constexpr int kRows = 14, kTop = 3, kLength = 16, kBest = 70;
 
-struct Outputs {
-  std::vector<int32_t> token_ids, ranks, top_ids;
-  std::vector<uint8_t> row_flags;
-  std::vector<float> logprobs, top_logprobs;
-  Outputs()
-      : token_ids(kRows, -7),
-        ranks(kRows, -7),
-        top_ids(kRows * kTop, -7),
-        row_flags(kRows, 7),
-        logprobs(kRows, 7),
-        top_logprobs(kRows * kTop, 7) {}
-  /// Bit for bit: a logprob among logits of -Infinity is none.
-  bool same(const Outputs& other, int row) const {
-    const auto equal = [&](const auto& a, const auto& b, int count) {
-      return std::memcmp(&a[row * count], &b[row * count], count * sizeof a[0]) == 0;
-    };
-    return equal(token_ids, other.token_ids, 1) && equal(row_flags, other.row_flags, 1) &&
-           equal(logprobs, other.logprobs, 1) && equal(ranks, other.ranks, 1) &&
-           equal(top_ids, other.top_ids, kTop) && equal(top_logprobs, other.top_logprobs, kTop);
-  }
-};
-
 /// Rows `first` to `first + count - 1`.
 VtCudaSample rows_from(VtCudaSample a, Outputs& out, int first, int count) {
-  a.token_ids = &out.token_ids[first];
-  a.row_flags = &out.row_flags[first];
-  a.logprobs = &out.logprobs[first];
-  a.ranks = &out.ranks[first];
-  a.top_ids = &out.top_ids[first * kTop];
-  a.top_logprobs = &out.top_logprobs[first * kTop];
+  out.receive(a, first);
   a.logits += static_cast<int64_t>(first) * a.logits_stride;
   a.row_of += first;
   a.judged_ids += first;
@@ -141,9 +115,8 @@ int main(int argc, char** argv) {
   all.history = history.data();
   all.vocab_size = all.logits_stride = vocab;
   all.history_stride = kLength;
-  all.num_top = kTop;
 
-  Outputs together, alone;
+  Outputs together(kRows, kTop), alone(kRows, kTop);
   emulation::Machine machine(1, seed);
   emulation::machine = &machine;
   const VtCudaSample batch = rows_from(all, together, 0, kRows);
@@ -158,7 +131,7 @@ int main(int argc, char** argv) {
     if (vt_cuda_sample(&single, kStream) != 0) return 2;
     one.run();
   }
-  Outputs of_best;
+  Outputs of_best(kRows, kTop);
   emulation::Machine again(1, seed + 100);
   emulation::machine = &again;
   all.logits = few_logits.data();

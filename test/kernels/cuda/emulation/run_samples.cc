@@ -10,201 +10,12 @@
 #include <vector>
 
 #include "carrier.h"
-#include "draws.h"
+#include "drawn_row.h"
 #include "group.cuh"
 #include "print_errors.h"
+#include "sample_outputs.h"
 
 namespace {
-
-constexpr int kNamed = 5;
-
-/// All that is drawn for a row.
-struct Row {
-  std::vector<float> logits;
-  std::vector<int32_t> history, allowed, bias_ids, stops, named;
-  std::vector<float> biases;
-  VtCudaRowParams params = {};
-  int32_t row_of = 0, judged = -1, finished = 0;
-
-  /// What its ranks may tell of it, by its parameters.
-  enum class Kind { other, complete, likeliest };
-  bool is_cut() const {
-    if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return false;
-    return params.min_p > 0 || params.top_k > 0 || params.top_p < 1;
-  }
-  /// What the host knows by the parameters alone: rounds of a search; 0 for those that have none.
-  int search_steps() const {
-    if (!is_cut() || (params.top_k > 0 && params.top_k <= VT_CUDA_CARRIED_CANDIDATES)) return 0;
-    const int num_selections = (params.top_k > 0) + (params.top_p < 1);
-    return std::max(1, num_selections * VT_CUDA_SEARCH_STEPS);
-  }
-  Kind kind(int num_ranks, int vocab) const {
-    if (!is_cut()) return Kind::other;
-    if (params.min_p > 0) return Kind::complete;
-    if (params.top_k > 0 && params.top_k < vocab)
-      return params.top_k <= 2048 / num_ranks ? Kind::complete : Kind::other;
-    return params.top_p < 1 ? Kind::likeliest : Kind::other;
-  }
-};
-
-/// From this seed on all rows have top-p alone, and nothing odd about them.
-constexpr uint64_t kNuclei = 100;
-/// From this one on all have a top-k, and many ids have the k-th greatest logit.
-constexpr uint64_t kEquals = 200;
-
-/// From this one on rows have a threshold that over a library is searched for, or nearly so.
-constexpr uint64_t kSearches = 300;
-
-/// A share of the mass, or as many ids as their number, from hardly any to nearly all.
-void draw_cut(Draws& draws, Row& row, int vocab) {
-  constexpr float kShares[] = {1e-9f, 0.1f, 0.5f, 0.9f, 0.99f, 0.999999f, 1};
-  VtCudaRowParams& p = row.params;
-  p.temperature = draws.one_in(4) ? 3 : 0.2f + draws.unit();
-  p.min_p = draws.one_in(2) ? 0 : draws.one_in(4) ? 1 : 0.3f * draws.unit() * draws.unit();
-  p.top_k = draws.one_in(2) ? 0 : 60 + static_cast<int>(draws.below(vocab));
-  if (draws.one_in(4)) p.top_k = 65 + static_cast<int>(draws.below(30));
-  p.top_p = kShares[draws.below(7)];
-  const int shape = static_cast<int>(draws.below(6));
-  // Around zero, where floats are dense; negative; in few steps; of two values; as they are.
-  for (float& x : row.logits) {
-    if (shape == 0) x = (x - 3) * std::exp2(-40 * draws.unit() * draws.unit());
-    if (shape == 1) x = -1 - x * x;
-    if (shape == 2) x = std::floor(x * 2) / 2;
-    if (shape == 3) x = draws.one_in(3) ? 0.0f : -0.0f + (draws.one_in(2) ? 1 : 0);
-    if (shape == 4 && draws.one_in(2)) x = -INFINITY;
-  }
-  // Of some z there is no end, or of one rank's no beginning.
-  if (!draws.one_in(6)) return;
-  p.temperature = 2e-5f;
-  for (int id = 0; id < vocab; id++)
-    if (draws.one_in(40)) row.logits[id] = draws.one_in(3) ? 1e34f : -1e34f;
-}
-
-/// Kinds by turns, so that a step has several.
-Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, bool is_plain,
-             bool has_equals) {
-  Row row;
-  VtCudaRowParams& p = row.params;
-  p.seed = (static_cast<uint64_t>(draws.below(1 << 30)) << 32) | draws.below(1 << 30);
-  p.temperature = 0.3f + draws.unit();
-  p.top_p = 1;
-  p.repetition_penalty = 1;
-  p.num_prompt_tokens = 2;
-  p.num_logprobs = -1;
-  // Peaked; or in steps, with many ties; some of them flat on one rank, and so with many ids left.
-  const bool in_steps = draws.one_in(3);
-  const bool by_min_p = kind % 10 == 3 || kind % 10 == 4;
-  const int has_ids = (vocab - 1) / columns + 1;
-  const int flat = by_min_p || draws.one_in(4) ? static_cast<int>(draws.below(has_ids)) : -1;
-  for (int id = 0; id < vocab; id++) {
-    const float x = 12 * draws.unit() * draws.unit() * draws.unit();
-    const float value = id / columns == flat ? 9.0f + 0.01f * draws.unit() : x;
-    const float steps = has_equals ? 0.3f : 2;
-    row.logits.push_back(in_steps || has_equals ? std::floor(value * steps) / steps : value);
-  }
-  // Many ids with much of the mass, not as many or as likely on each rank.
-  if (kind % 10 >= 8) {
-    const float width = 1 + 5 * draws.unit(), apart = draws.one_in(2) ? 0 : 2 * draws.unit();
-    for (int id = 0; id < vocab; id++) {
-      row.logits[id] = width * draws.unit() + apart * static_cast<float>(id / columns % 3);
-      // More of the best in one warp's list than a lane has of it.
-      if (top > 32 && id / 32 % 8 == 3) row.logits[id] += width;
-    }
-  }
-  const int length = 2 + static_cast<int>(draws.below(20));
-  for (int i = 0; i < length; i++) row.history.push_back(static_cast<int32_t>(draws.below(vocab)));
-  switch (kind % 10) {
-    case 0:
-      p.temperature = draws.one_in(2) ? 0 : p.temperature;
-      break;
-    case 1:
-      p.top_k = 1 + static_cast<int>(draws.below(64));
-      break;
-    case 2:
-      p.top_k = 1 + static_cast<int>(draws.below(40));
-      p.top_p = 0.2f + 0.7f * draws.unit();
-      break;
-    case 3:
-      p.min_p = 0.02f + 0.3f * draws.unit();
-      break;
-    case 4:
-      p.temperature = 1 + draws.unit();
-      p.min_p = 0.001f + 0.02f * draws.unit();
-      p.top_k = draws.one_in(2) ? 0 : 100 + static_cast<int>(draws.below(300));
-      p.top_p = draws.one_in(2) ? 1 : 0.5f;
-      break;
-    case 5: {
-      // The nucleus from one id to nearly all; some rows as if they had a top-k.
-      constexpr float kShares[] = {0.1f, 0.5f, 0.9f, 0.95f, 0.999f, 0.9999f};
-      p.top_p = kShares[draws.below(6)];
-      p.temperature *= draws.one_in(3) ? 3 : 1;
-      p.top_k = draws.one_in(4) ? vocab : 0;
-      break;
-    }
-    case 8:
-    case 9:
-      p.temperature = 1;
-      p.top_p = 0.1f + (is_plain ? 0.5f : 0.8f) * draws.unit();
-      break;
-    case 6:
-      p.top_k = 65 + static_cast<int>(draws.below(draws.one_in(2) ? 200 : 1500));
-      p.top_p = draws.one_in(2) ? 1 : 0.9f;
-      break;
-    default:
-      break;
-  }
-  if (kind % 10 == 7 || draws.one_in(2)) {
-    p.num_logprobs = static_cast<int32_t>(draws.one_in(2) ? top : draws.below(top + 1));
-    // Of any rank, and some outside of the vocabulary.
-    if (draws.one_in(3))
-      for (int i = 0; i < kNamed; i++)
-        row.named.push_back(static_cast<int32_t>(draws.below(vocab + 100)) - 50);
-  }
-  // Where one rank is flat, ids of others win by their bias, one of which is the best by little.
-  if (draws.one_in(by_min_p ? 1 : kind % 10 >= 8 ? 8 : 3)) {
-    p.repetition_penalty = 0.7f + draws.unit();
-    p.frequency_penalty = draws.unit();
-    p.presence_penalty = draws.unit();
-    const bool elsewhere = draws.one_in(2);
-    for (int i = 0; i < 8; i++) {
-      const int id = static_cast<int>(draws.below(vocab));
-      row.bias_ids.push_back(elsewhere && id / columns == flat ? (id + columns) % vocab : id);
-      const float bias = by_min_p ? 9 + 3 * draws.unit() : 20 * draws.unit() - 5;
-      // Some so great that nothing is left of exponentials against the greatest edited logit.
-      row.biases.push_back(bias > 13 ? 100 : bias);
-    }
-  }
-  if (is_plain) return row;
-  if (draws.one_in(9)) row.logits[draws.below(vocab)] = NAN;
-  if (draws.one_in(5)) {
-    // All on one rank, or all outside of the vocabulary.
-    const int first = draws.one_in(4) ? vocab : static_cast<int>(draws.below(vocab));
-    for (int i = 0; i < 100; i++) row.allowed.push_back(first + i);
-  }
-  if (draws.one_in(8)) row.judged = static_cast<int32_t>(draws.below(vocab));
-  if (draws.one_in(10)) row.row_of = -1;
-  if (draws.one_in(10)) row.finished = 1;
-  return row;
-}
-
-struct Outputs {
-  std::vector<int32_t> token_ids, ranks, top_ids;
-  std::vector<uint8_t> row_flags;
-  std::vector<float> logprobs, top_logprobs, named_logprobs;
-  Outputs(int rows, int top)
-      : token_ids(rows, -7),
-        ranks(rows, -7),
-        top_ids(rows * top, -7),
-        row_flags(rows, 7),
-        logprobs(rows, 7),
-        top_logprobs(rows * top, 7),
-        named_logprobs(rows * kNamed, 7) {}
-  bool operator==(const Outputs& other) const {
-    return token_ids == other.token_ids && ranks == other.ranks && top_ids == other.top_ids &&
-           row_flags == other.row_flags && logprobs == other.logprobs &&
-           top_logprobs == other.top_logprobs && named_logprobs == other.named_logprobs;
-  }
-};
 
 /// The row table, and what `sample` reads of the step.
 struct Table {
@@ -237,12 +48,7 @@ struct Table {
 
   VtCudaSample sample(Outputs& out, const float* from, int logits_stride) const {
     VtCudaSample a = {};
-    a.token_ids = out.token_ids.data();
-    a.row_flags = out.row_flags.data();
-    a.logprobs = out.logprobs.data();
-    a.ranks = out.ranks.data();
-    a.top_ids = out.top_ids.data();
-    a.top_logprobs = out.top_logprobs.data();
+    out.receive(a);
     a.logits = from;
     a.row_of = row_of.data();
     a.judged_ids = judged.data();
@@ -254,9 +60,6 @@ struct Table {
     a.vocab_size = vocab;
     a.logits_stride = logits_stride;
     a.history_stride = stride;
-    a.num_top = top;
-    a.named_logprobs = out.named_logprobs.data();
-    a.num_named = kNamed;
     return a;
   }
 };
@@ -269,7 +72,7 @@ struct Rank {
   VtCudaGroup group = {};
   VtCudaGroupReport report = {};
   Outputs out;
-  Rank(int rows, int top) : rest(VT_CUDA_SAMPLE_SCRATCH * rows, -9), out(rows, top) {}
+  Rank(int rows, int top) : rest(VT_CUDA_SAMPLE_SCRATCH * rows, -9), out(rows, top, kNamed) {}
 };
 
 void* stream_of(int device) { return reinterpret_cast<void*>(static_cast<intptr_t>(device) + 1); }
@@ -301,7 +104,7 @@ int main(int argc, char** argv) {
 
   emulation::Machine one(1, seed);
   emulation::machine = &one;
-  Outputs wanted(num_rows, top);
+  Outputs wanted(num_rows, top, kNamed);
   const VtCudaSample sample = table.sample(wanted, table.logits.data(), vocab);
   if (vt_cuda_sample(&sample, stream_of(0)) != 0) return 2;
   one.run();
