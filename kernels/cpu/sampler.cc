@@ -33,6 +33,7 @@ std::int32_t choose(const KernelTable& kernels, const SampleInput& input, float 
   z = scratch.z.data();
   // Division may make ties; the argmax need not be exact here.
   const float z_max = max / params.temperature;
+  if (z_max == -INFINITY) return -1;
   const Truncation truncation = {params.min_p, params.top_k, params.top_p};
   const float threshold = truncation_threshold(kernels, truncation, z, n, z_max, scratch);
   return draw(kernels, params.seed, input.position, z, {nullptr, 0}, n, threshold, argmax).index;

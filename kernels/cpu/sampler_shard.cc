@@ -110,7 +110,8 @@ void find_candidates(const KernelTable& kernels, const SampleInput& input, Shard
       return;
     }
   }
-  if (max == -INFINITY) return;
+  const SamplingParams& params = input.row->params;
+  if ((is_greedy(params) ? max : max / params.temperature) == -INFINITY) return;
   if (kind == ShardKind::one) return find_one(kernels, input, z, max, scratch, out);
   find_many(kernels, input, kind, z, max, scratch, out);
 }

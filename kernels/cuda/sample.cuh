@@ -160,6 +160,13 @@ __device__ __forceinline__ Word cluster_max(Row& row, Word word) {
   return word;
 }
 
+/** z of the row's greatest logit, ranked; of a greedy row that logit. */
+__device__ __forceinline__ float greatest_z(const Shared& shared, Word greatest) {
+  const float temperature = shared.params.temperature;
+  const float logit = greatest == kNone ? -INFINITY : ranked_value(greatest);
+  return temperature < kGreedyBelow ? logit : __fdiv_rn(logit, temperature);
+}
+
 /** A logit below all whose quotient by `temperature` is at least `z`. */
 __device__ __forceinline__ float lowest_logit(float z, float temperature) {
   const float x = z * temperature;

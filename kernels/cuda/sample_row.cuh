@@ -75,7 +75,7 @@ __device__ __forceinline__ void sample_known(const VtCudaSample& args, int num_t
     cluster_wait();  // all blocks are there
   }
   best = cluster_max(row, best);
-  if (best == kUnfit || (best == kNone && !judges)) {
+  if (best == kUnfit || (!judges && greatest_z(shared, best) == -INFINITY)) {
     return answer(args, row, index, -1, true, false);
   }
 

@@ -82,13 +82,6 @@ __device__ void keep_edited(const ShardParams& params, const Row& row, int index
   for (int i = threadIdx.x; i < row.count; i += blockDim.x) out[i] = row.z[i];
 }
 
-/** The greatest z; of a greedy row the greatest logit. */
-__device__ __forceinline__ float greatest_z(const Shared& shared, Word greatest) {
-  const float temperature = shared.params.temperature;
-  const float logit = greatest == kNone ? -INFINITY : ranked_value(greatest);
-  return temperature < kGreedyBelow ? logit : __fdiv_rn(logit, temperature);
-}
-
 /** What this rank tells of a row; its candidates are on their way then. Barriers of the cluster. */
 __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& row, int index,
                                 Told by, const int32_t* history) {

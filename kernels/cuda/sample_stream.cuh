@@ -71,7 +71,7 @@ class StreamDraw {
     bound();
     if (__any_sync(~0u, !(of_first < value_))) see_first();
     if (!(all < INFINITY)) return kUnfit;
-    if (all == -INFINITY) return kNone;
+    if (best_value_ == -INFINITY) return kNone;
     return ranked(best_value_, best_id_);
   }
 

@@ -13,9 +13,13 @@ export function sampleRow(logits: Float32Array, row: Row): number {
   mask(z, row);
   bias(z, row);
   penalize(z, row);
+  if (!isFinite(z)) return -1;
   const best = argmax(z);
+  const { temperature } = row.sampling;
+  const isGreedy = temperature < greedyBelow;
+  if (!isGreedy) z.forEach((x, id) => (z[id] = x / temperature));
   if (z[best] === -Infinity) return -1;
-  if (row.sampling.temperature < greedyBelow) return best;
+  if (isGreedy) return best;
   truncate(z, row);
   return draw(z, row);
 }
@@ -69,10 +73,9 @@ function penalize(z: Float32Array, { sampling, tokens, numTokens, numPromptToken
   }
 }
 
-/** Section 5: temperature, then min-p, top-k and top-p. */
+/** Section 5, of logits divided by the temperature: min-p, top-k and top-p. */
 function truncate(z: Float32Array, { sampling }: Row): void {
-  const { temperature, minP, topK, topP } = sampling;
-  z.forEach((x, id) => (z[id] = x / temperature));
+  const { minP, topK, topP } = sampling;
   const max = z[argmax(z)]!;
   if (minP > 0) keepFrom(z, fround(max + fround(Math.log(minP))));
   const sorted = z

@@ -146,6 +146,10 @@ t.test('unfit logits on one rank flag the row on all', async (t) => {
     // One rank has nothing to offer.
     randomValues(vocabSize, 6).map((x, id) => (id < 2048 ? -Infinity : x)),
     randomValues(vocabSize, 7).map((x, id) => (id < 2048 ? x : -Infinity)),
+    // The same, by a temperature of 0.8; or none has.
+    new Float32Array(vocabSize).fill(-3e38, 0, 2048),
+    new Float32Array(vocabSize).fill(-3e38, 2048),
+    new Float32Array(vocabSize).fill(-3e38),
   ];
   const kinds: Partial<SamplingParams>[] = [
     { temperature: 0 },
@@ -154,6 +158,10 @@ t.test('unfit logits on one rank flag the row on all', async (t) => {
     { topP: 0.9 },
     { temperature: 0, allowedTokenIds: [2999], logprobs: 3 },
     { temperature: 1, promptLogprobs: 1 },
+    { temperature: 0.8, logprobs: 1 },
+    { temperature: 0.8, topK: 5 },
+    { temperature: 0.8, minP: 0.1, logprobs: 1 },
+    { temperature: 0.8, topP: 0.9 },
   ];
   for (const params of kinds) {
     const requests = rows.map(() => ({

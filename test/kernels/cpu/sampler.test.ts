@@ -76,17 +76,27 @@ t.test('logprobs, ranks and alternatives of each row', async (t) => {
 t.test('a row with unfit logits ends alone', async (t) => {
   const model = await loadSampler();
   t.teardown(() => model.close());
-  const logits = Array.from({ length: 5 }, (_, i) => randomValues(vocabSize, i));
+  const logits = Array.from({ length: 7 }, (_, i) => randomValues(vocabSize, i));
   logits[0]![vocabSize - 1] = NaN;
   logits[1]![17] = Infinity;
   logits[2]!.fill(-Infinity);
   logits[3]![3] = -Infinity;
-  const rows = logits.map((_, i) => ({ tokens: [1, 2, 3], params: { seed: i, logprobs: 0 } }));
+  logits[5]!.fill(-3e38);
+  logits[6]!.fill(-3e38)[7] = -2e38;
+  const rows = logits.map((_, i) => ({
+    tokens: [1, 2, 3],
+    params: { seed: i, logprobs: 0, ...(i > 4 && { temperature: 0.8 }) },
+  }));
   const { columns } = await sampleAll(model, rows, logits);
-  t.same([...columns.rowFlags], [rowFlags.nan, rowFlags.nan, rowFlags.nan, 0, 0]);
-  t.same([...columns.tokenId.slice(0, 3)], [-1, -1, -1]);
+  const { nan } = rowFlags;
+  t.same([...columns.rowFlags], [nan, nan, nan, 0, 0, nan, 0]);
+  t.same(
+    [0, 1, 2, 5].map((i) => columns.tokenId[i]),
+    [-1, -1, -1, -1],
+  );
   t.ok(columns.tokenId[3]! >= 0 && columns.tokenId[4]! >= 0);
-  t.same([...columns.logprobIndex], [3, 4]);
+  t.equal(columns.tokenId[6], 7, 'the id that the temperature leaves');
+  t.same([...columns.logprobIndex], [3, 4, 6]);
   const again = { row: 0, start: 3, count: 1, flags: stepFlags.sample };
   const later = (await model.step([], [again])).columns;
   t.same([...later.rowFlags], [rowFlags.nan], 'flagged again, until it is filled anew');

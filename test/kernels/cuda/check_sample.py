@@ -31,6 +31,8 @@ def random_logits(rng, rows, vocab):
     logits[37] = -np.inf
     logits[38, vocab // 3 + 1:] = -np.inf
     logits[39] += np.float32(1e6)
+    # By most temperatures -Infinity.
+    logits[40:42] = np.float32(-3e38) - np.float32(2e37) * rng.random((2, vocab), np.float32)
     return logits
 
 

@@ -11,12 +11,15 @@ t.test('rows sampled in a batch, over fibers', { skip }, async (t) => {
   const program = await emulate(t, 'run_rows.cc', ['sample.cu']);
   let streamed = 0;
   let told = 0;
+  let lost = 0;
   for (let seed = 1; seed <= 24; seed++) {
     const { stdout, stderr, status } = spawnSync(program, [String(seed)], { encoding: 'utf8' });
     t.equal(status, 0, `seed ${seed}: ${stdout}${stderr}`);
     streamed += Number(/(\d+) streamed/.exec(stdout)?.[1]);
     told += Number(/(\d+) told/.exec(stdout)?.[1]);
+    lost += Number(/(\d+) lost/.exec(stdout)?.[1]);
   }
   t.ok(streamed > 40, `${streamed} rows drawn as they stream by`);
   t.ok(told > 20, `${told} rows by their best ids`);
+  t.ok(lost > 20, `${lost} rows whose temperature leaves nothing above -Infinity`);
 });

@@ -76,12 +76,15 @@ def sample(logits, row, history):
     0, two backends may differ."""
     if not is_fit(logits):
         return -1, 1.0
-    z = edit(logits, row, history)
-    if (z == -np.inf).all():
+    is_greedy = row["temperature"] < 1e-5
+    with np.errstate(over="ignore"):
+        z = edit(logits, row, history)
+        if is_fit(z) and not is_greedy:
+            z = (z / f32(row["temperature"])).astype(f32)
+    if not is_fit(z) or (z == -np.inf).all():
         return -1, 1.0
-    if row["temperature"] < 1e-5:
+    if is_greedy:
         return int(z.argmax()), 1.0
-    z = (z / f32(row["temperature"])).astype(f32)
     left = left_after_truncation(z, row)
     words = philox(len(history), row["seed"], len(z))
     u = ((words >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23

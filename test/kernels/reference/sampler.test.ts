@@ -93,6 +93,13 @@ t.test('rows that cannot be sampled', (t) => {
   t.equal(sampleRow(logits(1, Infinity, 3), rowOf({})), -1);
   t.equal(sampleRow(logits(1, -Infinity, 3), rowOf({ allowedIds: ids(1) })), -1);
   t.equal(sampleRow(logits(1, -Infinity, 3), rowOf(greedy)), 2);
+  const high = { ...greedy, repetitionPenalty: 0.5 };
+  t.equal(sampleRow(logits(1, 3e38, 3), rowOf(high, [1])), -1, '+Infinity by a penalty');
+  const low = logits(-3e38, -3.1e38);
+  t.equal(sampleRow(low, rowOf(greedy)), 0);
+  t.equal(sampleRow(low, rowOf({ temperature: 0.89 })), 0);
+  for (const cut of [{}, { topK: 1 }, { topP: 0.5 }, { minP: 0.5 }])
+    t.equal(sampleRow(low, rowOf({ temperature: 0.5, ...cut })), -1, 'all below the least float');
   t.end();
 });
 

@@ -69,9 +69,10 @@ inline void draw_cut(Draws& draws, Row& row, int vocab) {
     if (shape == 3) x = draws.one_in(3) ? 0.0f : -0.0f + (draws.one_in(2) ? 1 : 0);
     if (shape == 4 && draws.one_in(2)) x = -INFINITY;
   }
-  // Of some z there is no end, or of one rank's no beginning.
+  // Of some z there is no end, or of one rank's no beginning, or of any.
   if (!draws.one_in(6)) return;
   p.temperature = 2e-5f;
+  if (draws.one_in(4)) std::fill(row.logits.begin(), row.logits.end(), -1e34f);
   for (int id = 0; id < vocab; id++)
     if (draws.one_in(40)) row.logits[id] = draws.one_in(3) ? 1e34f : -1e34f;
 }
