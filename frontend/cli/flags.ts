@@ -14,7 +14,7 @@ import {
   type Flag,
 } from './flag.ts';
 import { limitFlags } from './limit-flags.ts';
-import { parseJsonObject, parseJsonTexts, parseShare } from './values.ts';
+import { parseHost, parseJsonObject, parseJsonTexts, parseShare } from './values.ts';
 
 export const flags = {
   // Model
@@ -179,11 +179,10 @@ export const flags = {
     255,
     'this host among --nnodes; 0 is the head, which serves; the others run their ranks alone',
   ),
-  masterAddr: text(
-    '--master-addr',
-    '<address>',
-    'address of the head, at which it waits for the other nodes',
-  ),
+  masterAddr: {
+    ...text('--master-addr', '<host>', 'host of the head, where it waits for the other nodes'),
+    parse: parseHost,
+  },
   masterPort: integer(
     '--master-port',
     29_501,

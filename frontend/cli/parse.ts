@@ -30,6 +30,7 @@ export function parseCommandLine(argv: readonly string[], version: string): Serv
     .argument('[MODEL]', 'Hugging Face folder (default: the demo model that comes along)')
     .allowExcessArguments(false)
     .action((model: string | undefined) => {
+      refuseAlone(serve);
       parsed = { model: model ?? null, flags: readFlags(serve), remarks: remarksOf(serve) };
     });
   for (const [, flag] of table) for (const option of optionsOf(flag)) serve.addOption(option);
@@ -76,15 +77,25 @@ function optionOf(name: string, { check }: NoEffect): Option {
 
 /** What was given of those that have no effect, and why they have none. */
 function remarksOf(serve: Command): string[] {
-  const isGiven = (name: string) => {
-    const key = flagKey(name.replace('--no-', '--'));
-    const isOff = serve.getOptionValue(key) === false;
-    return serve.getOptionValueSource(key) === 'cli' && isOff === name.startsWith('--no-');
+  const isAsGiven = (name: string) => {
+    const isOff = serve.getOptionValue(flagKey(name.replace('--no-', '--'))) === false;
+    return isGiven(serve, name.replace('--no-', '--')) && isOff === name.startsWith('--no-');
   };
   return [...noEffect]
-    .filter(([name]) => isGiven(name))
+    .filter(([name]) => isAsGiven(name))
     .map(([name, { why }]) => `${name} changes nothing here: ${why}`);
 }
+
+/** What is said of several hosts, where nobody said how many, would be taken in silence. */
+function refuseAlone(serve: Command): void {
+  const { nnodes, nodeRank, masterAddr, masterPort, nodeKeyFile, nodeTimeout } = flags;
+  if (isGiven(serve, nnodes.name)) return;
+  for (const { name } of [nodeRank, masterAddr, masterPort, nodeKeyFile, nodeTimeout])
+    if (isGiven(serve, name)) throw badFlag(`${name} needs ${nnodes.name}, the number of hosts`);
+}
+
+const isGiven = (serve: Command, name: string) =>
+  serve.getOptionValueSource(flagKey(name)) === 'cli';
 
 /** commander names a value by its flag in camel case, as the table does. */
 function readFlags(serve: Command): Flags {

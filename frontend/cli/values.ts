@@ -1,5 +1,6 @@
 // How the text of a flag becomes a value. A bad value throws, and the message says what is right;
 // the flag's name is added by whoever parses the command line.
+import { isIP } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import { isObject, type Json } from '../../common/json-object.ts';
 
@@ -32,6 +33,13 @@ export function parseInteger(text: string, min: number, max: number): number {
 export function parseText(text: string): string {
   if (text === '') throw new InvalidArgumentError('its value is empty.');
   return text;
+}
+
+/** An IP address, or a name that may be one's; without scheme or port. */
+export function parseHost(text: string): string {
+  const host = parseText(text);
+  if (isIP(host.replace(/^\[(.*)\]$/, '$1')) !== 0 || /^\w[\w.-]*$/.test(host)) return host;
+  throw new InvalidArgumentError(`'${host}' is not the address or name of a host.`);
 }
 
 /** Seconds, as a decimal number. */

@@ -23,7 +23,10 @@ t.test('flags that cannot be are start errors', async (t) => {
   };
   const two = ['--device', 'cpu', '--nnodes', '2', '--port', '0'];
   const addressed = [...two, '--master-addr', hosts.addresses[0]];
-  t.match(await fail('--node-rank', '1'), /--node-rank: 1 is not below --nnodes 1/);
+  t.match(
+    await fail('--nnodes', '1', '--node-rank', '1'),
+    /--node-rank: 1 is not below --nnodes 1/,
+  );
   t.match(await fail(...two), /--nnodes 2: --tensor-parallel-size 1 does not divide by it/);
   t.match(await fail(...two, '-tp', '2'), /--nnodes 2 needs --master-addr/);
   t.match(

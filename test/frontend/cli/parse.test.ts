@@ -57,6 +57,8 @@ t.test('parseCommandLine takes what asks for nothing, and says so', (t) => {
     /^--max-log-len changes nothing here: /,
   ]);
   t.same(parse('-n', '1', '-r=0', '--no-enable-log-requests').remarks, [], 'these have an effect');
+  for (const host of ['10.0.0.1', '::1', '[fe80::1%eth0]', 'node-0.a_b.svc', 'localhost'])
+    t.equal(parse('-n=1', '--master-addr', host).flags.masterAddr, host);
   t.end();
 });
 
@@ -132,6 +134,16 @@ const bad: readonly (readonly [argv: string[], message: RegExp])[] = [
   [['-dpn', '0'], /^-dpn: vllm-ts does not have this flag of vLLM yet/],
   [['-O3'], /^-O: vllm-ts does not have this flag of vLLM yet/],
   [['-tp', '0'], /^--tensor-parallel-size: /],
+  [
+    ['--master-addr', '10.0.0.1', '-tp', '2'],
+    /^--master-addr needs --nnodes, the number of hosts$/,
+  ],
+  [['-r', '1'], /^--node-rank needs --nnodes/],
+  [['--master-port=29501'], /^--master-port needs --nnodes/],
+  [['--node-key-file', 'key'], /^--node-key-file needs --nnodes/],
+  [['--node-timeout', '9'], /^--node-timeout needs --nnodes/],
+  [['-n', '2', '--master-addr', '10.0.0.1:29501'], /^--master-addr: '10.0.0.1:29501' is not the /],
+  [['-n', '2', '--master-addr', 'http://a'], /^--master-addr: 'http:\/\/a' is not the address or/],
   [['--quantization=fp8'], /^--quantization: vllm-ts does not have/],
   [['a', 'b'], /more than one MODEL/],
 ];
