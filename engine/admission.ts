@@ -1,6 +1,7 @@
 // The engine's door: an AddRequest may come from a stranger, so every field and range is checked
 // before anything is made of it. Parameters are named as in HTTP.
 import * as z from 'zod';
+import { checkContextLength } from '../common/context-length.ts';
 import { RequestError } from '../common/errors.ts';
 import type { AddRequest } from '../common/wire/messages.ts';
 import { maxLogprobIds } from '../common/wire/step.ts';
@@ -169,15 +170,7 @@ export class Admission {
   private checkPrompt(ids: Int32Array, maxTokens: number | null): void {
     const { maxModelLen } = this.options.scheduler;
     if (ids.length === 0) throw bad('prompt', 'the prompt has no tokens');
-    if (ids.length + (maxTokens ?? 1) > maxModelLen)
-      throw new RequestError(
-        'context_length_exceeded',
-        `This model's maximum context length is ${maxModelLen} tokens. However, you requested ` +
-          `${maxTokens ?? 1} output tokens and your prompt contains ${ids.length} input tokens, ` +
-          `for a total of ${ids.length + (maxTokens ?? 1)} tokens. Please reduce the length of ` +
-          `the input prompt or the number of requested output tokens.`,
-        ids.length >= maxModelLen ? 'input_tokens' : 'max_tokens',
-      );
+    checkContextLength(maxModelLen, ids.length, maxTokens);
     for (const id of ids)
       if (id < 0 || id >= this.options.vocabSize)
         throw bad('prompt', `token id ${id} is not in the vocabulary`);

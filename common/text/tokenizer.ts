@@ -1,5 +1,6 @@
 // The tokenizer of a model folder: text to ids by the encoder, ids to text by the table of token
 // bytes. A user's text never becomes a special token unless the caller allows it.
+import { textTooLong } from '../context-length.ts';
 import { RequestError } from '../errors.ts';
 import { GrowableColumn } from '../growable-column.ts';
 import { Encoder } from './encoder.ts';
@@ -113,12 +114,7 @@ export class Tokenizer {
   /** Throws RequestError when a text has more characters than maxModelLen tokens can have. */
   checkLength(text: string): void {
     if (text.length <= this.maxCharacters) return;
-    throw new RequestError(
-      'context_length_exceeded',
-      `this model's maximum context length is ${this.maxModelLen} tokens; the prompt has ` +
-        `${text.length} characters, more than so many tokens can hold`,
-      'input_text',
-    );
+    throw textTooLong(this.maxModelLen, text.length, this.maxCharacters);
   }
 
   private framed(ids: readonly number[]): Int32Array {

@@ -1,6 +1,7 @@
 // The request's fields as the engine's parameters: server defaults, greedy's rules, the model's
 // vocabulary and the room that the prompt leaves in the context.
 import type { HttpConfig } from '../../common/config.ts';
+import { checkContextLength } from '../../common/context-length.ts';
 import { RequestError } from '../../common/errors.ts';
 import {
   defaultSamplingParams,
@@ -109,16 +110,9 @@ function maxTokensFor(
   context: HttpContext,
 ): number {
   const most = maxModelLen(context);
-  const room = most - numPromptTokens;
   const asked = route.maxTokens;
-  if (room < Math.max(1, asked ?? 1)) {
-    throw new RequestError(
-      'context_length_exceeded',
-      `this model's maximum context length is ${most} tokens; the prompt has ` +
-        `${numPromptTokens} and ${asked ?? 'at least 1'} more were asked for`,
-      asked === null || room < 1 ? 'input_tokens' : route.maxTokensField,
-    );
-  }
+  checkContextLength(most, numPromptTokens, asked, route.maxTokensField);
+  const room = most - numPromptTokens;
   const fallback = context.config.defaultSampling.maxTokens ?? route.defaultMaxTokens ?? room;
   const maxTokens = Math.max(1, asked ?? Math.min(room, fallback));
   if (minTokens > maxTokens) {

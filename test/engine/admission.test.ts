@@ -143,7 +143,15 @@ t.test('Admission checks the request as a whole', (t) => {
   t.match(of(prompt()), { param: 'prompt' });
   t.match(of(prompt(1, 100)), { param: 'prompt', message: /100 is not in the vocabulary/ });
   t.match(of(prompt(-1)), { param: 'prompt' });
-  t.match(of(prompt(...(many(64) as number[]))), { code: 'context_length_exceeded' });
+  t.match(of(prompt(...(many(64) as number[])), { maxTokens: null }), {
+    code: 'context_length_exceeded',
+    message: /you requested 1 output tokens and your prompt contains 64 input tokens/,
+    param: 'input_tokens',
+  });
+  t.match(of(prompt(...(many(60) as number[])), { maxTokens: 5 }), {
+    message: /maximum context length is 64 tokens\..* a total of 65 tokens\./,
+    param: 'max_tokens',
+  });
   t.equal(of(prompt(...(many(63) as number[])), { maxTokens: null }), null);
   t.match(refusal(makeMessage({}, { detokenize: false, stop: ['a'] })), { param: 'stop' });
   t.match(refusal(makeMessage({ unheard: 1 } as never)), { message: /unheard/ });

@@ -47,6 +47,7 @@ t.test('Tokenizer refuses text by its length before it works on it', (t) => {
   const small = Tokenizer.load(demoPath, 4);
   t.throws(() => small.encode('x'.repeat(10_000), plain), {
     code: 'context_length_exceeded',
+    message: /maximum context length is 4 tokens\. However, your prompt contains 10000 characters/,
     param: 'input_text',
   });
   t.ok(small.encode('hello there', plain).length > 0);

@@ -317,6 +317,17 @@ t.test('the one value of a field that is not built is named', async (t) => {
   t.equal(await refused({ best_of: 2 }), 'best_of');
 });
 
+t.test('what does not fit the context is told with all that it counts', async (t) => {
+  const server = await startServer(t);
+  const message =
+    "This model's maximum context length is 512 tokens. However, you requested 13 output tokens and " +
+    'your prompt contains 500 input tokens, for a total of 513 tokens. Please reduce the length of ' +
+    'the input prompt or the number of requested output tokens.';
+  const fields = { prompt: Array<number>(500).fill(97), max_tokens: 13 };
+  const response = await server.post('/v1/completions', fields);
+  t.match(await response.json(), { error: { message, param: 'max_tokens' } });
+});
+
 t.test('unknown routes and methods', async (t) => {
   const { url } = await startServer(t);
   const missing = await fetch(`${url}/v1/embeddings?a=b`, { method: 'POST' });
