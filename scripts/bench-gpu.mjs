@@ -66,6 +66,7 @@ for (const [name, commands] of Object.entries(parts)) {
   console.log(`\n== ${name}`);
   for (const [program, ...args] of commands()) {
     const run = spawnSync(program, args, { cwd: root, stdio: 'inherit' });
+    if (run.error) console.error(`bench-gpu: ${program} cannot be run: ${run.error.code}`);
     if (run.status !== 0 && !failed.includes(name)) failed.push(name);
   }
   console.log(`== ${name}: ${((performance.now() - start) / 1000).toFixed(0)} s`);

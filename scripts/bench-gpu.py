@@ -12,7 +12,11 @@ import math
 import sys
 from pathlib import Path
 
-import torch
+from needs import need
+
+need("torch")
+
+import torch  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "test/kernels/cuda"))

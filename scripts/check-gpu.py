@@ -17,9 +17,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from needs import need
+
+need("numpy", "torch", "transformers")
+
+import numpy  # noqa: E402
+import torch  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = (1, 5, 16, 17, 64, 100, 257, 700)
