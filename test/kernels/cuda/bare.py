@@ -37,11 +37,11 @@ class Device:
         self.lib.vt_cuda_error.restype = ctypes.c_char_p
         self.lib.vt_cuda_board_bytes.restype = ctypes.c_uint64
         self.structs = structs()
-        device, context = ctypes.c_int(), ctypes.c_void_p()
+        device, self.context = ctypes.c_int(), ctypes.c_void_p()
         self._do("cuInit", 0)
         self._do("cuDeviceGet", ctypes.byref(device), ordinal)
-        self._do("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._do("cuCtxSetCurrent", context)
+        self._do("cuDevicePrimaryCtxRetain", ctypes.byref(self.context), device)
+        self.make_current()
         self.stream = ctypes.c_void_p()
         self._do("cuStreamCreate", ctypes.byref(self.stream), 0)
 
@@ -49,6 +49,17 @@ class Device:
         result = getattr(self.driver, name)(*args)
         if result != 0:
             raise RuntimeError(f"{name}: error {result}")
+
+    def make_current(self):
+        """Of a thread, before its first call."""
+        self._do("cuCtxSetCurrent", self.context)
+
+    def synchronize(self):
+        self._do("cuCtxSynchronize")
+
+    def copy(self, to, source, num_bytes):
+        """Between two addresses on the device."""
+        self._do("cuMemcpyDtoD_v2", ctypes.c_uint64(to), ctypes.c_uint64(source), ctypes.c_size_t(num_bytes))
 
     def put(self, values):
         """An array on the device."""
@@ -60,7 +71,7 @@ class Device:
         return Buffer(address.value, values.shape, values.dtype)
 
     def get(self, buffer):
-        self._do("cuCtxSynchronize")
+        self.synchronize()
         values = np.empty(buffer.shape, buffer.kind)
         self._do("cuMemcpyDtoH_v2", ctypes.c_void_p(values.ctypes.data),
                  ctypes.c_uint64(buffer.address), ctypes.c_size_t(values.nbytes))

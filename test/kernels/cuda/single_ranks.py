@@ -20,6 +20,8 @@ from single_rows import EDITED, LOGPROBS, PLAIN, sample_all, sample_outputs, sam
 SENT = 3
 #: A tool makes kernels slow, and two processes take the device by turns.
 TIMEOUT_MS = 60_000
+#: Numbers of a row between launches.
+SAMPLE_SCRATCH = 14
 #: By the number of devices that two ranks have.
 CARRIERS = {1: "shared", 2: "peer"}
 
@@ -154,15 +156,15 @@ class Sharded:
         self.logits[:, VOCAB:] = 1e30  # nobody's
         self.tokens = ops.ints(range(20))
 
-    def run(self, group, rank, ordinal=0):
+    def run(self, group, rank, ordinal=0, **carried):
         ops, device = self.ops, self.ops.device
         outputs = sample_outputs(ops, self.rows, 5)
         room = ops.full(self.rows, 2 * COLUMNS, dtype=F32)
         inner = device.struct("VtCudaSample", logits=room, logits_stride=2 * COLUMNS, **self.fields, **outputs)
         part = device.put(self.logits[:, rank * COLUMNS:(rank + 1) * COLUMNS])
         device.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=group, sample=ctypes.addressof(inner),
-                    x=part, all_logits=room, rest=ops.ints([-9] * 4 * self.rows), tokens=self.tokens, num_tokens=20,
-                    x_columns=COLUMNS, x_stride=COLUMNS, ordinal=ordinal)
+                    x=part, all_logits=room, rest=ops.ints([-9] * SAMPLE_SCRATCH * self.rows), tokens=self.tokens, num_tokens=20,
+                    x_columns=COLUMNS, x_stride=COLUMNS, ordinal=ordinal, **carried)
         return outputs
 
     def check(self, name, outputs):
