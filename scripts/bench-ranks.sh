@@ -32,8 +32,8 @@ check() {
 cd "$app" || exit 1
 [ -n "$library" ] || { echo "bench-ranks: libvt_cuda.so is not built"; exit 1; }
 nvidia-smi topo -m 2>/dev/null | head -8
-check bits+sample+stress+sent+fault+sentfault 60
-check chain+splits+sampling+logprobs 60
+check bits+sample+best+stress+sent+fault+sentfault 60
+check chain+splits+sampling+logprobs+head 60
 part parity-demo 60 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --models demo
 rows=8b-1,8b-256,8b-256-top-k
 [ "$ranks" -ge 4 ] && rows="$rows,70b-1,70b-64"
@@ -45,7 +45,7 @@ part parity-8b 120 node dist/scripts/bench-gpu/parity.js --ranks "$ranks" --mode
 part engine-one 90 node dist/scripts/bench-gpu-engine.js --repeats 2 \
   --rows 8b-1,8b-256,8b-256-top-k
 part nccl 40 "$python" "$root/test/kernels/cuda/check_nccl.py" "$library" --ranks "$ranks" \
-  --parts search,sample --limit 35
+  --parts search,sample,best --limit 35
 part engine-nccl 60 env VLLM_TS_CUDA_COLLECTIVES=nccl node dist/scripts/bench-gpu-engine.js \
   --tensor-parallel-size "$ranks" --repeats 1 --rows 8b-256,8b-256-top-p
 part start 120 node dist/scripts/bench-gpu-engine.js --tensor-parallel-size "$ranks" --repeats 3 \

@@ -175,9 +175,10 @@ extern "C" int vt_cuda_linear_for_sample(const VtCudaLinear* args, const VtCudaS
   const VtCudaLinear& a = *args;
   if (check_call(a) != 0) return -1;
   VT_REQUIRE(sample->best != nullptr && sample->num_best == vt_cuda_linear_num_best(args) &&
-                 sample->num_best > 0 && sample->num_rows == a.m && sample->vocab_size == a.n,
-             "linear: %d best ids of %d rows of %d for a sampler of %d rows of %d", sample->num_best,
-             a.m, a.n, sample->num_rows, sample->vocab_size);
+                 sample->num_best > 0 && sample->num_rows == a.m && sample->vocab_size >= 0 &&
+                 sample->vocab_size <= a.n && sample->vocab_size % 8 == 0,
+             "linear: %d best ids of %d rows of %d for a sampler of %d rows of %d (a multiple of 8)",
+             sample->num_best, a.m, a.n, sample->num_rows, sample->vocab_size);
   return vt::linear_wgmma_for_sample(a, *sample, stream);
 }
 

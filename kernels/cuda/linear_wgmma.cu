@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       wait_for_previous();
       fold<T, F>(args, base, rank, warpgroup,
                  [&](const TileSums<kTiles>& sum, const RowScales&, int m0, int n0) {
-                   best.take<kTiles>(args, sum, m0, n0, lane);
+                   best.take<kTiles>(args, params.sampler, sum, m0, n0, lane);
                  });
       best.write(params.sampler, blockIdx.x / kCluster, first, lane);
     } else {

@@ -24,14 +24,15 @@ class BestLogits {
     }
   }
 
-  /** A tile of columns from n0 on; later tiles have later columns. */
+  /** A tile of columns from n0 on; later tiles have later columns. Those from the sampler's
+   * vocab_size on are nobody's ids. */
   template <int kTiles>
-  __device__ __forceinline__ void take(const VtCudaLinear& args, const TileSums<kTiles>& sum,
-                                       int m0, int n0, int lane) {
+  __device__ __forceinline__ void take(const VtCudaLinear& args, const VtCudaSample& sampler,
+                                       const TileSums<kTiles>& sum, int m0, int n0, int lane) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       if (needs_[h] == sample::Needs::best_logit) {
-        keep_best<kTiles>(sum, h, n0 + lane % 4 * 2, args.n - n0);
+        keep_best<kTiles>(sum, h, n0 + lane % 4 * 2, sampler.vocab_size - n0);
       } else if (needs_[h] == sample::Needs::all_logits) {
         const int64_t row = m0 + lane / 4 + h * 8;
         float* to = static_cast<float*>(args.out) + row * args.out_stride + n0 + lane % 4 * 2;
@@ -61,7 +62,7 @@ class BestLogits {
   }
 
  private:
-  /** The first of the greatest: `first` is the lane's first column, the tile has `left`. */
+  /** The first of the greatest: `first` is the lane's first column, the tile has `left` ids. */
   template <int kTiles>
   __device__ __forceinline__ void keep_best(const TileSums<kTiles>& sum, int h, int first,
                                             int left) {

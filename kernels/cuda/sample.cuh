@@ -130,6 +130,28 @@ __device__ __forceinline__ Word warp_max(Word word) {
   return static_cast<Word>(top) << 32 | rest;
 }
 
+/** Whether the head's linear has found the best ids of row `index`, whose logits are not there. */
+__device__ __forceinline__ bool has_best(const VtCudaSample& args, int index) {
+  return args.best != nullptr && args.row_of[index] >= 0 &&
+         args.best[index * args.num_best] != kHasLogits;
+}
+
+/** The best of them, in all lanes of a warp. */
+__device__ __forceinline__ Word best_of_head(const VtCudaSample& args, int index) {
+  Word best = kNone;
+  for (int i = threadIdx.x % 32; i < args.num_best; i += 32) {
+    best = max(best, static_cast<Word>(args.best[index * args.num_best + i]));
+  }
+  return warp_max(best);
+}
+
+inline int check_best(const VtCudaSample& a) {
+  VT_REQUIRE(a.best == nullptr || (a.num_best > 0 && a.num_best <= VT_CUDA_MAX_BEST &&
+                                   a.num_rows <= VT_CUDA_MAX_BEST_ROWS),
+             "sample: %d best ids of %d rows", a.num_best, a.num_rows);
+  return 0;
+}
+
 /** `word` of thread r to block r of the cluster; a barrier. Then told() is what each has sent. */
 __device__ __forceinline__ void tell(Row& row, Word word) {
   if (static_cast<int>(threadIdx.x) < row.num_blocks) {

@@ -95,11 +95,7 @@ __device__ __forceinline__ void sample_known(const VtCudaSample& args, int num_t
 /** A row whose best ids the head's linear has found; by block 0 of its cluster. */
 __device__ __forceinline__ void answer_best(const VtCudaSample& args, const Row& row, int index) {
   if (row.rank != 0 || threadIdx.x >= 32) return;
-  Word best = kNone;
-  for (int i = threadIdx.x; i < args.num_best; i += 32) {
-    best = max(best, static_cast<Word>(args.best[index * args.num_best + i]));
-  }
-  best = warp_max(best);
+  const Word best = best_of_head(args, index);
   const bool is_fit = best != kNone && best != kUnfit;
   answer(args, row, index, is_fit ? ranked_id(best) : -1, !is_fit, false);
 }
@@ -131,16 +127,15 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
   const int table_row = args.row_of[index];
   if (row.rank == 0) end.read();
   // Few rows of such a launch need more than their best ids.
-  const bool has_best = args.best != nullptr;
-  if (early && has_best) wait_for_previous();
-  const bool is_told =
-      has_best && table_row >= 0 && args.best[index * args.num_best] != kHasLogits;
+  const bool by_best = args.best != nullptr;
+  if (early && by_best) wait_for_previous();
+  const bool is_told = has_best(args, index);
   if (table_row >= 0 && !is_told) {
     prepare_copy(shared);
     load_state(args, table_row, index, shared);
   }
   // Also by rows without work: the kernels behind this one rely on it.
-  if (early && !has_best) wait_for_previous();
+  if (early && !by_best) wait_for_previous();
   if (is_told) {
     answer_best(args, row, index);
   } else if (table_row >= 0 && shared.finished == 0) {
@@ -162,9 +157,7 @@ inline int check(const VtCudaSample& a) {
              "sample: num_top %d (at most %d)", a.num_top, VT_CUDA_MAX_LOGPROBS);
   VT_REQUIRE(a.num_named >= 0 && a.num_named <= VT_CUDA_MAX_LOGPROB_IDS,
              "sample: num_named %d (at most %d)", a.num_named, VT_CUDA_MAX_LOGPROB_IDS);
-  VT_REQUIRE(a.best == nullptr || (a.num_best > 0 && a.num_best <= VT_CUDA_MAX_BEST &&
-                                   a.num_rows <= VT_CUDA_MAX_BEST_ROWS),
-             "sample: %d best ids of %d rows", a.num_best, a.num_rows);
+  if (check_best(a) != 0) return -1;
   const int scratch_stride = vt_cuda_sample_scratch_stride(a.vocab_size);
   VT_REQUIRE(scratch_stride == 0 || (a.scratch != nullptr && aligned16(a.scratch, 0) &&
                                      a.scratch_stride >= scratch_stride &&

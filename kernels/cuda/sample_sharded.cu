@@ -48,6 +48,7 @@ void move_on(T*& rows, int64_t count) {
 VtCudaSample rows_from(VtCudaSample sample, int first, int count) {
   const int64_t top = static_cast<int64_t>(first) * std::max(0, sample.num_top);
   sample.num_rows = count;
+  move_on(sample.best, static_cast<int64_t>(first) * sample.num_best);
   move_on(sample.token_ids, first);
   move_on(sample.row_flags, first);
   move_on(sample.logprobs, first);
@@ -71,6 +72,7 @@ int check(const VtCudaSampleSharded& a) {
   VT_REQUIRE(a.x_columns <= kMaxVocab && a.sample->vocab_size <= kMaxVocab,
              "sampleSharded: %d of %d ids (at most %d)", a.x_columns, a.sample->vocab_size,
              kMaxVocab);
+  if (check_best(*a.sample) != 0) return -1;
   VT_REQUIRE(a.carry == nullptr || a.search_steps == 0 || a.search_steps == 1 ||
                  a.search_steps == VT_CUDA_SEARCH_STEPS ||
                  a.search_steps == 2 * VT_CUDA_SEARCH_STEPS,
@@ -112,6 +114,7 @@ int launch_rounds(const ShardParams& params, void* stream) {
     VtCudaSample rest = params.sample;
     rest.row_of = params.args.rest;
     rest.logits = params.args.all_logits;
+    rest.best = nullptr;
     result = vt_cuda_sample(&rest, stream);
   }
   return result == 0 && params.sample.num_top >= 0 ? tell_logprobs(first, stream) : result;

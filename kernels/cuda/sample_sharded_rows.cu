@@ -120,6 +120,18 @@ __device__ RowNews news_of_part(const ShardParams& params, uint64_t epoch, Row& 
   return news;
 }
 
+/** The same of a row whose best ids the head's linear has found, from this rank's first id on: of
+ * those greedy with nothing else asked. By a warp. */
+__device__ RowNews news_of_best(const ShardParams& params, int index) {
+  const Word best = best_of_head(params.sample, index);
+  RowNews news;
+  news.kind = best == kUnfit ? kNotFit : best == kNone ? kNoId : kBestId;
+  if (news.kind != kBestId) return news;
+  news.value = static_cast<uint32_t>(best >> 32);
+  news.id = params.group.rank * params.args.x_columns + ranked_id(best);
+  return news;
+}
+
 __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     sample_part(const __grid_constant__ ShardParams params, const int num_tiles) {
   Shared& shared = block_shared<Shared>();
@@ -130,6 +142,10 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
     if (cluster_rank() != 0) return;
     const uint32_t sum = checksum_of(params.args.tokens, params.args.num_tokens, shared);
     return tell_ranks(params, epoch, index, make_uint4(sum, 0, 0, 0));
+  }
+  if (has_best(sample, index)) {
+    if (cluster_rank() != 0 || threadIdx.x >= 32) return;
+    return tell_ranks(params, epoch, index, words_of(news_of_best(params, index)));
   }
   const int table_row = sample.row_of[index];
   if (table_row >= 0) {

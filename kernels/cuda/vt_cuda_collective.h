@@ -132,7 +132,9 @@ VT_CUDA_API int vt_cuda_linear_sends(const VtCudaLinear* args, const VtCudaGroup
 typedef int VtCudaCarry(void* carrier, int64_t offset, int64_t slot_bytes, void* stream);
 typedef struct {
   const VtCudaGroup* group;
-  const VtCudaSample* sample; /* copied; its logits are all_logits */
+  /* copied; its logits are all_logits; its `best` is of this rank's part: rows that have best ids have
+   * no logits in x */
+  const VtCudaSample* sample;
   const float* x;             /* [num_rows][x_columns] of rank r: ids from r * x_columns on */
   float* all_logits;          /* [num_rows][logits_stride]; scratch */
   int32_t* rest;              /* scratch, [VT_CUDA_SAMPLE_SCRATCH][num_rows] */

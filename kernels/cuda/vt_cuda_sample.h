@@ -83,9 +83,11 @@ typedef struct {
 } VtCudaSample;
 VT_CUDA_API int vt_cuda_sample(const VtCudaSample* args, void* stream);
 /**
- * vt_cuda_linear of logits [m][n], m = num_rows and n = vocab_size, and then vt_cuda_sample with the
- * same `sample` gives the same answers: rows that need the greatest logit alone (greedy, with nothing
- * else asked) have no logits written, nor have rows without work, but their best ids in `best`.
+ * vt_cuda_linear of logits [m][n], m = num_rows, and then vt_cuda_sample with the same `sample` gives
+ * the same answers: rows that need the greatest logit alone (greedy, with nothing else asked) have no
+ * logits written, nor have rows without work, but their best ids in `best`. n = vocab_size; or, with
+ * vt_cuda_sample_sharded behind it, n = x_columns, and vocab_size here is how many of them are ids of
+ * this rank: 0 or more, a multiple of 8. Ids in `best` count from the first column.
  */
 VT_CUDA_API int vt_cuda_linear_for_sample(const VtCudaLinear* args, const VtCudaSample* sample,
                                           void* stream);

@@ -92,7 +92,7 @@ int Launches::run_fused(std::size_t index, std::size_t end, const Call& call) co
   if (index + 1 >= end) return 0;
   if (late_[index]) return run_late_norm(index, call);
   if (late_[index + 1] && op.id == OpId::linear) return run_squares(index, call);
-  if (program_.ops[index + 1].id == OpId::sample) return run_head(index, call);
+  if (makes_logits(index)) return run_head(index, call);
   if (!links_[index]) return 0;
   if (op.id == OpId::rms_norm) {
     const bool epilogue =

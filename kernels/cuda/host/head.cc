@@ -1,6 +1,6 @@
-// The linear of logits with sample behind it: tokens of rows that need the greatest logit alone are
-// found at the linear's end, and their logits never written. The bits are those of the ops launched
-// one by one.
+// The linear of logits with the sampler behind it, of one GPU or of a rank: tokens of rows that need
+// the greatest logit alone are found at the linear's end, and their logits never written. The bits
+// are those of the ops launched one by one.
 #include <algorithm>
 
 #include "launch_error.h"
@@ -8,20 +8,18 @@
 
 namespace vt {
 
-namespace {
-
-/// Whether the last two ops are logits and the tokens from them.
-bool ends_with_head(const Program& program) {
-  const std::size_t count = program.ops.size();
-  if (count < 2) return false;
-  const OpRecord &linear = program.ops[count - 2], &sample = program.ops[count - 1];
-  return linear.id == OpId::linear && sample.id == OpId::sample && linear.args[0] == sample.args[0];
+bool Launches::makes_logits(std::size_t index) const {
+  const OpRecord &linear = program_.ops[index], &sampler = program_.ops[index + 1];
+  if (linear.id != OpId::linear) return false;
+  return (sampler.id == OpId::sample && sampler.args[0] == linear.args[0]) ||
+         (sampler.id == OpId::sample_sharded && sampler.args[1] == linear.args[0]);
 }
 
-}  // namespace
-
 void Launches::bind_head(Ledger& ledger) {
-  if (!ends_with_head(program_)) return;
+  const std::size_t count = program_.ops.size();
+  if (count < 2 || !makes_logits(count - 2)) return;
+  // A rank's ids are then whole groups of eight columns. Where logits are gathered, all are needed.
+  if (program_.vocab_size % 8 != 0 || (ranks_ != nullptr && !ranks_->tells_rows())) return;
   const std::int64_t rows = std::min<std::int64_t>(program_.max_num_logits, VT_CUDA_MAX_BEST_ROWS);
   best_ids_ = {rows * VT_CUDA_MAX_BEST * sizeof(std::uint64_t), "activations", ledger};
 }
@@ -38,13 +36,16 @@ bool Launches::may_find_best(int num_rows) const {
 int Launches::run_head(std::size_t index, const Call& call) const {
   if (best_ids_.bytes() == 0 || !call.shape.kinds.finds_best()) return 0;
   VtCudaLinear args = linear_args(program_.ops[index], call);
-  VtCudaSample sampler = sample_args(operand(program_.ops[index + 1], 0, call), call);
-  sampler.num_best = vt_cuda_linear_num_best(&args);
-  if (sampler.num_best == 0) return 0;
-  sampler.best = best_ids_.as<std::uint64_t>();
-  args.flags = sampler.flags = early(call.shape, call.flags);
+  Call with_best = call;
+  with_best.num_best = vt_cuda_linear_num_best(&args);
+  if (with_best.num_best == 0) return 0;
+  VtCudaSample sampler = sample_args({nullptr, 0}, with_best);
+  const std::int64_t first_id = std::int64_t{group_.rank} * args.n;
+  sampler.vocab_size =
+      static_cast<int>(std::clamp<std::int64_t>(program_.vocab_size - first_id, 0, args.n));
+  args.flags = early(call.shape, call.flags);
   VT_LAUNCH(vt_cuda_linear_for_sample(&args, &sampler, call.stream));
-  VT_LAUNCH(vt_cuda_sample(&sampler, call.stream));
+  run_op(program_.ops[index + 1], with_best);
   return 2;
 }
 

@@ -234,6 +234,8 @@ VtCudaSample Launches::sample_args(const Operand& logits, const Call& call) cons
   args.num_named = call.shape.num_named;
   args.scratch = sample_scratch_.as<float>();
   args.scratch_stride = sample_scratch_stride_;
+  args.best = call.num_best > 0 ? best_ids_.as<std::uint64_t>() : nullptr;
+  args.num_best = call.num_best;
   args.flags = call.flags;
   return args;
 }

@@ -90,6 +90,8 @@ class Launches {
     int* pieces_ahead = nullptr;
     /// sample ends the step.
     bool finishes = false;
+    /// Best ids of a row, by the linear of logits in front; 0: all logits are there.
+    int num_best = 0;
     /// Of all of the step's rows, where what is read has a late scale.
     const float* row_scale = nullptr;
   };
@@ -115,10 +117,12 @@ class Launches {
   bool try_sending_linear(std::size_t index, const Call& call) const;
 
   // head.cc
-  /// Room for rows' best ids, where the program ends with logits and sample.
+  /// Whether the op at `index`, not the last, is the linear of logits that the next samples.
+  bool makes_logits(std::size_t index) const;
+  /// Room for rows' best ids, where the program ends with logits and their sampler.
   void bind_head(Ledger& ledger);
-  /// The linear of logits at `index` and sample behind it, where rows that need one id alone have no
-  /// logits written: 2, else 0.
+  /// The linear of logits at `index` and the sampler behind it, where rows that need one id alone have
+  /// no logits written: 2, else 0.
   int run_head(std::size_t index, const Call& call) const;
 
   // late_norms.cc

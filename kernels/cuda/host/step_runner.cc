@@ -109,17 +109,24 @@ bool StepRunner::is_captured(GraphKind kind, int bucket) const {
 
 StepRunner::GraphKind StepRunner::kind_of(const StepRecord& record, const RowKinds& rows) const {
   const int num_rows = static_cast<int>(record.batch.rows.size());
-  if (rows.finds_best() && launches_.may_find_best(num_rows)) return GraphKind::few_logits;
-  for (int k = 0; k + 1 < kNumKinds; k++) {
+  GraphKind found = GraphKind::all;
+  for (int k = kNumKinds - 2; k >= 0; k--) {
     const auto kind = static_cast<GraphKind>(k);
     if (!has_graphs(kind)) continue;
     const StepShape shape = decode_shape(num_rows, kind);
-    if (shape.kinds.serve(rows) && (shape.num_top >= 0 || !record.has_logprobs)) return kind;
+    if (shape.kinds.serve(rows) && (shape.num_top >= 0 || !record.has_logprobs)) found = kind;
   }
-  return GraphKind::all;
+  const bool finds_best = rows.finds_best() && launches_.may_find_best(num_rows);
+  return found == with_all_logits() && finds_best ? GraphKind::few_logits : found;
+}
+
+StepRunner::GraphKind StepRunner::with_all_logits() const {
+  return has_graphs(GraphKind::no_alternatives) ? GraphKind::no_alternatives : GraphKind::all;
 }
 
 StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
+  const bool finds_best = kind == GraphKind::few_logits;
+  if (finds_best) kind = with_all_logits();
   StepShape shape;
   shape.num_tokens = num_rows;
   shape.num_logit_rows = launches_.has_sample() ? num_rows : 0;
@@ -135,7 +142,7 @@ StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
   if (kind == GraphKind::bounded) shape.kinds.search_steps = 1;
   if (kind == GraphKind::searched) shape.kinds.search_steps = VT_CUDA_SEARCH_STEPS;
   if (kind == GraphKind::all) shape.kinds.search_steps = RowKinds::kLongestSearch;
-  if (kind == GraphKind::few_logits) shape.kinds.num_rows = shape.kinds.num_likeliest = num_rows;
+  if (finds_best) shape.kinds.num_rows = shape.kinds.num_likeliest = num_rows;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;

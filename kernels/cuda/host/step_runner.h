@@ -48,6 +48,8 @@ class StepRunner {
   enum class GraphKind { few_logits, no_alternatives, told, bounded, searched, all };
   static constexpr int kNumKinds = 6;
   StepShape decode_shape(int num_rows, GraphKind kind) const;
+  /// What few_logits is but for the head: ranks exchange the same in both.
+  GraphKind with_all_logits() const;
   /// Whether there are graphs of this kind for every number of rows, or nearly.
   bool has_graphs(GraphKind kind) const;
   /// Whether there is one of this kind in a bucket.

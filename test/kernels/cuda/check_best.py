@@ -33,8 +33,8 @@ def rows_of_x(weight, m, dtype, generator):
     return x
 
 
-def same_answers(vt, x, weight, kinds, num_top):
-    m, vocab = len(x), len(weight)
+def batch_of(vt, m, vocab, kinds):
+    """m rows of these kinds by turns, some of them padding, finished, or judged: (table, row_of, judged)"""
     params = [row_of(seed=r * 77 + 5, **KINDS[kinds[r % len(kinds)]]) for r in range(m)]
     histories = [[(7 * r + i) % vocab for i in range(5)] for r in range(m)]
     table = SampleTable(vt, params, histories, finished=[int(r % 29 == 28) for r in range(m)])
@@ -42,6 +42,12 @@ def same_answers(vt, x, weight, kinds, num_top):
     rows[7::13] = -1
     judged = torch.full((m,), -1, dtype=torch.int32, device="cuda")
     judged[11::31] = 5
+    return table, rows, judged
+
+
+def same_answers(vt, x, weight, kinds, num_top):
+    m, vocab = len(x), len(weight)
+    table, rows, judged = batch_of(vt, m, vocab, kinds)
     logits = torch.empty(m, vocab, device="cuda")
     vt.linear(logits, x, weight, large=2)
     wanted = vt.sample(logits, table, rows, num_top, judged)
@@ -50,8 +56,10 @@ def same_answers(vt, x, weight, kinds, num_top):
     out, answers = torch.full_like(logits, left), vt.sample_outputs(m, num_top)
     num_best = vt.linear_num_best(out, x, weight, large=2)
     best = torch.full((m + 1, max(1, num_best)), 7, dtype=torch.int64, device="cuda")
-    vt.linear_for_sample(out, x, weight, {**vt.sample_fields(out, table, rows, num_top, judged),
-                                          **answers, "best": best, "num_best": num_best})
+    sampler = {**vt.sample_fields(out, table, rows, num_top, judged), **answers, "best": best,
+               "num_best": num_best}
+    vt.linear_for_sample(out, x, weight, sampler)
+    vt.call("vt_cuda_sample", "VtCudaSample", **sampler)
     same = all(torch.equal(wanted[name].view(torch.uint8), answers[name].view(torch.uint8))
                for name in wanted)
     same &= num_best > 0 and bool((best[m] == 7).all())

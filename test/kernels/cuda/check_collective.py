@@ -8,7 +8,8 @@ collectives, replayed, each replay with other numbers. times: us alone in a grap
 torch's symmetric memory. splits: the same by blocks a row. chain: what one costs between two
 linears. sampling, logprobs: what rows of each kind cost, beside one GPU. fault: one rank stays away.
 sent, sentfault: parts that the linear in front sends: bits, dependent pairs in replayed graphs, a rank
-that stays away. A part that fails or hangs ends its processes, and the next one
+that stays away. best, head: rows whose best ids each rank's head finds: against one GPU, and what head and
+sampler cost. A part that fails or hangs ends its processes, and the next one
 is run; parts joined by + share processes."""
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 
 sys.path.insert(0, os.path.dirname(__file__))
 import check_sample  # noqa: E402
+from best_collective import best_part, head_part  # noqa: E402
 from check_sample import i32  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
 from ranks import BF16, F32, Rank  # noqa: E402
@@ -270,7 +272,7 @@ def fault_part(r: Rank, report):
 
 
 PARTS = {"bits": bits_part, "sample": sample_part, "stress": stress_part, "fault": fault_part,
-         "sent": sent_part, "sentfault": sent_fault_part,
+         "sent": sent_part, "sentfault": sent_fault_part, "best": best_part, "head": head_part,
          "times": times_part, "splits": splits_part, "chain": chain_part, "sampling": sampling_part,
          "logprobs": logprobs_part}
 

@@ -20,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import check_sample  # noqa: E402
+from best_collective import best_part  # noqa: E402
 from check_collective import bits, part_of, rounded, sample_part  # noqa: E402
 from check_sample import i32  # noqa: E402
 from rank_processes import captured, run_part  # noqa: E402
@@ -199,6 +200,10 @@ def sample_part_over_nccl(r: Rank, n: Rank, report):
     sample_part(groups(r, "s"), report)
 
 
+def best_part_over_nccl(r: Rank, n: Rank, report):
+    best_part(groups(r, "b"), report)
+
+
 def search_part(r: Rank, n: Rank, report, vocab=128256):
     """Rows of every kind that a search answers, over NCCL and over our own kernels, against one GPU."""
     columns = (vocab + 1024 * r.num_ranks - 1) // (1024 * r.num_ranks) * 1024
@@ -255,6 +260,7 @@ def sampling_part(r: Rank, n: Rank, report):
 
 
 PARTS = {"bits": bits_part, "graph": graph_part, "search": search_part, "sample": sample_part_over_nccl,
+         "best": best_part_over_nccl,
          "sampling": sampling_part, "times": times_part, "fault": fault_part}
 
 

@@ -148,13 +148,16 @@ class Rank:
         return int(len(searched) < len(cut)), max(steps, default=0)
 
     def sampler(self, part, room, table, row_of, tokens, num_top=-1, judged_ids=None, op_index=0,
-                named=None, kinds=None):
+                named=None, kinds=None, best=None):
         """Of this rank's columns `part` of logits; `room`: where all may be put together. What queues
         it, and its outputs; the rows of `rest` at 0 or above had all their logits gathered, or over NCCL their
-        threshold searched for. `kinds`: as kinds(), of more than these rows."""
+        threshold searched for. `kinds`: as kinds(), of more than these rows; `best`: of linear_for_sample, whose rows
+        may have no logits in `part`."""
         rows = len(row_of)
         outputs = self.vt.sample_outputs(rows, num_top)
         fields = {**self.vt.sample_fields(room, table, row_of, num_top, judged_ids, named), **outputs}
+        if best is not None:
+            fields.update(best=best, num_best=best.shape[1])
         sample = self.vt.args("VtCudaSample", fields)
         rest = self.rest = torch.full((SAMPLE_SCRATCH * rows,), -9, dtype=torch.int32, device="cuda")
         kinds = self.kinds(table) if kinds is None else kinds

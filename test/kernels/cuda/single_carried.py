@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from single_ranks import COLUMNS, TIMEOUT_MS, Sharded
+from single_ranks import TIMEOUT_MS, Headed, Sharded
 from single_rows import EDITED, LOGPROBS, PLAIN
 
 RANKS, SLOT = 2, 1 << 20
@@ -81,8 +81,9 @@ SEARCHED = (*PLAIN, dict(temperature=0.8, top_k=100), dict(temperature=2.0, top_
 
 
 def searched(ops):
-    for name, wishes in (("searched", SEARCHED), ("edited", EDITED), ("logprobs", LOGPROBS)):
-        carried, of = Carried(ops), Sharded(ops, wishes)
+    for name, of in (("searched", Sharded(ops, SEARCHED)), ("edited", Sharded(ops, EDITED)),
+                     ("logprobs", Sharded(ops, LOGPROBS)), ("best ids of the head", Headed(ops))):
+        carried = Carried(ops)
         outputs = carried.run(lambda rank, group, carry: of.run(
             group, rank, carry=ctypes.cast(carry, ctypes.c_void_p).value, has_candidates=1, search_steps=LONGEST_SEARCH))
         for rank in range(RANKS):

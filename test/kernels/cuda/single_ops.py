@@ -18,7 +18,7 @@ from bare import BF16, F16, F32, Device, as_dtype
 from single_attention import attention, keys_ahead
 from single_best import best_ids
 from single_carried import searched
-from single_ranks import collectives, sent, sharded, two_ranks
+from single_ranks import Headed, collectives, sent, sharded, two_ranks
 from single_rows import EDITED, LOGPROBS, PLAIN, sample, streamed
 
 
@@ -270,6 +270,7 @@ GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny
           "edited in blocks": sample(1100, EDITED, 3, 17), "logprobs in blocks": sample(1100, LOGPROBS, 5, 17),
           "40 in blocks": sample(1100, LOGPROBS, 40, 17), "collectives": collectives, "sent": sent,
           "sharded": sharded(PLAIN[:5]), "sharded edited": sharded(EDITED), "sharded logprobs": sharded(LOGPROBS),
+          "sharded head": sharded(Headed.WISHES, Headed),
           "two ranks": two_ranks(1), "best ids": best_ids, "searched": searched}
 #: Run where they are named.
 ON_TWO_GPUS = {"two GPUs": two_ranks(2)}

@@ -149,19 +149,22 @@ COLUMNS, VOCAB = 1024, 1100
 class Sharded:
     """Rows of logits of which two ranks have 1,024 columns each."""
 
-    def __init__(self, ops, wishes):
+    def __init__(self, ops, wishes, vocab=VOCAB):
         self.ops, self.rows = ops, len(wishes) + 1
-        self.fields = sample_rows(ops, VOCAB, wishes, 5, self.rows)
+        self.fields = sample_rows(ops, vocab, wishes, 5, self.rows)
         self.logits = ops.random.standard_normal((self.rows, 2 * COLUMNS), np.float32) * np.float32(3)
-        self.logits[:, VOCAB:] = 1e30  # nobody's
+        self.logits[:, vocab:] = 1e30  # nobody's
         self.tokens = ops.ints(range(20))
+
+    def part_of(self, rank, sampler):
+        return self.ops.device.put(self.logits[:, rank * COLUMNS:(rank + 1) * COLUMNS])
 
     def run(self, group, rank, ordinal=0, **carried):
         ops, device = self.ops, self.ops.device
         outputs = sample_outputs(ops, self.rows, 5)
         room = ops.full(self.rows, 2 * COLUMNS, dtype=F32)
         inner = device.struct("VtCudaSample", logits=room, logits_stride=2 * COLUMNS, **self.fields, **outputs)
-        part = device.put(self.logits[:, rank * COLUMNS:(rank + 1) * COLUMNS])
+        part = self.part_of(rank, inner)
         device.call("vt_cuda_sample_sharded", "VtCudaSampleSharded", group=group, sample=ctypes.addressof(inner),
                     x=part, all_logits=room, rest=ops.ints([-9] * SAMPLE_SCRATCH * self.rows), tokens=self.tokens, num_tokens=20,
                     x_columns=COLUMNS, x_stride=COLUMNS, ordinal=ordinal, **carried)
@@ -173,9 +176,39 @@ class Sharded:
             self.ops.same(f"{name}: {field}", [values, outputs[field]])
 
 
-def sharded(wishes):
+class Headed(Sharded):
+    """Of which each rank's head leaves out those of rows that need their best id alone."""
+
+    WISHES = [{}, {}, *PLAIN[:3], {}, EDITED[0], {}, LOGPROBS[1]] * 8
+    IDS, K = 1104, 64
+
+    def __init__(self, ops, wishes=WISHES):
+        super().__init__(ops, wishes, self.IDS)
+        self.x, self.weight = ops.rows(self.rows, self.K), ops.rows(2 * COLUMNS, self.K)
+        out = ops.full(self.rows, 2 * COLUMNS, dtype=F32)
+        ops.device.queue("vt_cuda_linear", self.linear(out, 0, 2 * COLUMNS))
+        self.logits = ops.device.get(out)
+
+    def linear(self, out, first, n):
+        return self.ops.device.struct("VtCudaLinear", out=out, x=self.x, weight=self.weight.at(first * self.K),
+                                      m=self.rows, n=n, k=self.K, out_stride=n, x_stride=self.K, large=2,
+                                      weight_stride=self.K, dtype=BF16, out_dtype=F32)
+
+    def part_of(self, rank, sampler):
+        ops, lib = self.ops, self.ops.device.lib
+        out = ops.full(self.rows, COLUMNS, dtype=F32)
+        linear = self.linear(out, rank * COLUMNS, COLUMNS)
+        sampler.num_best = lib.vt_cuda_linear_num_best(ctypes.byref(linear))
+        sampler.best = ops.full(self.rows, max(1, 2 * sampler.num_best), dtype=F32).address
+        sampler.vocab_size = min(COLUMNS, self.IDS - rank * COLUMNS)
+        ops.device.queue("vt_cuda_linear_for_sample", linear, ctypes.byref(sampler))
+        sampler.vocab_size = self.IDS
+        return out
+
+
+def sharded(wishes, kind=Sharded):
     def run(ops):
-        pair, of = Pair(ops), Sharded(ops, wishes)
+        pair, of = Pair(ops), kind(ops, wishes)
         for rank in (1, 0):
             ops.report(f"sampleSharded, rank {rank}", *of.run(pair.address(rank), rank).values())
     return run
@@ -221,8 +254,8 @@ class Rank:
             sums = of.run(self.group, untouched, SENT, 0, ordinal, DEPENDENT)
             ops.report(f"rank {self.rank}: linear that sends {m} x {n} x {k}", *sums, untouched)
             of.check(f"linear that sends {m} x {n} x {k}", [linear.write() for linear in linears], *sums)
-        for name, wishes in (("plain", PLAIN[:5]), ("edited", EDITED), ("logprobs", LOGPROBS)):
-            of = Sharded(ops, wishes)
+        for name, of in (("plain", Sharded(ops, PLAIN[:5])), ("edited", Sharded(ops, EDITED)),
+                         ("logprobs", Sharded(ops, LOGPROBS)), ("best ids of the head", Headed(ops))):
             epochs = self.lib.vt_cuda_sample_sharded_epochs(group, of.rows, COLUMNS)
             outputs = of.run(self.group, self.rank, self.next_ordinal(epochs))
             ops.report(f"rank {self.rank}: sampleSharded, {name}", *outputs.values())

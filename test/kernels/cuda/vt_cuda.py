@@ -125,12 +125,11 @@ class VtCuda:
         return self.lib.vt_cuda_linear_num_best(ctypes.byref(self.args("VtCudaLinear", fields)))
 
     def linear_for_sample(self, out, x, weight, sampler: dict):
-        """`sampler`: of sample_fields and sample_outputs; then the sampler's own call."""
+        """`sampler`: of sample_fields and sample_outputs, with best and num_best."""
         linear = self.args("VtCudaLinear", self.linear_fields(out, x, weight, large=2))
         args = self.args("VtCudaSample", sampler)
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        if (self.lib.vt_cuda_linear_for_sample(ctypes.byref(linear), ctypes.byref(args), stream) != 0
-                or self.lib.vt_cuda_sample(ctypes.byref(args), stream) != 0):
+        if self.lib.vt_cuda_linear_for_sample(ctypes.byref(linear), ctypes.byref(args), stream) != 0:
             raise RuntimeError(self.lib.vt_cuda_error().decode())
 
     def sample_outputs(self, rows, num_top=-1):

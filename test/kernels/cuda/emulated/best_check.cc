@@ -27,15 +27,17 @@ bool needs_nothing(int kind) { return kind == padding || kind == answered || kin
 
 class Case {
  public:
-  /// `common`: the first column of all weights.
-  Case(int m, int n, int k, Element element, float common) : m_(m), n_(n), k_(k), element_(element) {
+  /// `ids`: of the n columns, those before the ones that are nobody's; `common`: the first column of
+  /// all weights.
+  Case(int m, int n, int ids, int k, Element element, float common)
+      : m_(m), n_(n), ids_(ids), k_(k), element_(element) {
     x_ = normal_words(random_, element, std::size_t(m) * k);
     weight_ = normal_words(random_, element, std::size_t(n) * k, 0.1f);
     const auto put = [&](Words& words, int row, int column, float value) {
       words[std::size_t(row) * k + column] = emulated::from_float(element, value);
     };
     // Ids of several tiles that are equal, and the greatest of some rows; rows of zeros; unfit ones.
-    for (const int id : {n / 2, n - 3})
+    for (const int id : {ids / 2, std::max(13, ids - 3)})
       std::copy_n(&weight_[std::size_t(k) * 13], k, &weight_[std::size_t(k) * id]);
     for (int row = 0; row < m; row++) {
       const int which = row / kKinds;
@@ -49,6 +51,9 @@ class Case {
     if (common != 0)
       for (int id = 0; id < n; id++) put(weight_, id, 0, common);
     put(weight_, 17, 0, 100);
+    // What is nobody's would be the best of some rows, and unfit in others.
+    for (int column = ids; column < n; column++)
+      for (int i = 0; i < k; i++) put(weight_, column, i, column % 2 == 0 ? 3e38f : -3e38f);
     fill_table();
   }
 
@@ -96,8 +101,9 @@ class Case {
 
  private:
   Word word_of(const float* logits) {
+    if (ids_ == 0) return vt::sample::kNone;
     int at = 0;
-    for (int i = 0; i < n_; i++) {
+    for (int i = 0; i < ids_; i++) {
       if (!(logits[i] < INFINITY)) return vt::sample::kUnfit;
       if (logits[i] > logits[at]) at = i;
     }
@@ -131,12 +137,12 @@ class Case {
     sampler_.num_tokens = num_tokens_.data();
     sampler_.finished = finished_.data();
     sampler_.num_rows = m_;
-    sampler_.vocab_size = n_;
+    sampler_.vocab_size = ids_;
     sampler_.num_top = 3;
   }
 
   std::mt19937 random_{9};
-  const int m_, n_, k_;
+  const int m_, n_, ids_, k_;
   const Element element_;
   Words x_, weight_;
   std::vector<VtCudaRowParams> params_;
@@ -144,8 +150,8 @@ class Case {
   VtCudaSample sampler_ = {};
 };
 
-void check(const char* name, int m, int n, int k, Element element, float common) {
-  Case made(m, n, k, element, common);
+void check(const char* name, int m, int n, int ids, int k, Element element, float common) {
+  Case made(m, n, ids, k, element, common);
   bool same = true;
   for (const emulated::Timing& timing : {emulated::Timing{false, false, 0}, {true, true, 1}}) {
     emulated::timing = timing;
@@ -158,8 +164,11 @@ void check(const char* name, int m, int n, int k, Element element, float common)
 
 int main() {
   vt::multiprocessors = 4;
-  check("150 x 1160, k 80, in pairs", 150, 1160, 80, Element::bf16, 0);
-  check("200 x 776, k 32, in pairs, rows that are unfit", 200, 776, 32, Element::bf16, 100);
-  check("128 x 1160, k 48", 128, 1160, 48, Element::f16, 0);
+  check("150 x 1160, k 80, in pairs", 150, 1160, 1160, 80, Element::bf16, 0);
+  check("200 x 776, k 32, in pairs, rows that are unfit", 200, 776, 776, 32, Element::bf16, 100);
+  check("128 x 1160, k 48", 128, 1160, 1160, 48, Element::f16, 0);
+  check("150 x 1160, k 80, of a rank with 616 ids", 150, 1160, 616, 80, Element::bf16, 0);
+  check("130 x 776, k 32, of a rank with 512 ids", 130, 776, 512, 32, Element::bf16, 0);
+  check("70 x 776, k 32, of a rank without ids", 70, 776, 0, 32, Element::bf16, 0);
   return exit_status();
 }

@@ -28,6 +28,12 @@ struct Row {
     if (row_of < 0 || finished != 0 || judged >= 0 || params.temperature == 0) return false;
     return params.min_p > 0 || params.top_k > 0 || params.top_p < 1;
   }
+  /// Its best id alone is the answer.
+  bool is_likeliest() const {
+    return row_of >= 0 && finished == 0 && judged < 0 && params.temperature == 0 &&
+           params.num_logprobs < 0 && params.repetition_penalty == 1 && bias_ids.empty() &&
+           allowed.empty();
+  }
   /// What the host knows by the parameters alone: rounds of a search; 0 for those that have none.
   int search_steps() const {
     if (!is_cut() || (params.top_k > 0 && params.top_k <= VT_CUDA_CARRIED_CANDIDATES)) return 0;
@@ -182,6 +188,24 @@ inline Row draw_row(Draws& draws, int kind, int vocab, int columns, int top, boo
   if (draws.one_in(10)) row.row_of = -1;
   if (draws.one_in(10)) row.finished = 1;
   return row;
+}
+
+/// Greedy, with nothing else asked; one rank may have no id left, or all, or a row be unfit.
+inline void make_greedy(Draws& draws, Row& row, int columns) {
+  VtCudaRowParams& p = row.params;
+  p.temperature = p.frequency_penalty = p.presence_penalty = 0;
+  p.repetition_penalty = 1;
+  p.num_logprobs = -1;
+  row.bias_ids.clear(), row.biases.clear(), row.allowed.clear(), row.named.clear();
+  const int vocab = static_cast<int>(row.logits.size());
+  const int first = static_cast<int>(draws.below(vocab)) / columns * columns;
+  const int end = std::min(vocab, first + columns);
+  if (draws.one_in(5)) std::fill(&row.logits[first], &row.logits[0] + end, -INFINITY);
+  if (draws.one_in(8)) std::fill(row.logits.begin(), row.logits.end(), -INFINITY);
+  if (draws.one_in(8)) row.logits[draws.below(vocab)] = INFINITY;
+  // Below zero, where 0 is better, and what is not an id's would be.
+  if (draws.one_in(4))
+    for (float& x : row.logits) x -= 20;
 }
 
 #endif  // VT_TEST_EMULATION_DRAWN_ROW_H_

@@ -10,16 +10,16 @@
 #include <cstring>
 #include <vector>
 
+#include "best_words.h"
 #include "draws.h"
 #include "fibers.h"
 #include "print_errors.h"
 #include "sample_outputs.h"
-#include "sample_words.cuh"
 #include "vt_cuda_sample.h"
 
 namespace {
 
-constexpr int kRows = 14, kTop = 3, kLength = 16, kBest = 70;
+constexpr int kRows = 14, kTop = 3, kLength = 16;
 
 /// Rows `first` to `first + count - 1`.
 VtCudaSample rows_from(VtCudaSample a, Outputs& out, int first, int count) {
@@ -36,16 +36,6 @@ std::vector<float> odd_place(const float* logits, int count) {
   std::vector<float> copy(1, 0.0f);
   copy.insert(copy.end(), logits, logits + count);
   return copy;
-}
-
-/// The greatest of logits `begin` to `end - 1` of a row.
-uint64_t best_word(const float* logits, int begin, int end) {
-  uint64_t best = vt::sample::kNone;
-  for (int id = begin; id < end; id++) {
-    if (!(logits[id] < INFINITY)) return vt::sample::kUnfit;
-    if (logits[id] > -INFINITY) best = std::max<uint64_t>(best, vt::sample::ranked(logits[id], id));
-  }
-  return best;
 }
 
 void* const kStream = reinterpret_cast<void*>(intptr_t{1});
@@ -110,9 +100,7 @@ int main(int argc, char** argv) {
     told += is_told;
     const float* of_row = &logits[logits.size() - vocab];
     for (int id = 0; id < vocab; id++) few_logits.push_back(is_told ? NAN : of_row[id]);
-    for (int i = 0; i < kBest; i++)
-      best.push_back(is_told ? best_word(of_row, vocab * i / kBest, vocab * (i + 1) / kBest)
-                             : vt::sample::kHasLogits);
+    add_best_words(best, of_row, vocab, is_told);
   }
   VtCudaSample all = {};
   all.logits = logits.data();

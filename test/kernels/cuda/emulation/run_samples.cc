@@ -1,7 +1,9 @@
 // sampleSharded over fibers: random rows of every kind on 2 to 8 ranks, each answer against that of
 // vt_cuda_sample with all logits in one place, bit for bit.
-//   run_samples SEED [carried]   one line, exit code 0 if all is right
-// carried: by a library, between two launches, not by stores to the memory of others.
+//   run_samples SEED [carried] [best]   one line, exit code 0 if all is right
+// carried: by a library, between two launches, not by stores to the memory of others. best: each
+// rank's head has found the best ids of rows that need no more, most of them here, and of which no
+// logits are there.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +11,7 @@
 #include <deque>
 #include <vector>
 
+#include "best_words.h"
 #include "carrier.h"
 #include "drawn_row.h"
 #include "group.cuh"
@@ -68,6 +71,7 @@ struct Table {
 struct Rank {
   std::vector<uint64_t> board;
   std::vector<float> part, all;
+  std::vector<uint64_t> best;
   std::vector<int32_t> rest;
   VtCudaGroup group = {};
   VtCudaGroupReport report = {};
@@ -80,8 +84,11 @@ void* stream_of(int device) { return reinterpret_cast<void*>(static_cast<intptr_
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool is_carried = argc == 3 && std::strcmp(argv[2], "carried") == 0;
-  if (argc != 2 && !is_carried) return 64;
+  const auto is_given = [&](const char* word) {
+    return std::any_of(argv + 1, argv + argc, [=](char* arg) { return !std::strcmp(arg, word); });
+  };
+  const bool is_carried = is_given("carried"), has_best = is_given("best");
+  if (argc != 2 + is_carried + has_best) return 64;
   const uint64_t seed = strtoull(argv[1], nullptr, 10);
   Draws draws(seed);
   const int num_ranks = seed % 16 == 5 ? 3 : seed % 4 == 3 ? 8 : seed % 4 == 2 ? 4 : 2;
@@ -99,6 +106,7 @@ int main(int argc, char** argv) {
     const int kind = are_plain ? 8 : have_equals ? 1 + i % 2 : static_cast<int>(seed) + i;
     rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain, have_equals));
     if (are_searched && i % 6 != 5) draw_cut(draws, rows.back(), vocab);
+    if (has_best && i % 3 != 2) make_greedy(draws, rows.back(), columns);
   }
   const Table table(rows, vocab, top);
 
@@ -128,12 +136,23 @@ int main(int argc, char** argv) {
     rank.all.assign(static_cast<std::size_t>(num_rows) * vocab, -5.0f);
     // What is beyond the vocabulary counts for nothing.
     rank.part.assign(static_cast<std::size_t>(num_rows) * columns, 1e30f);
-    for (int row = 0; row < num_rows; row++)
-      for (int c = 0; c < columns && r * columns + c < vocab; c++)
-        rank.part[row * columns + c] = rows[row].logits[r * columns + c];
+    const int ids = std::clamp(vocab - r * columns, 0, columns);
+    for (int row = 0; row < num_rows; row++) {
+      float* part = &rank.part[row * columns];
+      std::copy_n(rows[row].logits.data() + r * columns, ids, part);
+      if (!has_best) continue;
+      const bool is_told = rows[row].is_likeliest();
+      add_best_words(rank.best, part, ids, is_told);
+      if (is_told) std::fill_n(part, columns, NAN);
+    }
   }
   std::vector<VtCudaSample> samples;
-  for (Rank& rank : ranks) samples.push_back(table.sample(rank.out, rank.all.data(), vocab));
+  for (Rank& rank : ranks) {
+    samples.push_back(table.sample(rank.out, rank.all.data(), vocab));
+    if (!has_best) continue;
+    samples.back().best = rank.best.data();
+    samples.back().num_best = kBest;
+  }
   Carriers carriers;
   for (Rank& rank : ranks) carriers.add(rank.board.data());
   int search_steps = 0, num_listed = 0;
@@ -216,9 +235,11 @@ int main(int argc, char** argv) {
     (is_gathered ? gathered : told)[static_cast<int>(rows[row].kind(num_ranks, vocab))]++;
     in_round += ranks[0].rest[num_rows + row] >= 0;
   }
+  int by_head = 0;
+  for (const Row& row : rows) by_head += has_best && row.is_likeliest();
   printf("%d rows on %d ranks, complete: %d, %d gathered; likeliest: %d, %d gathered; "
-         "others gathered: %d, logprobs in a round: %d; wrong: %d\n",
+         "others gathered: %d, logprobs in a round: %d; by the head: %d; wrong: %d\n",
          num_rows, num_ranks, told[1], gathered[1], told[2], gathered[2], gathered[0], in_round,
-         wrong);
+         by_head, wrong);
   return wrong == 0 ? 0 : 1;
 }
