@@ -37,8 +37,10 @@ struct RowKinds {
 
   /// Whether those are so many that a slower linear pays: docs/kernels.md has the measurements.
   bool finds_best() const {
-    constexpr int kManyRows = 192;
-    return num_likeliest > 0 && num_likeliest * 4 >= num_rows * (num_rows > kManyRows ? 1 : 3);
+    // Between these, two blocks share the columns, and one of them has few rows.
+    constexpr int kFullBlock = 128, kFullPair = 176;
+    const int quarters = num_rows > kFullBlock && num_rows <= kFullPair ? 3 : 1;
+    return num_likeliest > 0 && num_likeliest * 4 >= num_rows * quarters;
   }
 
   /// Whether launches for these rows serve `other` too.
