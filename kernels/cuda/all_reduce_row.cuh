@@ -83,11 +83,6 @@ __device__ __forceinline__ uint4 load_residual(const VtCudaAllReduce& args, int6
   return __ldcg(piece_of<T>(const_cast<void*>(args.residual), row, args.residual_stride, piece));
 }
 
-__device__ __forceinline__ void add8(float (&sum)[8], const float (&more)[8]) {
-#pragma unroll
-  for (int e = 0; e < 8; e++) sum[e] = __fadd_rn(sum[e], more[e]);
-}
-
 /** Bias and residual; then `sum` is what out holds, which is returned as its bytes. */
 template <typename T>
 __device__ __forceinline__ uint4 finish_sum(const VtCudaAllReduce& args,

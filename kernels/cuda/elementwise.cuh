@@ -82,7 +82,7 @@ __device__ __forceinline__ void apply_norm(float (&values)[8], float scale,
 template <typename T>
 __device__ __forceinline__ uint4 scaled8(const uint4& words, float scale) {
   float values[8];
-  load8(reinterpret_cast<const T*>(&words), values);
+  unpack8<T>(words, values);
 #pragma unroll
   for (int e = 0; e < 8; e++) values[e] = __fmul_rn(values[e], scale);
   uint4 result;
@@ -129,7 +129,7 @@ __device__ __forceinline__ void put_gathered(const VtCudaGather& args, int row, 
   using T = __nv_bfloat16;
   float values[8];
   float gain[8];
-  load8(reinterpret_cast<const T*>(&words), values);
+  unpack8<T>(words, values);
   load8(static_cast<const T*>(args.out_gain) + piece * 8, gain);
   args.out_squares[row * VT_CUDA_SQUARES + piece] = sum_of_squares(values);
 #pragma unroll

@@ -236,9 +236,8 @@ __device__ __forceinline__ void write_plain(const DecodeTile<F>& tile,
     load_sums(out, tile.sums_of(row) + column * 4);
     if (args.residual != nullptr) {
       float more[8];
-      load8(reinterpret_cast<const T*>(&residual[i]), more);
-#pragma unroll
-      for (int e = 0; e < 8; e++) out[e] = __fadd_rn(out[e], more[e]);
+      unpack8<T>(residual[i], more);
+      add8(out, more);
     }
     store8(static_cast<T*>(args.out) + static_cast<int64_t>(tile.m0 + row) * args.out_stride +
                tile.n0 + column,

@@ -67,6 +67,15 @@ __device__ __forceinline__ void load8(const T* from, float (&values)[8]) {
   }
 }
 
+/** The same of 32 bytes. */
+__device__ __forceinline__ void load8(const float* from, float (&values)[8]) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0];
+  const float4 high = reinterpret_cast<const float4*>(from)[1];
+  const float all[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+  for (int e = 0; e < 8; e++) values[e] = all[e];
+}
+
 /** load8 of words that were read before. */
 template <typename T>
 __device__ __forceinline__ void unpack8(const uint4& words, float (&values)[8]) {
@@ -78,6 +87,11 @@ __device__ __forceinline__ void store8(T* to, const float (&values)[8]) {
   *reinterpret_cast<uint4*>(to) =
       make_uint4(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]),
                  pack2<T>(values[4], values[5]), pack2<T>(values[6], values[7]));
+}
+
+__device__ __forceinline__ void add8(float (&sum)[8], const float (&more)[8]) {
+#pragma unroll
+  for (int e = 0; e < 8; e++) sum[e] = __fadd_rn(sum[e], more[e]);
 }
 
 __device__ __forceinline__ float exp2_approx(float x) {

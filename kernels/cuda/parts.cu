@@ -40,18 +40,6 @@ struct RowSums {
   float groups[kMaxNormGroups];
 };
 
-__device__ __forceinline__ void load8_f32(const float* from, float (&values)[8]) {
-  const float4 low = reinterpret_cast<const float4*>(from)[0];
-  const float4 high = reinterpret_cast<const float4*>(from)[1];
-  values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-  values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-}
-
-__device__ __forceinline__ void add_to(float (&sum)[8], const float (&more)[8]) {
-#pragma unroll
-  for (int e = 0; e < 8; e++) sum[e] = __fadd_rn(sum[e], more[e]);
-}
-
 /** Piece `i` of a row, as out holds it. */
 template <typename T>
 __device__ __forceinline__ void sum_piece(const VtCudaSumParts& args, int64_t row, int i,
@@ -61,25 +49,25 @@ __device__ __forceinline__ void sum_piece(const VtCudaSumParts& args, int64_t ro
 #pragma unroll 4
   for (int part = 0; part < args.num_parts; part++) {
     const float* from = part == args.own_part ? args.own : args.parts + part * args.part_stride;
-    load8_f32(from + at, more);
+    load8(from + at, more);
     if (part == 0) {
 #pragma unroll
       for (int e = 0; e < 8; e++) sum[e] = more[e];
     } else {
-      add_to(sum, more);
+      add8(sum, more);
     }
   }
   if (args.bias != nullptr) {
     load8(static_cast<const T*>(args.bias) + i * 8, more);
-    add_to(sum, more);
+    add8(sum, more);
   }
   if (args.residual != nullptr) {
     load8(static_cast<const T*>(args.residual) + row * args.residual_stride + i * 8, more);
-    add_to(sum, more);
+    add8(sum, more);
   }
   uint4 packed;
   store8(reinterpret_cast<T*>(&packed), sum);
-  load8(reinterpret_cast<const T*>(&packed), sum);
+  unpack8<T>(packed, sum);
   *reinterpret_cast<uint4*>(static_cast<T*>(args.out) + row * args.out_stride + i * 8) = packed;
 }
 

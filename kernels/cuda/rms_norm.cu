@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kMaxThreads)
       const int i = threadIdx.x + p * blockDim.x;
       if (i >= pieces) break;
       float weight[8];
-      load8(reinterpret_cast<const T*>(&weights[p]), weight);
+      unpack8<T>(weights[p], weight);
       apply_norm(values[p], scale, weight);
       store8(out + i * 8, values[p]);
     }
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32)
 #pragma unroll
   for (int g = 0; g < kGroups; g++) {
     float values[8];
-    load8(reinterpret_cast<const T*>(&words[g]), values);
+    unpack8<T>(words[g], values);
     sums[g] = warp_sum(sum_of_squares(values));
   }
   const float scale = norm_scale(tree_sum<kGroups>(sums), args.columns, args.eps);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32)
   for (int g = 0; g < kGroups; g++) {
     float values[8];
     float weight[8];
-    load8(reinterpret_cast<const T*>(&words[g]), values);
+    unpack8<T>(words[g], values);
     load8(static_cast<const T*>(args.weight) + g * 256 + lane * 8, weight);
     apply_norm(values, kLate ? 1.0f : scale, weight);
     store8(out + g * 256, values);

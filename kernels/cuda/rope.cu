@@ -24,15 +24,6 @@ __global__ void rope_cos_sin(const __grid_constant__ VtCudaRopeCosSin args) {
   put_angles(args, blockIdx.x, args.positions[blockIdx.x], threadIdx.x, blockDim.x);
 }
 
-/** cos (or sin) of eight neighbouring pairs. */
-__device__ __forceinline__ void load_angles(const float* from, float (&values)[8]) {
-  const float4 low = reinterpret_cast<const float4*>(from)[0];
-  const float4 high = reinterpret_cast<const float4*>(from)[1];
-  const float all[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-  for (int e = 0; e < 8; e++) values[e] = all[e];
-}
-
 /** Where head `kv_head` of the K heads, then the V heads, has its slot. */
 template <typename T>
 __device__ __forceinline__ T* cached(const VtCudaRopeAndCache& args, int slot, int kv_head) {
@@ -66,8 +57,8 @@ __global__ void __launch_bounds__(kThreads)
   const float* angles = args.cos_sin + token * args.head_dim + i;
   float cosine[8];
   float sine[8];
-  load_angles(angles, cosine);
-  load_angles(angles + half, sine);
+  load8(angles, cosine);
+  load8(angles + half, sine);
   if (kv_head >= 0 && slot < 0) return;
   if constexpr (kScaled) {
     low = scaled8<T>(low, scale);
@@ -81,8 +72,8 @@ __global__ void __launch_bounds__(kThreads)
   }
   float a[8];
   float b[8];
-  load8(reinterpret_cast<const T*>(&low), a);
-  load8(reinterpret_cast<const T*>(&high), b);
+  unpack8<T>(low, a);
+  unpack8<T>(high, b);
 #pragma unroll
   for (int e = 0; e < 8; e++) rotate(a[e], b[e], cosine[e], sine[e]);
   store8(to, a);
@@ -128,8 +119,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (head0 < first_value) {
       const float* angles = args.cos_sin + token * args.head_dim + (first ? i : i - half);
-      load_angles(angles, cosine);
-      load_angles(angles + half, sine);
+      load8(angles, cosine);
+      load8(angles + half, sine);
 #pragma unroll
       for (int e = 0; e < 8; e++) sine[e] = first ? -sine[e] : sine[e];
     }
@@ -142,22 +133,22 @@ __global__ void __launch_bounds__(kThreads)
     const int kv_head = head - args.num_heads;  // K heads, then V heads
     if constexpr (kScaled) words[j] = scaled8<T>(words[j], scale);
     float x[8];
-    load8(reinterpret_cast<const T*>(&words[j]), x);
+    unpack8<T>(words[j], x);
     if (!__all_sync(~0u, head >= first_value)) {
       float weight[8];
       const uint4 of_head = kv_head < 0 ? weights[0] : weights[1];
-      load8(reinterpret_cast<const T*>(&of_head), weight);
+      unpack8<T>(of_head, weight);
       const float sum = warp_sum<kLanes>(sum_of_squares(x));
       apply_norm(x, norm_scale(sum, args.head_dim, args.eps), weight);
       // Rounded as by headRmsNorm.
       uint4 own;
       store8(reinterpret_cast<T*>(&own), x);
-      load8(reinterpret_cast<const T*>(&own), x);
+      unpack8<T>(own, x);
       const uint4 others = make_uint4(
           __shfl_sync(~0u, own.x, partner & 31), __shfl_sync(~0u, own.y, partner & 31),
           __shfl_sync(~0u, own.z, partner & 31), __shfl_sync(~0u, own.w, partner & 31));
       float other[8];
-      load8(reinterpret_cast<const T*>(&others), other);
+      unpack8<T>(others, other);
 #pragma unroll
       for (int e = 0; e < 8; e++) x[e] = rotated(x[e], other[e], cosine[e], sine[e]);
     }

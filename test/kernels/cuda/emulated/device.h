@@ -109,6 +109,7 @@ template <typename T>
 void load8(const T* from, float (&values)[8]) {
   for (int e = 0; e < 8; e++) values[e] = to_f32(from[e]);
 }
+inline void load8(const float* from, float (&values)[8]) { std::copy_n(from, 8, values); }
 template <typename T>
 void unpack8(const uint4& words, float (&values)[8]) {
   load8(reinterpret_cast<const T*>(&words), values);
@@ -116,6 +117,10 @@ void unpack8(const uint4& words, float (&values)[8]) {
 template <typename T>
 void store8(T* to, const float (&values)[8]) {
   for (int e = 0; e < 8; e++) to[e] = from_f32<T>(values[e]);
+}
+
+inline void add8(float (&sum)[8], const float (&more)[8]) {
+  for (int e = 0; e < 8; e++) sum[e] += more[e];
 }
 
 template <typename T>

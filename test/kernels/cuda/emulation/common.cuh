@@ -151,6 +151,7 @@ template <typename T>
 inline void load8(const T* from, float (&values)[8]) {
   for (int e = 0; e < 8; e++) values[e] = widen(from[e].bits);
 }
+inline void load8(const float* from, float (&values)[8]) { std::copy_n(from, 8, values); }
 template <typename T>
 inline void unpack8(const uint4& words, float (&values)[8]) {
   load8(reinterpret_cast<const T*>(&words), values);
@@ -158,6 +159,10 @@ inline void unpack8(const uint4& words, float (&values)[8]) {
 template <typename T>
 inline void store8(T* to, const float (&values)[8]) {
   for (int e = 0; e < 8; e++) to[e].bits = round_bf16(values[e]);
+}
+
+inline void add8(float (&sum)[8], const float (&more)[8]) {
+  for (int e = 0; e < 8; e++) sum[e] += more[e];
 }
 
 inline bool aligned16(const void* pointer, int64_t stride) {
