@@ -25,7 +25,7 @@ void Launches::bind_collectives(RankGroup* ranks, Ledger& ledger) {
   ranks->join(arena_.bytes(), ledger);
   ranks_ = ranks;
   group_ = ranks->describe(arrays_.first_epoch);
-  // It has not run on a device beside linears that let the next kernel in late.
+  // It gains nothing on two GPUs (docs/kernels.md).
   const char* wanted = std::getenv("VLLM_TS_CUDA_SENDS");
   linears_send_ = ranks->has_inboxes() && wanted != nullptr && std::strcmp(wanted, "1") == 0;
 }
