@@ -95,6 +95,14 @@ struct Tiles {
 };
 
 /**
+ * The first row of x of a block that works for the sampler. The last block has the last rows, some of
+ * which are the one's before it: rows beyond x take longer to fetch than rows of x.
+ */
+__device__ __forceinline__ int sampled_from(const VtCudaLinear& args, int rank) {
+  return min(rank * kTileM, max(0, args.m - kTileM));
+}
+
+/**
  * One thread: all stages of the block's tiles, in the order in which they are folded. The weight's
  * part of the first ones while the kernel in front is still at work.
  */
@@ -127,13 +135,15 @@ __device__ __forceinline__ void fetch(const Params<End>& params, uint32_t base, 
   Place place;
   for (int tile = first_tile; tile < tiles.count(); tile += tiles.clusters) {
     const int2 begin = tiles.begin(tile, rank);
+    const int row =
+        std::is_same_v<End, SampleEnd> ? sampled_from(params.args, rank) : begin.x;
     for (int chunk = 0; chunk < tiles.chunks; chunk++, place.advance()) {
       if (tile != first_tile || chunk >= ahead) {
         // Of all blocks of the cluster: this one's part of the weight goes to each of them.
         barrier_wait(empty(base, place.stage), place.parity ^ 1);
         fetch_weight(place.stage, chunk * kColumns, begin.y);
       }
-      copy_box(stage_at(place.stage), &params.x, {chunk * kColumns, begin.x, 0, 0},
+      copy_box(stage_at(place.stage), &params.x, {chunk * kColumns, row, 0, 0},
                full(base, place.stage), policy);
     }
   }
@@ -223,15 +233,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int lane = threadIdx.x % 32;
     const auto& args = params.args;
     if constexpr (std::is_same_v<End, SampleEnd>) {
-      const int first = rank * kTileM + warp * 16;
+      const int first = sampled_from(args, rank) + warp * 16;
       if ((args.flags & VT_CUDA_EARLY_READS) == 0) wait_for_previous();
-      BestLogits best(params.sampler, first, lane);
+      BestLogits best(params.sampler, first, rank * kTileM, lane);
       wait_for_previous();
       fold<T, F>(args, base, rank, warpgroup,
-                 [&](const TileSums<kTiles>& sum, const RowScales&, int m0, int n0) {
-                   best.take<kTiles>(args, params.sampler, sum, m0, n0, lane);
+                 [&](const TileSums<kTiles>& sum, const RowScales&, int, int n0) {
+                   best.take<kTiles>(args, params.sampler, sum, first, n0, lane);
                  });
-      best.write(params.sampler, blockIdx.x / kCluster, first, lane);
+      best.write(params.sampler, blockIdx.x / kCluster, first, rank * kTileM, lane);
     } else {
       const uint32_t place = base + F::kEnds + warp * kEndBytes;
       wait_for_previous();

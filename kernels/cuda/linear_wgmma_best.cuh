@@ -10,12 +10,15 @@
 
 namespace vt {
 
-/** Of a lane's rows lane / 4 and lane / 4 + 8 of its warp's 16 from m0 on. */
+/** Of a lane's rows lane / 4 and lane / 4 + 8 of its warp's 16 from m0 on; those before `own` are
+ * another's. */
 class BestLogits {
  public:
-  __device__ __forceinline__ BestLogits(const VtCudaSample& sampler, int m0, int lane) {
+  __device__ __forceinline__ BestLogits(const VtCudaSample& sampler, int m0, int own,
+                                        int lane) {
     const int m = m0 + lane % 16;
-    const int needs = m < sampler.num_rows ? static_cast<int>(sample::needs_of(sampler, m)) : 0;
+    const bool is_own = m >= own && m < sampler.num_rows;
+    const int needs = is_own ? static_cast<int>(sample::needs_of(sampler, m)) : 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       needs_[h] = static_cast<sample::Needs>(__shfl_sync(~0u, needs, lane / 4 + h * 8));
@@ -46,7 +49,7 @@ class BestLogits {
   }
 
   /** The words of cluster `cluster`. */
-  __device__ __forceinline__ void write(const VtCudaSample& sampler, int cluster, int m0,
+  __device__ __forceinline__ void write(const VtCudaSample& sampler, int cluster, int m0, int own,
                                         int lane) const {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -54,7 +57,7 @@ class BestLogits {
       best = max(best, __shfl_xor_sync(~0u, best, 1));
       best = max(best, __shfl_xor_sync(~0u, best, 2));
       const int m = m0 + lane / 4 + h * 8;
-      if (lane % 4 == 0 && m < sampler.num_rows) {
+      if (lane % 4 == 0 && m >= own && m < sampler.num_rows) {
         sampler.best[m * sampler.num_best + cluster] =
             needs_[h] == sample::Needs::best_logit ? best : sample::kHasLogits;
       }
