@@ -2,9 +2,10 @@
 // tells the others the best of its own ids of a row that needs no more, or some candidates; then it
 // takes what the others told, and answers the rows that this decides (sample_sharded_rows.cu); then
 // the ranks gather all logits of the others (sample_sharded_logits.cu), and vt_cuda_sample answers
-// those. Two more tell logprobs (sample_sharded_logprobs.cu). Where a library carries, it does so
-// between what tells and what takes, and instead of gathering a search finds the threshold of rows
-// that the best ids or candidates do not answer (sample_sharded_search.cu).
+// those: these two are left out where best ids tell all rows. Two more tell logprobs
+// (sample_sharded_logprobs.cu). Where a library carries, it does so between what tells and what
+// takes, and instead of gathering a search finds the threshold of rows that the best ids or
+// candidates do not answer (sample_sharded_search.cu).
 #include <algorithm>
 
 #include "group_check.h"
@@ -108,7 +109,7 @@ int launch_rounds(const ShardParams& params, void* stream) {
   if (result != 0) return result;
   if (is_carried(params)) {
     result = params.args.search_steps > 0 ? search_thresholds(params, stream) : 0;
-  } else {
+  } else if (params.args.by_best_ids == 0) {
     result = gather_logits(first, stream);
     if (result != 0) return result;
     VtCudaSample rest = params.sample;

@@ -147,6 +147,9 @@ typedef struct {
   /* with carry: whether rows may be told by candidates; rounds of the longest search of a row: 0, 1
    * (min-p alone), VT_CUDA_SEARCH_STEPS, or twice that (a top-k with a top-p) */
   int32_t has_candidates, search_steps;
+  /* without carry: no row has min-p, top-k or top-p but where it is greedy, so that best ids tell all
+   * that sample; no logits are gathered */
+  int32_t by_best_ids;
 } VtCudaSampleSharded;
 VT_CUDA_API int vt_cuda_sample_sharded(const VtCudaSampleSharded* args, void* stream);
 VT_CUDA_API int vt_cuda_sample_sharded_epochs(const VtCudaGroup* group, int32_t num_rows,

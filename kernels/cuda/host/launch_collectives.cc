@@ -117,9 +117,9 @@ void Launches::gather_and_sample(const OpRecord& op, const Call& call) const {
   VT_LAUNCH(vt_cuda_sample(&sample, call.stream));
 }
 
-bool Launches::needs_kinds() const {
-  return ranks_ != nullptr && !ranks_->has_inboxes() && ranks_->tells_rows();
-}
+bool Launches::tells_rows() const { return ranks_ != nullptr && ranks_->tells_rows(); }
+
+bool Launches::needs_kinds() const { return tells_rows() && !ranks_->has_inboxes(); }
 
 void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   if (!ranks_->tells_rows()) return gather_and_sample(op, call);
@@ -140,6 +140,7 @@ void Launches::sample_sharded(const OpRecord& op, const Call& call) const {
   args.op_index = index_of(op);
   args.has_candidates = call.shape.kinds.has_candidates ? 1 : 0;
   args.search_steps = call.shape.kinds.search_steps;
+  args.by_best_ids = args.has_candidates == 0 && args.search_steps == 0 ? 1 : 0;
   ranks_->sample_sharded(args, call.stream);
 }
 

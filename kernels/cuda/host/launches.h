@@ -24,7 +24,7 @@ struct StepShape {
   bool logits_are_tokens = false;
   /// Most best ids that a row asked for; -1: no row asked for logprobs. Most ids that one names.
   int num_top = -1, num_named = 0;
-  /// Where needs_kinds(), or may_find_best().
+  /// Where tells_rows(), or may_find_best().
   RowKinds kinds;
   std::vector<AttentionGroup> attention;
 };
@@ -65,6 +65,8 @@ class Launches {
   int num_epochs(const StepShape& shape) const;
 
   bool has_sample() const { return has_sample_; }
+  /// Whether ranks tell each other rows that are sampled.
+  bool tells_rows() const;
   /// Whether what sampling exchanges depends on the step's rows by the host's choice.
   bool needs_kinds() const;
   /// Whether a launch for so many rows of logits, or as many as are at hand at once, may leave out

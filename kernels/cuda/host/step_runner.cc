@@ -97,7 +97,9 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
 
 bool StepRunner::has_graphs(GraphKind kind) const {
   if (kind == GraphKind::few_logits) return false;
-  return kind == GraphKind::all || (launches_.has_sample() && launches_.needs_kinds());
+  if (kind == GraphKind::all) return true;
+  return launches_.has_sample() && (kind == GraphKind::no_alternatives ? launches_.tells_rows()
+                                                                       : launches_.needs_kinds());
 }
 
 bool StepRunner::is_captured(GraphKind kind, int bucket) const {
@@ -167,6 +169,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   const std::size_t before = free_bytes();
   StepShape mixed;
   mixed.num_top = options_.max_logprobs;
+  mixed.kinds.has_candidates = true;
   mixed.num_logit_rows = launches_.has_sample() ? 1 : 0;
   if (launches_.attention() != nullptr)
     mixed.attention.push_back(launches_.attention()->empty_group());

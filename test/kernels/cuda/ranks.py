@@ -176,7 +176,8 @@ class Rank:
                             sample=ctypes.addressof(sample), x=part, all_logits=room, rest=rest,
                             tokens=tokens, num_tokens=len(tokens), x_columns=part.shape[1],
                             x_stride=part.stride(0), ordinal=ordinal, op_index=op_index,
-                            has_candidates=kinds[0], search_steps=kinds[1])
+                            has_candidates=kinds[0], search_steps=kinds[1],
+                            by_best_ids=int(not self.is_nccl and not any(kinds)))
 
         return call, outputs
 

@@ -23,13 +23,13 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
   ];
   const program = await emulate(t, 'run_samples.cc', kernels);
   const run = (seeds: readonly number[], ...more: string[]): number[] => {
-    const told = [0, 0, 0, 0, 0, 0, 0];
+    const told = [0, 0, 0, 0, 0, 0, 0, 0];
     for (const seed of seeds) {
       const args = [String(seed), ...more];
       const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
       t.equal(status, 0, `${args.join(' ')}: ${stdout}${stderr}`);
       const counts =
-        /complete: (\d+), (\d+) gathered; likeliest: (\d+), (\d+) gathered; others gathered: (\d+), logprobs in a round: (\d+); by the head: (\d+)/.exec(
+        /complete: (\d+), (\d+) gathered; likeliest: (\d+), (\d+) gathered; others gathered: (\d+), logprobs in a round: (\d+); by the head: (\d+); by best ids: (\d+)/.exec(
           stdout,
         );
       counts?.slice(1).forEach((count, i) => (told[i]! += Number(count)));
@@ -53,7 +53,8 @@ t.test('rows sampled by ranks, over fibers', { skip }, async (t) => {
   t.ok(searched[1]! + searched[3]! + searched[4]! > 20, `searched: ${searched.join(', ')}`);
   run([301, 313]);
   for (const more of [[], ['carried']]) {
-    const byHead = run([1, 2, 3, 5, 11, 18, 206, 302], ...more, 'best');
-    t.ok(byHead[6]! > 12 && byHead[5]! > 0, `best ids of the head: ${byHead.join(', ')}`);
+    const found = run([1, 2, 3, 4, 5, 11, 18, 206, 302], ...more, 'best');
+    const [byHead, byBestIds] = [found[6]!, found[7]!];
+    t.ok(byHead > 12 && byBestIds > 2 && found[5]! > 0, `best ids of heads: ${found.join(', ')}`);
   }
 });

@@ -106,7 +106,11 @@ int main(int argc, char** argv) {
     const int kind = are_plain ? 8 : have_equals ? 1 + i % 2 : static_cast<int>(seed) + i;
     rows.push_back(draw_row(draws, kind, vocab, columns, top, are_plain, have_equals));
     if (are_searched && i % 6 != 5) draw_cut(draws, rows.back(), vocab);
-    if (has_best && i % 3 != 2) make_greedy(draws, rows.back(), columns);
+    if (!has_best) continue;
+    if (i % 3 != 2) make_greedy(draws, rows.back(), columns);
+    // In some steps nothing is cut.
+    VtCudaRowParams& p = rows.back().params;
+    if (seed % 4 < 2) p.min_p = 0, p.top_k = 0, p.top_p = 1;
   }
   const Table table(rows, vocab, top);
 
@@ -156,7 +160,9 @@ int main(int argc, char** argv) {
   Carriers carriers;
   for (Rank& rank : ranks) carriers.add(rank.board.data());
   int search_steps = 0, num_listed = 0;
+  bool by_best_ids = true;
   for (const Row& row : rows) {
+    by_best_ids &= !row.is_cut();
     search_steps = std::max(search_steps, row.search_steps());
     num_listed += row.is_cut() && row.search_steps() == 0;
   }
@@ -185,6 +191,8 @@ int main(int argc, char** argv) {
       args.carrier = &carriers.of(r);
       args.search_steps = search_steps;
       args.has_candidates = num_listed > 0;
+    } else {
+      args.by_best_ids = by_best_ids;
     }
     if (vt_cuda_sample_sharded(&args, stream_of(r)) != 0) return 2;
   }
@@ -238,8 +246,8 @@ int main(int argc, char** argv) {
   int by_head = 0;
   for (const Row& row : rows) by_head += has_best && row.is_likeliest();
   printf("%d rows on %d ranks, complete: %d, %d gathered; likeliest: %d, %d gathered; "
-         "others gathered: %d, logprobs in a round: %d; by the head: %d; wrong: %d\n",
+         "others gathered: %d, logprobs in a round: %d; by the head: %d; by best ids: %d; wrong: %d\n",
          num_rows, num_ranks, told[1], gathered[1], told[2], gathered[2], gathered[0], in_round,
-         by_head, wrong);
+         by_head, by_best_ids, wrong);
   return wrong == 0 ? 0 : 1;
 }
