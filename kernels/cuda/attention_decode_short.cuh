@@ -366,12 +366,6 @@ __device__ __forceinline__ void attend_short(const ShortWork<T>& work) {
   }
 }
 
-/** The same behind a call: its code and its registers are its own, and it gets `work` in registers. */
-template <typename T, int kDim>
-__device__ __noinline__ void call_attend_short(const ShortWork<T> work) {
-  attend_short<T, kDim>(work);
-}
-
 }  // namespace vt
 
 #endif  // VT_CUDA_ATTENTION_DECODE_SHORT_CUH_

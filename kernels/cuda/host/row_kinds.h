@@ -36,12 +36,7 @@ struct RowKinds {
   }
 
   /// Whether those are so many that a slower linear pays: docs/kernels.md has the measurements.
-  bool finds_best() const {
-    // Between these, two blocks share the columns, and one of them has few rows.
-    constexpr int kFullBlock = 128, kFullPair = 176;
-    const int quarters = num_rows > kFullBlock && num_rows <= kFullPair ? 3 : 1;
-    return num_likeliest > 0 && num_likeliest * 4 >= num_rows * quarters;
-  }
+  bool finds_best() const { return num_likeliest > 0 && num_likeliest * 4 >= num_rows; }
 
   /// Whether launches for these rows serve `other` too.
   bool serve(const RowKinds& other) const {
