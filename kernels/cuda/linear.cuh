@@ -48,7 +48,7 @@ int linear_skinny_late(const VtCudaLinear& args, void* stream);
 bool linear_skinny_sends(const VtCudaLinear& args);
 /** Any m; of use above 64. */
 int linear_large(const VtCudaLinear& args, void* stream);
-/** Plain or siluAndMul, any m; whether it is built, and whether it is ahead of cuBLASLt. */
+/** Plain, also to f32, or siluAndMul; whether it is built, and whether it is ahead of cuBLASLt. */
 int linear_decode(const VtCudaLinear& args, void* stream);
 bool linear_decode_takes(const VtCudaLinear& args);
 bool linear_decode_is_ahead(const VtCudaLinear& args);

@@ -12,19 +12,28 @@
 
 namespace vt {
 
-/** Rows of x of a block, and how many blocks of a cluster share its weight and its rows of x. */
-template <int kRows_, int kAlongX_, int kAlongN_>
+/**
+ * Rows of the weight and of x of a block, how many blocks of a cluster share its weight and its rows
+ * of x, and KiB of shared memory. A warpgroup has 64 rows of the weight and all of x; with kOfX 64
+ * of x and all of the weight.
+ */
+template <int kWeightRows_, int kRows_, int kAlongX_, int kAlongN_, int kRoomKiB = 112,
+          bool kOfX_ = false>
 struct DecodeForm {
-  static constexpr int kRows = kRows_, kAlongX = kAlongX_, kAlongN = kAlongN_;
+  static constexpr int kWeightRows = kWeightRows_, kRows = kRows_;
+  static constexpr int kAlongX = kAlongX_, kAlongN = kAlongN_;
+  static constexpr bool kOfX = kOfX_;
   static constexpr int kCluster = kAlongX * kAlongN;
   /** Blocks that this one shares something with, itself among them. */
   static constexpr int kPeers = kAlongX + kAlongN - 1;
-  static constexpr int kWeightRows = 64;
-  static constexpr int kFolders = 128;
+  /** Rows that warpgroups divide, 64 each, and those that each has all of. */
+  static constexpr int kOuter = kOfX ? kRows : kWeightRows;
+  static constexpr int kInner = kOfX ? kWeightRows : kRows;
+  static constexpr int kFolders = kOuter / 64 * 128;
   static constexpr int kWeightBytes = kWeightRows * kPanelRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kRows * kPanelRowBytes;
   /** So that the next kernel's block lies beside this one. */
-  static constexpr int kRoom = 112 * 1024;
+  static constexpr int kRoom = kRoomKiB * 1024;
   static constexpr int kRing = 1024;
   static constexpr int kEmptyBarriers = 128;  // behind `full`
   static constexpr int kScales = 256;         // behind `empty`
@@ -34,14 +43,13 @@ struct DecodeForm {
   static constexpr int kSumRowBytes = kWeightRows * 4 + 16;
   /** A row of sums in pieces of 8, and how many of them a thread writes. */
   static constexpr int kPieces = kWeightRows / 8;
-  static constexpr int kRowsAtOnce = kFolders / kPieces;
-  static constexpr int kPiecesOfThread = (kRows + kRowsAtOnce - 1) / kRowsAtOnce;
+  static constexpr int kPiecesOfThread = (kRows * kPieces + kFolders - 1) / kFolders;
   /** With siluAndMul rows have half as many pieces; eight of them lie in other banks. */
   static constexpr int kJoinedPieces = kPieces / 2;
   static constexpr int kJoinedRowBytes = kJoinedPieces * 16 + 16;
   static_assert(kStages * 8 <= kEmptyBarriers && kStages * kStageBytes >= kRows * kSumRowBytes);
-  static_assert(kScales + kRows * 4 <= kRing && kRows <= kFolders);
-  static_assert(kCluster > 1 && kCluster <= 8 && kRows % 8 == 0);
+  static_assert(kScales + kRows * 4 <= kRing && kOuter % 64 == 0);
+  static_assert(kCluster > 1 && kCluster <= 16 && kRows % 8 == 0);
 };
 
 template <typename F>
@@ -97,22 +105,28 @@ struct DecodeTile {
 
 /**
  * sum[j][2 h + e]: row lane / 4 + 8 h of the warp's 16 of the weight, row 8 j + lane % 4 * 2 + e of
- * x.
+ * x; with kOfX the other way round.
  */
 template <typename F>
-using DecodeSums = float[F::kRows / 8][4];
+using DecodeSums = float[F::kInner / 8][4];
 
 template <typename F>
 __device__ __forceinline__ void place_sums(const DecodeTile<F>& tile, const DecodeSums<F>& sum,
                                            int warp, int lane) {
-  const int column = warp * 16 + lane / 4;
+  const int outer = warp * 16 + lane / 4;
 #pragma unroll
-  for (int j = 0; j < F::kRows / 8; j++) {
+  for (int j = 0; j < F::kInner / 8; j++) {
+    const int inner = j * 8 + lane % 4 * 2;
 #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      const uint32_t to = tile.sums_of(j * 8 + lane % 4 * 2 + e) + column * 4;
-      store_shared(to, __float_as_uint(sum[j][e]));
-      store_shared(to + 8 * 4, __float_as_uint(sum[j][2 + e]));
+    for (int i = 0; i < 2; i++) {
+      if constexpr (F::kOfX) {
+        store_shared(tile.sums_of(outer + i * 8) + inner * 4,
+                     make_float2(sum[j][i * 2], sum[j][i * 2 + 1]));
+      } else {
+        const uint32_t to = tile.sums_of(inner + i) + outer * 4;
+        store_shared(to, __float_as_uint(sum[j][i]));
+        store_shared(to + 8 * 4, __float_as_uint(sum[j][2 + i]));
+      }
     }
   }
 }
@@ -135,10 +149,11 @@ __device__ __forceinline__ void load_sums(float (&sums)[8], uint32_t address) {
 template <typename F>
 __device__ __forceinline__ void put_scales(const DecodeTile<F>& tile) {
   const VtCudaLinear& args = tile.args;
-  const int row = threadIdx.x;
-  if (args.row_scale == nullptr || row >= F::kRows) return;
-  const float scale = __ldcg(args.row_scale + min(tile.m0 + row, args.m - 1));
-  store_shared(tile.scale_of(row), __float_as_uint(scale));
+  if (args.row_scale == nullptr) return;
+  for (int row = threadIdx.x; row < F::kRows; row += F::kFolders) {
+    const float scale = __ldcg(args.row_scale + min(tile.m0 + row, args.m - 1));
+    store_shared(tile.scale_of(row), __float_as_uint(scale));
+  }
 }
 
 /** The scales of `row`, an even one, and the next. */
@@ -198,13 +213,15 @@ __device__ __forceinline__ void write_silu(const DecodeTile<F>& tile, const Deco
 template <typename F>
 using DecodeResidual = uint4[F::kPiecesOfThread];
 
-/** The row of x of a thread's piece i, or -1 where the launch has none. */
+/** The row of x and the first column of a thread's piece i; row -1 where the launch has none. */
 template <typename F>
-__device__ __forceinline__ int row_of_piece(const DecodeTile<F>& tile, int i) {
-  const int row = threadIdx.x / F::kPieces + i * F::kRowsAtOnce;
-  const bool inside = row < F::kRows && tile.m0 + row < tile.args.m &&
-                      tile.n0 + static_cast<int>(threadIdx.x) % F::kPieces * 8 < tile.args.n;
-  return inside ? row : -1;
+__device__ __forceinline__ int2 place_of_piece(const DecodeTile<F>& tile, int i) {
+  const int piece = i * F::kFolders + static_cast<int>(threadIdx.x);
+  const int row = piece / F::kPieces;
+  const int column = piece % F::kPieces * 8;
+  const bool inside =
+      row < F::kRows && tile.m0 + row < tile.args.m && tile.n0 + column < tile.args.n;
+  return make_int2(inside ? row : -1, column);
 }
 
 template <typename T, typename F>
@@ -214,12 +231,11 @@ __device__ __forceinline__ void load_residual(const DecodeTile<F>& tile,
   if (args.residual == nullptr) return;
 #pragma unroll
   for (int i = 0; i < F::kPiecesOfThread; i++) {
-    const int row = row_of_piece(tile, i);
-    if (row < 0) continue;
+    const int2 place = place_of_piece(tile, i);
+    if (place.x < 0) continue;
     residual[i] = *reinterpret_cast<const uint4*>(
         static_cast<const T*>(args.residual) +
-        static_cast<int64_t>(tile.m0 + row) * args.residual_stride + tile.n0 +
-        threadIdx.x % F::kPieces * 8);
+        static_cast<int64_t>(tile.m0 + place.x) * args.residual_stride + tile.n0 + place.y);
   }
 }
 
@@ -227,21 +243,26 @@ template <typename T, typename F>
 __device__ __forceinline__ void write_plain(const DecodeTile<F>& tile,
                                             const DecodeResidual<F>& residual) {
   const VtCudaLinear& args = tile.args;
-  const int column = threadIdx.x % F::kPieces * 8;
 #pragma unroll
   for (int i = 0; i < F::kPiecesOfThread; i++) {
-    const int row = row_of_piece(tile, i);
-    if (row < 0) continue;
+    const int2 place = place_of_piece(tile, i);
+    if (place.x < 0) continue;
     float out[8];
-    load_sums(out, tile.sums_of(row) + column * 4);
+    load_sums(out, tile.sums_of(place.x) + place.y * 4);
     if (args.residual != nullptr) {
       float more[8];
       unpack8<T>(residual[i], more);
       add8(out, more);
     }
-    store8(static_cast<T*>(args.out) + static_cast<int64_t>(tile.m0 + row) * args.out_stride +
-               tile.n0 + column,
-           out);
+    const int64_t at =
+        static_cast<int64_t>(tile.m0 + place.x) * args.out_stride + tile.n0 + place.y;
+    if (args.out_dtype == VT_CUDA_F32) {
+      float4* to = reinterpret_cast<float4*>(static_cast<float*>(args.out) + at);
+      to[0] = make_float4(out[0], out[1], out[2], out[3]);
+      to[1] = make_float4(out[4], out[5], out[6], out[7]);
+    } else {
+      store8(static_cast<T*>(args.out) + at, out);
+    }
   }
 }
 

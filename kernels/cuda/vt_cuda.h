@@ -210,7 +210,8 @@ typedef struct {
   /**
    * 0 = by shape. For tuning only, never changes the result: warps | (8 KiB of weights under way
    * until x is there, 15 = all) << 4 | (runs of 8 rows in a unit) << 8 | (columns of a stage) << 16
-   * | (4 KiB of shared memory) << 25, each by shape where 0; the sign: x comes in stages.
+   * | (4 KiB of shared memory) << 25, each by shape where 0; the sign: x comes in stages. Above 64
+   * rows with VT_CUDA_LARGE_CLUSTER_2: 1 to 5, a form of linear_decode for large weights.
    */
   int32_t tuning;
   /* Prologue: x becomes vt_cuda_rms_norm(x, norm_weight, norm_eps). */

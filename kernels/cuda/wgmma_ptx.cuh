@@ -63,6 +63,12 @@ __device__ __forceinline__ void store_shared(uint32_t address, uint32_t word) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
 }
 
+/** To a multiple of 8. */
+__device__ __forceinline__ void store_shared(uint32_t address, float2 pair) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(pair.x), "f"(pair.y)
+               : "memory");
+}
+
 /** Of a multiple of 16. */
 __device__ __forceinline__ uint4 load_shared(uint32_t address) {
   uint4 words;

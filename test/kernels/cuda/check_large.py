@@ -111,15 +111,16 @@ def decode_silu(vt, dtype, n, k):
 
 
 def decode_plain(vt, dtype, n, k):
-    """The same of linear_decode with no op behind it: bare, with a residual, with one in place."""
+    """The same of linear_decode with no op behind it: bare, with a residual, with one in place, or
+    its f32 sums."""
     g = torch.Generator(device="cuda").manual_seed(n * k)
     w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
     same, served = True, 0
     for m in DECODE_SIZES:
         x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
         residual = torch.randn(m, n, device="cuda", generator=g).to(dtype)
-        for added in (None, residual, "out"):
-            (wanted, want), (got, out) = framed(m, n, dtype), framed(m, n, dtype)
+        for added, kind in ((None, dtype), (residual, dtype), ("out", dtype), (None, torch.float32)):
+            (wanted, want), (got, out) = framed(m, n, kind), framed(m, n, kind)
             more = dict(residual=out if added == "out" else added, large=2)
             if not vt.linear_is_ahead(out, x, w, **more):
                 continue
@@ -132,6 +133,25 @@ def decode_plain(vt, dtype, n, k):
     return same, served
 
 
+def decode_forms(vt, dtype, n, k):
+    """Whether each form for large weights has all bytes of mma.sync."""
+    g = torch.Generator(device="cuda").manual_seed(n * k)
+    w = (torch.randn(n, k, device="cuda", generator=g) * 0.05).to(dtype)
+    same = True
+    for m in (65, 97, 128, 133, 192):
+        x = torch.randn(m, k, device="cuda", generator=g).to(dtype)
+        residual = torch.randn(m, n, device="cuda", generator=g).to(dtype)
+        (wanted, want), (sums, to) = framed(m, n, dtype), framed(m, n, torch.float32)
+        vt.linear(want, x, w, residual=residual)
+        vt.linear(to, x, w)
+        for form in (1, 2, 3, 4, 5):
+            (got, out), (got_sums, out_sums) = framed(m, n, dtype), framed(m, n, torch.float32)
+            vt.linear(out, x, w, residual=residual, large=2, tuning=form)
+            vt.linear(out_sums, x, w, large=2, tuning=form)
+            same &= torch.equal(wanted, got) and torch.equal(sums, got_sums)
+    return same
+
+
 def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
     if 2 in kernels and vt.has_wgmma:
         for dtype in (torch.bfloat16, torch.float16):
@@ -141,9 +161,14 @@ def check(vt: VtCuda, report, kernels=tuple(KERNELS)):
             for n, k in ((4096, 1024), (1024, 2048), (1024, 3072), (960, 576), (24, 80)):
                 same, served = decode_plain(vt, dtype, n, k)
                 report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 3 * 13)
-            for n, k in ((28672, 4096), (16384, 2048)):
+            for n, k in ((4096, 4096), (3072, 4096), (4096, 7168)):
+                same, served = decode_plain(vt, dtype, n, k)
+                report(f"linear decode {dtype} {n}x{k}", 0.0, 1.0, same and served == 4 * 10)
+            for n, k in ((6144, 4096), (1000, 1104)):
+                report(f"linear decode forms {dtype} {n}x{k}", 0.0, 1.0, decode_forms(vt, dtype, n, k))
+            for n, k, most in ((28672, 4096, 14), (14336, 4096, 14), (16384, 2048, 4)):
                 same, served = decode_silu(vt, dtype, n, k)
-                report(f"linear tile {dtype} {n}x{k}", 0.0, 1.0, same and served == 4)
+                report(f"linear tile {dtype} {n}x{k}", 0.0, 1.0, same and served == most)
     for large in kernels:
         for dtype in (torch.bfloat16, torch.float16):
             for n, k in ((4096, 4096), (3072, 2048), (1000, 576), (576, 1536), (8, 16), (264, 48),

@@ -81,7 +81,7 @@ t.test(
     const binary = await build(t, ['linear_check'], linears, false);
     const run = spawnSync(binary, [], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stdout}${run.stderr}`);
-    t.equal(run.stdout.match(/^ok /gm)?.length, 26);
+    t.equal(run.stdout.match(/^ok /gm)?.length, 41);
   },
 );
 

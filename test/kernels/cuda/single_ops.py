@@ -251,12 +251,18 @@ def decode_batches(ops):
 
 
 def decode_forms(ops):
-    """Every number of rows of a block of linear_decode, in weights that do not fill their last blocks."""
+    """Every form of a block of linear_decode, in weights that do not fill their last blocks."""
     for dtype in (BF16, F16):
         for m in (96, 128, 144, 160, 192, 208, 224):
             linear(ops, m, 1104, 192, dtype, epilogue=m // 16 % 2, residual=m // 16 % 2 == 0, large=2)
         for m in (128, 145, 193, 224):
             linear(ops, m, 72, 1104, dtype, residual=m % 2 == 0, large=2)
+        for form, m in ((1, 97), (2, 128), (3, 71), (4, 133), (5, 191)):
+            linear(ops, m, 536, 1040, dtype, residual=True, large=2, tuning=form)
+            linear(ops, m, 152, 1040, dtype, f32=True, large=2, tuning=form)
+        for form, m in ((3, 97), (5, 179)):
+            for late in (False, True):
+                linear(ops, m, 304, 1040, dtype, epilogue=1, large=2, late=late, tuning=form)
 
 
 GROUPS = {"elementwise": elementwise, "many rows": many_rows, "skinny 1": skinny([1, 2]), "skinny 7": skinny([7]),

@@ -259,6 +259,9 @@ void wgmma_rows_of_k(float (&d)[kTiles][4], const std::uint32_t (&a)[4], std::ui
 inline void store_shared(std::uint32_t address, std::uint32_t word) {
   std::memcpy(emulated::at(address, 4), &word, 4);
 }
+inline void store_shared(std::uint32_t address, float2 pair) {
+  std::memcpy(emulated::at(address, 8), &pair, 8);
+}
 inline uint4 load_shared(std::uint32_t address) {
   uint4 words;
   std::memcpy(&words, emulated::at(address, 16), 16);

@@ -77,12 +77,31 @@ class LinearCase {
     return output;
   }
 
-  Output run_decode() {
+  /** `form`: of those for large weights, by number, or 0. */
+  Output run_decode(int form) {
     Output output = fresh_output();
-    const VtCudaLinear args = fused_args(output);
+    VtCudaLinear args = fused_args(output);
+    args.tuning = form;
     if (!vt::linear_decode_takes(args)) emulated::give_up("not taken");
     if (vt::linear_decode(args, nullptr) != 0) std::exit(1);
     return output;
+  }
+
+  /** Whether a form of linear_decode gives the f32 sums that linear_large gives, and no more. */
+  bool decodes_to_f32(int form) {
+    std::vector<float> sums[2];
+    for (std::vector<float>& out : sums) {
+      out.assign(static_cast<std::size_t>(shape_.m + 1) * shape_.n, -7.0f);
+      Words none;
+      VtCudaLinear args = linear_args(none, shape_.n);
+      args.out = out.data();
+      args.out_dtype = VT_CUDA_F32;
+      args.tuning = form;
+      const bool first = &out == sums;
+      if (!vt::linear_decode_takes(args)) emulated::give_up("not taken");
+      if ((first ? vt::linear_large : vt::linear_decode)(args, nullptr) != 0) std::exit(1);
+    }
+    return sums[0] == sums[1];
   }
 
   Output run_skinny(int tuning, Scale scale = Scale::by_rows) {

@@ -34,10 +34,69 @@ void check(const char* name, const Shape& shape, const Timings& timings) {
   }
 }
 
-void check_decode(const char* name, const Shape& shape, const Timings& timings) {
+void check_decode(const char* name, const Shape& shape, const Timings& timings, int form = 0) {
   LinearCase linear(shape);
   const LinearCase::Output wanted = wanted_of(linear);
-  report(name, under(timings, [&] { return linear.run_decode() == wanted; }));
+  report(name, under(timings, [&] { return linear.run_decode(form) == wanted; }));
+}
+
+/// Each form for large weights: less than a block of the weight's rows, and clusters that are not full.
+void check_decode_forms(const Timings& timings) {
+  for (int form = 1; form <= 5; form++) {
+    const bool few = form <= 3;
+    const Element element = form % 2 == 0 ? Element::f16 : Element::bf16;
+    const auto name = [&](const char* what) {
+      return std::string("decode, large form ") + std::to_string(form) + ", " + what;
+    };
+    const Shape residual = {few ? 97 : 133, 536, 1040, element, VT_CUDA_PLAIN,
+                            false,          1,   1,    64,      true};
+    check_decode(name("residual").c_str(), residual, timings, form);
+    LinearCase sums({few ? 128 : 191, 152, 528, element, VT_CUDA_PLAIN, false, 1, 1, 64});
+    report(name("f32").c_str(), under(timings, [&] { return sums.decodes_to_f32(form); }));
+    if (form != 3 && form != 5) continue;
+    for (const bool scaled : {false, true}) {
+      const Shape silu = {few ? 71 : 179, 304, 400, element, VT_CUDA_SILU_AND_MUL, false, 1, 1, 64,
+                          false,          scaled};
+      check_decode(name(scaled ? "silu, scaled" : "silu").c_str(), silu, timings, form);
+    }
+  }
+}
+
+/// Which sizes linear_decode is asked for, where 15 clusters of 8 blocks, and 30 of 4, run at a time.
+void check_decode_choice() {
+  vt::multiprocessors = 120;
+  const auto ahead = [](int m, int n, int k, int epilogue = VT_CUDA_PLAIN, bool f32 = false) {
+    VtCudaLinear args = {};
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.epilogue = epilogue;
+    args.dtype = VT_CUDA_BF16;
+    args.out_dtype = f32 ? VT_CUDA_F32 : VT_CUDA_BF16;
+    args.out_stride = args.residual_stride = n;
+    return vt::linear_decode_is_ahead(args);
+  };
+  const int silu = VT_CUDA_SILU_AND_MUL;
+  bool good = true;
+  for (const int m : {64, 65, 128, 129, 192, 193, 224, 225, 256, 257}) {
+    const bool large = m > 64 && m <= 192, small = m > 64 && m <= 224;
+    // 8B, and a rank of two.
+    for (const int ranks : {1, 2}) {
+      const bool f32 = ranks > 1;
+      good &= ahead(m, 6144 / ranks, 4096) == large;
+      good &= ahead(m, 4096, 4096 / ranks, VT_CUDA_PLAIN, f32) == large;
+      good &= ahead(m, 28672 / ranks, 4096, silu) == large;
+      good &= ahead(m, 4096, 14336 / ranks, VT_CUDA_PLAIN, f32) == large;
+    }
+    // 1B, and weights whose clusters do not run at once.
+    good &= !ahead(m, 3072, 2048) && !ahead(m, 2048, 2048) && !ahead(m, 2048, 8192);
+    good &= !ahead(m, 16384, 2048, silu) && !ahead(m, 14336, 4096) && !ahead(m, 128256, 4096);
+    // Qwen3-0.6B.
+    good &= ahead(m, 4096, 1024) == small && ahead(m, 1024, 3072) == small;
+    good &= !ahead(m, 1024, 3072, VT_CUDA_PLAIN, true);
+    good &= ahead(m, 6144, 1024, silu) == (m > 64 && m <= 256);
+  }
+  report("decode, sizes", good);
 }
 
 /// Copies that come as early as they may, and as late.
@@ -78,6 +137,7 @@ int main(int argc, char** argv) {
   const Timings some = {{true, true, 0}, {false, true, 1}};
   const Timings all = {
       {false, false, 0}, {true, true, 0}, {false, true, 1}, {true, false, 2}, {true, true, 3}};
+  if (!few) check_decode_choice();
   vt::multiprocessors = 4;
   if (!few) {
     check("plain 150 x 600, k 400", {150, 600, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, some);
@@ -104,6 +164,7 @@ int main(int argc, char** argv) {
                  {137, 136, 800, bf16, VT_CUDA_PLAIN, false, 1, 1, 64, true}, some);
     check_decode("decode, plain 230 x 1032, k 272",
                  {230, 1032, 272, bf16, VT_CUDA_PLAIN, false, 1, 1, 64}, late);
+    check_decode_forms(some);
   }
   constexpr int kInStages = static_cast<int>(1u << 31);
   check_skinny("plain 5 x 100, k 400", {5, 100, 400, bf16, VT_CUDA_PLAIN, true, 1, 1, 64}, 0);

@@ -118,7 +118,7 @@ void multiply_all(const std::vector<Product>& group) {
     const std::uint32_t* quad[4];
     for (int i = 0; i < 4; i++)
       quad[i] = reinterpret_cast<const std::uint32_t*>(as[lane / 4 * 4 + i]);
-    static Columns b[64];  // by warp of the cluster
+    static Columns b[256];  // by warp of the cluster
     Columns& mine = b[this_fiber() / 32];
     if (lane == 0) read_b(product, mine);
     meet_warp(0);
