@@ -260,8 +260,10 @@ def main():
         report(f"{name}: batch 256", full[0] == alone[0] and full[1][:33] == chunked[1],
                f"{statistics.median(steps) / 1e3:.3f} ms a step, idle "
                f"{statistics.median(idle):.1f} us; prefill of 256 x 128 {prefill / 1e3:.1f} ms")
-        again, *_ = generate(backend, prompts[7:40], 96)
-        report(f"{name}: batch 33", again == full[7:40])
+        for rows in (33, 100, 128, 180):
+            again, steps, *_ = generate(backend, prompts[7:7 + rows], 48)
+            report(f"{name}: batch {rows}", again == [tokens[:49] for tokens in full[7:7 + rows]],
+                   f"{statistics.median(steps) / 1e3:.3f} ms a step")
         for _ in range(2):
             _, _, prefill, _ = generate(backend, [prompt(i, 2048, vocab) for i in range(8)], 2)
         report(f"{name}: prefill of 8 x 2048", True,
