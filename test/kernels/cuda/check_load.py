@@ -261,7 +261,7 @@ def main():
                f"{statistics.median(steps) / 1e3:.3f} ms a step, idle "
                f"{statistics.median(idle):.1f} us; prefill of 256 x 128 {prefill / 1e3:.1f} ms")
         for rows in (33, 100, 128, 180):
-            again, steps, *_ = generate(backend, prompts[7:7 + rows], 48)
+            again, steps, *_ = generate(backend, prompts[7:7 + rows], 48, chunk=64)
             report(f"{name}: batch {rows}", again == [tokens[:49] for tokens in full[7:7 + rows]],
                    f"{statistics.median(steps) / 1e3:.3f} ms a step")
         for _ in range(2):
