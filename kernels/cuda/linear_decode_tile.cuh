@@ -41,6 +41,8 @@ struct DecodeForm {
   static constexpr int kBytes = kRing + kStages * kStageBytes;
   /** The sums of a row of x, f32; rows lie 4 banks apart. */
   static constexpr int kSumRowBytes = kWeightRows * 4 + 16;
+  /** Whether it may be asked for f32: forms of large weights, and no others, which are shorter so. */
+  static constexpr bool kWritesF32 = kRoomKiB > 112 || kAlongX == 1;
   /** A row of sums in pieces of 8, and how many of them a thread writes. */
   static constexpr int kPieces = kWeightRows / 8;
   static constexpr int kPiecesOfThread = (kRows * kPieces + kFolders - 1) / kFolders;
@@ -150,7 +152,10 @@ template <typename F>
 __device__ __forceinline__ void put_scales(const DecodeTile<F>& tile) {
   const VtCudaLinear& args = tile.args;
   if (args.row_scale == nullptr) return;
-  for (int row = threadIdx.x; row < F::kRows; row += F::kFolders) {
+#pragma unroll
+  for (int i = 0; i < (F::kRows + F::kFolders - 1) / F::kFolders; i++) {
+    const int row = threadIdx.x + i * F::kFolders;
+    if (row >= F::kRows) return;
     const float scale = __ldcg(args.row_scale + min(tile.m0 + row, args.m - 1));
     store_shared(tile.scale_of(row), __float_as_uint(scale));
   }
@@ -216,8 +221,11 @@ using DecodeResidual = uint4[F::kPiecesOfThread];
 /** The row of x and the first column of a thread's piece i; row -1 where the launch has none. */
 template <typename F>
 __device__ __forceinline__ int2 place_of_piece(const DecodeTile<F>& tile, int i) {
-  const int piece = i * F::kFolders + static_cast<int>(threadIdx.x);
-  const int row = piece / F::kPieces;
+  // Where a thread has the same columns in all rows, they are not worked out for each.
+  constexpr bool kSameColumns = F::kFolders % F::kPieces == 0;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int piece = kSameColumns ? thread : i * F::kFolders + thread;
+  const int row = piece / F::kPieces + (kSameColumns ? i * (F::kFolders / F::kPieces) : 0);
   const int column = piece % F::kPieces * 8;
   const bool inside =
       row < F::kRows && tile.m0 + row < tile.args.m && tile.n0 + column < tile.args.n;
@@ -256,7 +264,7 @@ __device__ __forceinline__ void write_plain(const DecodeTile<F>& tile,
     }
     const int64_t at =
         static_cast<int64_t>(tile.m0 + place.x) * args.out_stride + tile.n0 + place.y;
-    if (args.out_dtype == VT_CUDA_F32) {
+    if (F::kWritesF32 && args.out_dtype == VT_CUDA_F32) {
       float4* to = reinterpret_cast<float4*>(static_cast<float*>(args.out) + at);
       to[0] = make_float4(out[0], out[1], out[2], out[3]);
       to[1] = make_float4(out[4], out[5], out[6], out[7]);
