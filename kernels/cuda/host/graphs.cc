@@ -6,14 +6,6 @@
 
 namespace vt {
 
-std::vector<int> decode_buckets(int most) {
-  std::vector<int> buckets;
-  for (int b = 1; b < most; b += b < 4 ? b : b < 8 ? 4 : b < 256 ? 8 : b < 512 ? 16 : 32)
-    buckets.push_back(b);
-  buckets.push_back(most);
-  return buckets;
-}
-
 Graphs::~Graphs() {
   for (const Captured& captured : graphs_) cudaGraphExecDestroy(captured.graph);
 }
@@ -38,12 +30,11 @@ void Graphs::capture(int bucket, cudaStream_t stream, const std::function<void()
   VT_CUDA(cudaGraphUpload(executable, stream));
 }
 
-int Graphs::launch(int num_rows, cudaStream_t stream) const {
-  const auto found = std::lower_bound(graphs_.begin(), graphs_.end(), num_rows,
-                                      [](const Captured& c, int n) { return c.bucket < n; });
-  if (found == graphs_.end()) return 0;
+void Graphs::launch(int bucket, cudaStream_t stream) const {
+  const auto found = std::find_if(graphs_.begin(), graphs_.end(),
+                                  [bucket](const Captured& c) { return c.bucket == bucket; });
+  VT_CHECK(found != graphs_.end(), "no graph was captured for %d rows", bucket);
   VT_CUDA(cudaGraphLaunch(found->graph, stream));
-  return found->bucket;
 }
 
 }  // namespace vt

@@ -22,9 +22,6 @@ RowTableSizes sizes_of(const Program& program, const ExecutorOptions& options) {
           program.vocab_size,   options.max_logprobs};
 }
 
-/// The longest list of best ids that a graph makes; longer ones take another instance of sample.
-constexpr int kMostListed = 32;
-
 /// Tokens of the steps that are run before the first one: where classes of m end, each of which has
 /// kernels of its own. Those of linear_decode.cu lie between 64 and 256. A longer step may load a
 /// kernel.
@@ -34,14 +31,6 @@ std::size_t free_bytes() {
   std::size_t free = 0, total = 0;
   VT_CUDA(cudaMemGetInfo(&free, &total));
   return free;
-}
-
-/// Every row has one token and samples after it.
-bool is_decode(const Batch& batch) {
-  if (batch.rows.empty() || batch.logit_rows.size() != batch.rows.size()) return false;
-  for (std::size_t i = 0; i < batch.rows.size(); i++)
-    if (batch.rows[i].count != 1 || batch.logit_rows[i].is_prompt) return false;
-  return true;
 }
 
 }  // namespace
@@ -58,7 +47,8 @@ StepRunner::StepRunner(const Program& program, const Weights& weights,
       arrays_(describe()),
       launches_(program, weights, linears, kv_base, ranks, sizes_of(program, options), arrays_,
                 ledger),
-      builder_(rows_.table(), limits_of(program, options)) {
+      builder_(rows_.table(), limits_of(program, options)),
+      choice_(graph_options(), [this](int rows) { return launches_.may_find_best(rows); }) {
   watch_.before = [this](int op) { op_index_.store(op, std::memory_order_relaxed); };
   watch_.after = [this](int) { stream_.synchronize(); };
 }
@@ -70,8 +60,15 @@ StepArrays StepRunner::describe() const {
   return arrays;
 }
 
-int StepRunner::max_rows() const {
-  return std::min(options_.max_num_seqs, program_.max_num_tokens);
+GraphOptions StepRunner::graph_options() const {
+  GraphOptions options;
+  options.max_rows = std::min(options_.max_num_seqs, program_.max_num_tokens);
+  options.max_logprobs = options_.max_logprobs;
+  options.has_sample = launches_.has_sample();
+  options.tells_rows = launches_.tells_rows();
+  options.needs_kinds = launches_.needs_kinds();
+  options.op_by_op = options_.debug_sync || options_.eager;
+  return options;
 }
 
 void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int max_count) {
@@ -95,62 +92,19 @@ void StepRunner::queue(const StepShape& shape, const StepPadding& padding, int m
   if (watched) stream_.synchronize();
 }
 
-bool StepRunner::has_graphs(GraphKind kind) const {
-  if (kind == GraphKind::few_logits) return false;
-  if (kind == GraphKind::all) return true;
-  return launches_.has_sample() && (kind == GraphKind::no_alternatives ? launches_.tells_rows()
-                                                                       : launches_.needs_kinds());
-}
-
-bool StepRunner::is_captured(GraphKind kind, int bucket) const {
-  if (kind == GraphKind::few_logits) return launches_.may_find_best(bucket);
-  if (kind != GraphKind::all || !has_graphs(GraphKind::searched)) return has_graphs(kind);
-  // Few steps need the longest search: a start is not longer for them than it must be.
-  return (bucket & (bucket - 1)) == 0 || bucket == max_rows();
-}
-
-StepRunner::GraphKind StepRunner::kind_of(const StepRecord& record, const RowKinds& rows) const {
-  const int num_rows = static_cast<int>(record.batch.rows.size());
-  GraphKind found = GraphKind::all;
-  for (int k = kNumKinds - 2; k >= 0; k--) {
-    const auto kind = static_cast<GraphKind>(k);
-    if (!has_graphs(kind)) continue;
-    const StepShape shape = decode_shape(num_rows, kind);
-    if (shape.kinds.serve(rows) && (shape.num_top >= 0 || !record.has_logprobs)) found = kind;
-  }
-  const bool finds_best = rows.finds_best() && launches_.may_find_best(num_rows);
-  return found == with_all_logits() && finds_best ? GraphKind::few_logits : found;
-}
-
-StepRunner::GraphKind StepRunner::with_all_logits() const {
-  return has_graphs(GraphKind::no_alternatives) ? GraphKind::no_alternatives : GraphKind::all;
-}
-
 StepShape StepRunner::decode_shape(int num_rows, GraphKind kind) const {
-  const bool finds_best = kind == GraphKind::few_logits;
-  if (finds_best) kind = with_all_logits();
+  const GraphSampling sampling = choice_.sampling(kind, num_rows);
   StepShape shape;
   shape.num_tokens = num_rows;
   shape.num_logit_rows = launches_.has_sample() ? num_rows : 0;
   shape.logits_are_tokens = true;
-  // Room for what rows may ask; a row that asks for less, or nothing, costs what it costs alone.
-  shape.num_top = launches_.has_sample() ? most_top_in_graphs() : -1;
-  shape.num_named = kMaxLogprobIds;
-  if (kind == GraphKind::no_alternatives) {
-    shape.num_top = -1;
-    shape.num_named = 0;
-  }
-  shape.kinds.has_candidates = kind != GraphKind::no_alternatives;
-  if (kind == GraphKind::bounded) shape.kinds.search_steps = 1;
-  if (kind == GraphKind::searched) shape.kinds.search_steps = VT_CUDA_SEARCH_STEPS;
-  if (kind == GraphKind::all) shape.kinds.search_steps = RowKinds::kLongestSearch;
-  if (finds_best) shape.kinds.num_rows = shape.kinds.num_likeliest = num_rows;
+  shape.num_top = sampling.num_top;
+  shape.num_named = sampling.num_named;
+  shape.kinds = sampling.kinds;
   if (launches_.attention() != nullptr)
     shape.attention.push_back(launches_.attention()->decode_group(num_rows));
   return shape;
 }
-
-int StepRunner::most_top_in_graphs() const { return std::min(options_.max_logprobs, kMostListed); }
 
 /// A step of padding: it runs every kernel and touches neither KV cache nor rows.
 void StepRunner::warm_up(const StepShape& shape, const StepPadding& padding,
@@ -165,7 +119,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
   std::uint64_t step_index = 0;
   // What runs from here on waits for the others, and not for long.
   if (ranks_ != nullptr) ranks_->meet();
-  const std::vector<int> buckets = decode_buckets(max_rows());
+  const std::vector<int>& buckets = choice_.buckets();
   const std::size_t before = free_bytes();
   StepShape mixed;
   mixed.num_top = options_.max_logprobs;
@@ -179,8 +133,8 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
     warm_up(mixed, {1, num_tokens, 1}, step_index++);
   }
   const auto for_each_kind = [&](int rows, const auto& f) {
-    for (int k = 0; k < kNumKinds; k++)
-      if (is_captured(static_cast<GraphKind>(k), rows)) f(static_cast<GraphKind>(k));
+    for (int k = 0; k < kNumGraphKinds; k++)
+      if (choice_.has(static_cast<GraphKind>(k), rows)) f(static_cast<GraphKind>(k));
   };
   for (const int rows : buckets)
     if ((rows & (rows - 1)) == 0 || rows == buckets.back())
@@ -190,7 +144,7 @@ std::uint64_t StepRunner::capture(Ledger& ledger) {
       });
   const std::size_t loaded = free_bytes();
   ledger.add("modules", before > loaded ? before - loaded : 0);
-  if (options_.debug_sync || options_.eager) return step_index;
+  if (!choice_.has_graphs()) return step_index;
   for (const int rows : buckets)
     for_each_kind(rows, [&](GraphKind kind) {
       graphs_[static_cast<int>(kind)].capture(rows, stream_, [&] {
@@ -217,29 +171,26 @@ void StepRunner::run(const StepView& view, std::int64_t num_tokens, std::uint64_
   for (const std::int32_t row : rows_.new_rows())
     record.filled.push_back({row, table.row(row).num_tokens});
   if (!launches_.has_sample()) batch.logit_rows.clear();
-  record.has_logprobs = false;
+  const SampledRows sampled = sampled_rows(batch, table);
+  record.has_logprobs = sampled.has_logprobs;
   record.named_ids.clear();
-  shape_.kinds = {};
-  shape_.kinds.num_rows = static_cast<int>(batch.logit_rows.size());
   for (const LogitRow& row : batch.logit_rows) {
-    const SamplingParams& params = table.row(row.row).params;
-    if (!row.is_prompt) shape_.kinds.add(params);
-    if (row.is_prompt || params.num_logprobs >= 0) record.has_logprobs = true;
-    if (row.num_named > 0)
-      record.named_ids.insert(record.named_ids.end(), params.logprob_ids.begin(),
-                              params.logprob_ids.end());
+    const std::vector<std::int32_t>& ids = table.row(row.row).params.logprob_ids;
+    if (row.num_named > 0) record.named_ids.insert(record.named_ids.end(), ids.begin(), ids.end());
   }
   buffers_.write(step_index, batch, record.has_logprobs, rows_, epoch_);
   for (const LogitRow& row : batch.logit_rows)
     if (!row.is_prompt) table.expect(row.row);
   shape_.attention.clear();
   if (launches_.attention() != nullptr) launches_.attention()->divide(batch.rows, shape_.attention);
-  int bucket = 0;
-  const GraphKind kind = kind_of(record, shape_.kinds);
-  if (is_decode(batch) && batch.num_top <= most_top_in_graphs() && shape_.attention.size() <= 1)
-    bucket = graphs_[static_cast<int>(kind)].launch(static_cast<int>(batch.rows.size()), stream_);
-  if (bucket == 0) run_op_by_op(record);
-  epoch_ += launches_.num_epochs(bucket == 0 ? shape_ : decode_shape(bucket, kind));
+  shape_.kinds = sampled.kinds;
+  const auto graph = choice_.choose(batch, sampled, static_cast<int>(shape_.attention.size()));
+  if (graph) {
+    graphs_[static_cast<int>(graph->kind)].launch(graph->bucket, stream_);
+  } else {
+    run_op_by_op(record);
+  }
+  epoch_ += launches_.num_epochs(graph ? decode_shape(graph->bucket, graph->kind) : shape_);
   record.end_epoch = epoch_;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "executor.h"
+#include "graph_choice.h"
 #include "graphs.h"
 #include "launches.h"
 #include "rows.h"
@@ -42,21 +43,9 @@ class StepRunner {
 
  private:
   StepArrays describe() const;
-  int max_rows() const;
+  GraphOptions graph_options() const;
   void queue(const StepShape& shape, const StepPadding& padding, int max_count);
-  /// What a graph is for, beside its bucket; those that serve less come first.
-  enum class GraphKind { few_logits, no_alternatives, told, bounded, searched, all };
-  static constexpr int kNumKinds = 6;
   StepShape decode_shape(int num_rows, GraphKind kind) const;
-  /// What few_logits is but for the head: ranks exchange the same in both.
-  GraphKind with_all_logits() const;
-  /// Whether there are graphs of this kind for every number of rows, or nearly.
-  bool has_graphs(GraphKind kind) const;
-  /// Whether there is one of this kind in a bucket.
-  bool is_captured(GraphKind kind, int bucket) const;
-  /// The first kind that serves the step.
-  GraphKind kind_of(const StepRecord& record, const RowKinds& rows) const;
-  int most_top_in_graphs() const;
   void warm_up(const StepShape& shape, const StepPadding& padding, std::uint64_t step_index);
   void run_op_by_op(const StepRecord& record);
 
@@ -68,7 +57,8 @@ class StepRunner {
   const StepArrays arrays_;
   const Launches launches_;
   BatchBuilder builder_;
-  Graphs graphs_[kNumKinds];
+  const GraphChoice choice_;
+  Graphs graphs_[kNumGraphKinds];
   /// After all that its kernels use: it is waited for before they go.
   Stream stream_;
   Launches::Watch watch_;
