@@ -60,7 +60,7 @@ export interface SchedulerConfig {
   /** Prompt and output of a request; see fitModelLen. */
   readonly maxModelLen: number;
   readonly schedulingPolicy: 'fcfs' | 'priority';
-  /** Steps that may be in flight, 1..8. */
+  /** Most steps that may be in flight, 1..8. */
   readonly asyncDepth: number;
   readonly blockSize: number;
   /** Positions that attention looks back, its own included; 0 = all. */
@@ -89,6 +89,8 @@ export interface Listen {
 
 export interface EngineSlice extends ProcessSlice {
   readonly scheduler: SchedulerConfig;
+  /** Steps that may be in flight where the device does not wait for its host, 1..asyncDepth. */
+  readonly leastAsyncDepth: number;
   /** The KV cache bounds maxModelLen too, once its size is known. */
   readonly fitModelLen: boolean;
   readonly model: Pick<ModelConfig, 'vocabSize' | 'eosTokenIds'> & { readonly name: string };

@@ -10,6 +10,7 @@ import type {
   WorkerReady,
   WorkerToEngine,
 } from '../common/wire/messages.ts';
+import { AsyncDepth } from './async-depth.ts';
 import { DetokenizerOutbox } from './detokenizer-outbox.ts';
 import { Intake } from './intake.ts';
 import { Latencies } from './latencies.ts';
@@ -62,7 +63,18 @@ export class EngineCore {
     this.status = status;
     const ended = (request: Request) => void this.mark('ended', request);
     this.ends = new RequestEnds({ scheduler, requests, outbox, status, ended });
-    const parts = { scheduler, workers, updater, outbox, status, latencies, timeline, ports };
+    const depth = new AsyncDepth(slice.leastAsyncDepth, slice.scheduler.asyncDepth);
+    const parts = {
+      scheduler,
+      depth,
+      workers,
+      updater,
+      outbox,
+      status,
+      latencies,
+      timeline,
+      ports,
+    };
     this.runAhead = new RunAhead(parts);
     updater.onEnd = (request) => {
       if (request.finishReason !== 'error') this.latencies.finished(request);

@@ -1,6 +1,7 @@
 // Keeps the workers busy: takes the results of steps in their order, then schedules and sends as many
 // steps as may be in flight, without waiting for the results of those before. What no worker waits
 // for comes after: the results' way to the detokenizer, and the prefix cache.
+import type { AsyncDepth } from './async-depth.ts';
 import type { DetokenizerOutbox } from './detokenizer-outbox.ts';
 import type { Latencies } from './latencies.ts';
 import type { EnginePorts } from './ports.ts';
@@ -12,6 +13,7 @@ import type { WorkerFault, WorkerGroup } from './worker-group.ts';
 
 export interface RunAheadParts {
   readonly scheduler: Scheduler;
+  readonly depth: AsyncDepth;
   readonly workers: WorkerGroup;
   readonly updater: Updater;
   readonly outbox: DetokenizerOutbox;
@@ -26,6 +28,8 @@ export class RunAhead {
   updateUs = 0;
   /** Rows of a step's results that were not sent to the detokenizer yet. */
   private hasRows = false;
+  /** Nothing but the depth kept the last schedule() from going on. */
+  private heldByDepth = false;
   private readonly parts: RunAheadParts;
 
   constructor(parts: RunAheadParts) {
@@ -42,16 +46,17 @@ export class RunAhead {
       if (!('kind' in output)) return output;
       if (output.columns.tokenId.length !== numRows)
         return { rank: 0, reason: `step ${step}: bad output` };
-      const { updater, status, latencies, timeline, ports } = this.parts;
+      const { depth, updater, status, latencies, timeline, ports } = this.parts;
       // Late: another step's rows are there already, and a message is about one step.
       if (this.hasRows) this.settle();
       const atUs = ports.nowUs();
       this.updateUs = atUs;
+      const { startUs, endUs, deviceIdleUs } = output;
       latencies.step(record.numTokens);
+      depth.executed(step, record.numTokens, endUs - startUs, deviceIdleUs);
       updater.update(record, output);
       status.stepEnded(atUs / 1000, output);
       this.hasRows = true;
-      const { startUs, endUs, deviceIdleUs } = output;
       timeline.add('execute', startUs, endUs, step, numRows, deviceIdleUs);
       timeline.add('update', atUs, ports.nowUs(), step, numRows);
     }
@@ -60,10 +65,15 @@ export class RunAhead {
 
   /** Schedules and sends steps until enough are in flight or there is nothing to run. */
   schedule(): void {
-    const { scheduler, workers, outbox, timeline, ports } = this.parts;
+    const { scheduler, depth, workers, outbox, timeline, ports } = this.parts;
+    const { steps } = scheduler;
+    const isLate = this.heldByDepth;
+    this.heldByDepth = false;
     while (!outbox.isTooFarBehind(scheduler.lastStepRetired)) {
+      this.heldByDepth = depth.isReached(steps.length, steps.mostTokens);
+      if (this.heldByDepth) return;
       const startUs = ports.nowUs();
-      const wasIdle = scheduler.steps.length === 0;
+      const wasIdle = steps.length === 0;
       const message = scheduler.schedule();
       if (!message) return;
       if (wasIdle) workers.wakeUp(startUs / 1000);
@@ -71,7 +81,8 @@ export class RunAhead {
       const numRows = message.columns.row.length;
       timeline.add('schedule', startUs, ports.nowUs(), step, numRows);
       ports.toWorkers(message);
-      timeline.add('sent', ports.nowUs(), 0, step, numRows);
+      depth.sent(step, isLate);
+      timeline.add('sent', ports.nowUs(), 0, step, numRows, scheduler.lastStepRetired);
     }
   }
 

@@ -44,6 +44,13 @@ export class StepsInFlight {
     return this.length === this.records.length;
   }
 
+  /** Tokens of the largest one. */
+  get mostTokens(): number {
+    let most = 0;
+    for (let i = 0; i < this.length; i++) most = Math.max(most, this.at(i).numTokens);
+    return most;
+  }
+
   get oldest(): StepRecord | null {
     return this.length === 0 ? null : this.records[this.first]!;
   }

@@ -39,7 +39,7 @@ export class Timeline {
   /** Step of a step's entries; frontend and request of the others. */
   private readonly first: Float64Array;
   private readonly second: Float64Array;
-  private readonly idleUs: Float64Array;
+  private readonly third: Float64Array;
   private numAdded = 0;
 
   constructor(capacity: number) {
@@ -49,12 +49,13 @@ export class Timeline {
     this.endUs = new Float64Array(capacity);
     this.first = new Float64Array(capacity);
     this.second = new Float64Array(capacity);
-    this.idleUs = new Float64Array(capacity);
+    this.third = new Float64Array(capacity);
   }
 
   /**
    * An entry about step `first` with `second` rows, or about a request (frontendId, requestId).
-   * `idleUs`: how long the device had waited before it.
+   * `third`: how long the device had waited before a step that was executed, in us; the last step
+   * whose result was there when one was sent.
    */
   add(
     kind: TimelineKind,
@@ -62,7 +63,7 @@ export class Timeline {
     endUs: number,
     first: number,
     second: number,
-    idleUs = 0,
+    third = 0,
   ): void {
     if (this.capacity === 0) return;
     const at = this.numAdded++ % this.capacity;
@@ -71,7 +72,7 @@ export class Timeline {
     this.endUs[at] = endUs;
     this.first[at] = first;
     this.second[at] = second;
-    this.idleUs[at] = idleUs;
+    this.third[at] = third;
   }
 
   /** Oldest first. */
@@ -97,9 +98,11 @@ export class Timeline {
     const args =
       lane === 'requests'
         ? { frontendId: a, requestId: b }
-        : lane === 'worker'
-          ? { ...ofStep, deviceIdleUs: this.idleUs[at]! }
-          : ofStep;
+        : name === 'execute'
+          ? { ...ofStep, deviceIdleUs: this.third[at]! }
+          : name === 'sent'
+            ? { ...ofStep, afterStep: this.third[at]! }
+            : ofStep;
     return span
       ? { ...base, ph: 'X', dur: this.endUs[at]! - base.ts, args }
       : { ...base, ph: 'i', s: 't', args };

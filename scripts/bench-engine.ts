@@ -17,7 +17,8 @@ const [numRuns = 1, numRequests = 256, stepUs = 3000, maxTokens = 500] = process
   .map(Number);
 /** Not the ramp: requests trickle in and code is compiled while it runs for the first time. */
 const numRampSteps = 50;
-const asyncDepth = 2;
+/** What the server does by default. */
+const [leastAsyncDepth, asyncDepth] = [2, 8];
 const sampleMs = 100;
 /** Upper ends of the histogram, in ms. */
 const bucketsMs = [0.1, 0.5, 1, 2, 5, 10, Infinity];
@@ -41,6 +42,7 @@ async function measure(): Promise<{ waits: Waits; loads: readonly HostLoad[] }> 
       maxNumBatchedTokens: Math.max(2048, numRequests),
       asyncDepth,
     },
+    leastAsyncDepth,
     workerEnv: { VLLM_TS_FAKE_STEP_US: String(stepUs) },
     enableDebugTimeline: true,
     vocabSize: 50_000,
@@ -81,7 +83,11 @@ async function measure(): Promise<{ waits: Waits; loads: readonly HostLoad[] }> 
   const medianOf = (name: string) =>
     median(events.filter((event) => event.name === name).map(({ dur }) => dur!)).toFixed(0);
   print(`medians: schedule ${medianOf('schedule')} us, update ${medianOf('update')} us`);
-  return { waits: findLateSteps(events, asyncDepth, numRampSteps), loads };
+  const inFlight = events
+    .filter(({ name }) => name === 'sent')
+    .map(({ args }) => Number(args['step']) - Number(args['afterStep']));
+  print(`in flight: ${median(inFlight)} in the median, ${Math.max(...inFlight)} at most`);
+  return { waits: findLateSteps(events, numRampSteps), loads };
 }
 
 function explain({ numSteps, busyUs, late, medianUs }: Waits, loads: readonly HostLoad[]): void {

@@ -28,6 +28,8 @@ import { defaultScheduler } from './virtual-server.ts';
 
 export interface HarnessOptions {
   readonly scheduler?: Partial<SchedulerConfig>;
+  /** As asyncDepth unless it says otherwise. */
+  readonly leastAsyncDepth?: number;
   readonly stepTimeoutMs?: number;
   /** For the fake workers; see scripts/fake-worker.ts. */
   readonly workerEnv?: Readonly<Record<string, string>>;
@@ -309,6 +311,7 @@ export class EngineHarness {
     return {
       ...common,
       scheduler,
+      leastAsyncDepth: this.options.leastAsyncDepth ?? scheduler.asyncDepth,
       fitModelLen: this.options.fitModelLen ?? false,
       model: { name: 'fake', vocabSize, eosTokenIds: [2] },
       maxLogprobs: 20,

@@ -95,8 +95,9 @@ export class FakeModel {
       const row = this.rowAt(index);
       const [start, count] = [columns.start[i]!, columns.count[i]!];
       this.write(index, row, start, count);
+      // Each position tells of the token behind it, as a model's logits do.
       if (columns.flags[i]! & stepFlags.promptLogprobs)
-        for (let at = Math.max(start, 1); at < Math.min(start + count, row.numPromptTokens); at++) {
+        for (let at = start + 1; at <= start + count && at < row.numPromptTokens; at++) {
           prompt.addBest(i, this.history(index, row, at), row.numPromptLogprobs);
           positions.push(at);
         }

@@ -38,6 +38,8 @@ export const defaultScheduler: SchedulerConfig = {
 
 export interface VirtualServerOptions {
   readonly scheduler?: Partial<SchedulerConfig>;
+  /** As asyncDepth unless it says otherwise. */
+  readonly leastAsyncDepth?: number;
   readonly numBlocks?: number;
   readonly vocabSize?: number;
   readonly eosTokenIds?: readonly number[];
@@ -45,6 +47,8 @@ export interface VirtualServerOptions {
   readonly isNan?: FakeModelOptions['isNan'];
   /** What a step takes on the device. */
   readonly stepUs?: (step: StepInput) => number;
+  /** What a step's result takes to the engine. */
+  readonly reportUs?: (step: number) => number;
   /** The detokenizer acknowledges nothing while false. */
   readonly acknowledge?: boolean;
 }
@@ -80,6 +84,8 @@ interface Execution {
   readonly startUs: number;
   readonly endUs: number;
   readonly deviceIdleUs: number;
+  /** When the engine gets its result. */
+  readonly reportedUs: number;
 }
 
 export class VirtualServer {
@@ -194,7 +200,7 @@ export class VirtualServer {
     }
     const timer = this.timers.at(-1);
     const execution = this.executing[0];
-    if (timer && (!execution || timer.atUs <= execution.endUs)) {
+    if (timer && (!execution || timer.atUs <= execution.reportedUs)) {
       this.timers.pop();
       this.nowUs = Math.max(this.nowUs, timer.atUs);
       timer.call();
@@ -202,7 +208,7 @@ export class VirtualServer {
     }
     if (!execution) return false;
     this.executing.shift();
-    this.nowUs = Math.max(this.nowUs, execution.endUs);
+    this.nowUs = Math.max(this.nowUs, execution.reportedUs);
     this.answer(execution);
     return true;
   }
@@ -222,13 +228,16 @@ export class VirtualServer {
     const deviceIdleUs = isFirst ? 0 : startUs - this.workerBusyUntilUs;
     this.workerBusyUntilUs = endUs;
     this.busyUs += endUs - startUs;
-    this.executing.push({ step: message.step, startUs, endUs, deviceIdleUs });
+    const { step } = message;
+    const reportedUs = endUs + (this.options.reportUs?.(step) ?? 0);
+    this.executing.push({ step, startUs, endUs, deviceIdleUs, reportedUs });
   }
 
-  private answer({ step, ...times }: Execution): void {
+  private answer({ step, startUs, endUs, deviceIdleUs }: Execution): void {
     const { generation } = this;
     const result = this.model.execute();
     if (result.step !== step) throw new Error(`executed step ${result.step} instead of ${step}`);
+    const times = { startUs, endUs, deviceIdleUs };
     this.core.workerMessage(0, { kind: 'stepOutput', generation, rank: 0, ...times, ...result });
   }
 
@@ -333,6 +342,7 @@ function makeSlice(scheduler: SchedulerConfig, options: VirtualServerOptions): E
     logLevel: 'error',
     logFormat: 'text',
     scheduler,
+    leastAsyncDepth: options.leastAsyncDepth ?? scheduler.asyncDepth,
     fitModelLen: false,
     model: {
       name: 'fake',

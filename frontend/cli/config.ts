@@ -32,6 +32,8 @@ export interface Config {
   readonly noCudaReason: string | null;
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
+  /** Steps in flight: where the device does not wait for its host, and at most. */
+  readonly asyncDepth: { readonly least: number; readonly most: number };
   /** The vocabulary at most. */
   readonly maxLogprobs: number;
   readonly dtype: WorkerSlice['dtype'];
@@ -94,6 +96,7 @@ export function makeConfig(
     device,
     noCudaReason: device === 'cpu' && cuda?.device === null ? cuda.reason : null,
     ...batch,
+    asyncDepth: chooseDepth(flags),
     maxLogprobs: chooseMaxLogprobs(flags.maxLogprobs, device, { ...batch, vocabSize }),
     dtype: dtypes[flags.dtype],
     kvCacheDtype: dtypes[flags.kvCacheDtype],
@@ -140,6 +143,12 @@ function chooseBatch(
     maxNumSeqs: maxNumSeqs ?? Math.min(seqs, maxNumBatchedTokens ?? tokens),
     maxNumBatchedTokens: maxNumBatchedTokens ?? Math.max(tokens, maxNumSeqs ?? seqs),
   };
+}
+
+function chooseDepth({ asyncDepth }: Flags): Config['asyncDepth'] {
+  return typeof asyncDepth === 'number'
+    ? { least: asyncDepth, most: asyncDepth }
+    : { least: 2, most: 8 };
 }
 
 function chooseKeys({ apiKey }: Flags, env: NodeJS.ProcessEnv): readonly string[] {

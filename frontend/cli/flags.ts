@@ -87,7 +87,12 @@ export const flags = {
     'fcfs',
     'order of waiting requests',
   ),
-  asyncDepth: integer('--async-depth', 2, 1, 8, 'steps in flight'),
+  asyncDepth: integerOrAuto(
+    '--async-depth',
+    1,
+    8,
+    'steps in flight (default auto: 2, and up to 8 short ones on a host that lets the device wait)',
+  ),
   maxQueuedRequests: integer(
     '--max-queued-requests',
     4096,

@@ -31,11 +31,7 @@ export interface Waits {
 }
 
 /** `events` as /debug/timeline has them; steps up to `afterStep` are left out. */
-export function findLateSteps(
-  events: readonly TraceEvent[],
-  asyncDepth: number,
-  afterStep: number,
-): Waits {
+export function findLateSteps(events: readonly TraceEvent[], afterStep: number): Waits {
   const byStep = (name: string) =>
     new Map(
       events
@@ -51,10 +47,11 @@ export function findLateSteps(
     const idleUs = Number(args['deviceIdleUs']);
     busyUs += dur!;
     waitUs += idleUs;
-    // Its result is what let the engine schedule this step.
-    const before = executed.get(step - asyncDepth);
-    const update = updated.get(step - asyncDepth);
     const send = sent.get(step);
+    // Its result is what let the engine schedule this step.
+    const result = Number(send?.args['afterStep']);
+    const before = executed.get(result);
+    const update = updated.get(result);
     if (!before || !update || !send) continue;
     const partsUs = {
       report: update.ts! - (before.ts! + before.dur!),

@@ -145,10 +145,9 @@ function play(
     const later = server.nowUs + 100;
     if (abortAt > 0 && tokenIds.length === abortAt)
       server.at(later, () => server.core.abort(frontendId, Uint32Array.of(requestId)));
-    if (stopAt > 0 && tokenIds.length === stopAt)
-      server.at(later, () => {
-        if (server.outcome(requestId)!.finishReason !== 'none') return;
-        stopped.set(requestId, 'stop');
+    if (stopAt > 0 && tokenIds.length === stopAt) {
+      stopped.set(requestId, 'stop');
+      server.at(later, () =>
         server.core.detokenizerMessage({
           kind: 'stopRequest',
           columns: {
@@ -156,8 +155,9 @@ function play(
             requestId: Uint32Array.of(requestId),
             numOutputTokens: Uint32Array.of(stopAt),
           },
-        });
-      });
+        }),
+      );
+    }
   };
   const kills = kill ? [...scenario.killAtSteps] : [];
   for (let rounds = 0; server.step(); rounds++) {
@@ -189,7 +189,8 @@ function play(
     const tokenIds = outcome.tokenIds.slice(0, cut);
     if (finishReason === 'repetition') met.repetitions++;
     if (!stopped.has(requestId)) checkRepetition(plans.get(requestId)!, tokenIds, finishReason);
-    results.set(requestId, { ...outcome, tokenIds, finishReason });
+    const logprobs = outcome.logprobs.slice(0, cut);
+    results.set(requestId, { ...outcome, tokenIds, logprobs, finishReason });
   }
   return results;
 }
@@ -252,12 +253,15 @@ t.test('depth 1 and depth k give the same tokens', (t) => {
     const maxNumSeqs = random.int(1, 12);
     const maxNumBatchedTokens = maxNumSeqs + random.int(0, 60);
     const sizes = { blockSize, maxNumBatchedTokens };
+    const asyncDepth = random.int(1, 8);
     const minBlocks = 1 + maxBlocksHeld(maxModelLen, slidingWindow, sizes);
     const options: VirtualServerOptions = {
       numBlocks: minBlocks + random.int(0, Math.ceil(minBlocks * 1.5)),
+      leastAsyncDepth: random.int(1, asyncDepth),
       stepUs: () => random.int(100, 5000),
+      reportUs: () => random.int(0, 3000),
       scheduler: {
-        asyncDepth: random.int(1, 8),
+        asyncDepth,
         blockSize,
         maxNumSeqs,
         maxNumBatchedTokens,

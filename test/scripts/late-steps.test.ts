@@ -5,7 +5,7 @@ import { findLateSteps } from '../../scripts/bench/late-steps.ts';
 /** A step of 3,000 us; [when it was sent, began, and the one `depth` before was taken in]. */
 function step(n: number, takenUs: number, sentUs: number, startUs: number, idleUs: number) {
   const base = { pid: 1, tid: 0 };
-  const args = { step: n };
+  const args = { step: n, afterStep: n - 2 };
   return [
     { ...base, name: 'update', ph: 'X', ts: takenUs, dur: 100, args: { step: n - 2 } },
     { ...base, name: 'sent', ph: 'i', ts: sentUs, args },
@@ -32,7 +32,7 @@ const steps = [
 ].flat();
 
 t.test('findLateSteps says how long the device waited, and who had the step', (t) => {
-  const waits = findLateSteps(steps, 2, 0);
+  const waits = findLateSteps(steps, 0);
   t.equal(waits.numSteps, 6);
   t.equal(waits.busyUs, 18_000);
   t.equal(waits.waitUs, 3100);
@@ -55,7 +55,7 @@ t.test('findLateSteps says how long the device waited, and who had the step', (t
 });
 
 t.test('findLateSteps leaves the ramp out', (t) => {
-  const waits = findLateSteps(steps, 2, 4);
+  const waits = findLateSteps(steps, 4);
   t.match(waits, { numSteps: 2, busyUs: 6000, waitUs: 900 });
   t.end();
 });

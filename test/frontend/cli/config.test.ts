@@ -32,6 +32,8 @@ t.test('makeConfig serves the demo model on loopback by default', (t) => {
   t.match(made, { maxModelLen: 2048, fitModelLen: false });
   for (const asked of ['auto', '-1'])
     t.match(config(['--max-model-len', asked]), { maxModelLen: 2048, fitModelLen: true });
+  t.same(made.asyncDepth, { least: 2, most: 8 });
+  t.same(config(['--async-depth', '3']).asyncDepth, { least: 3, most: 3 });
   t.throws(() => config(['--max-model-len', '0']), { exitCode: 64, message: /--max-model-len/ });
   t.throws(() => config(['--max-model-len', '2049']), {
     exitCode: 64,
