@@ -5,7 +5,11 @@ import random
 import sys
 import time
 
-import llama_cpp as L
+from needs import need
+
+need("llama_cpp")
+
+import llama_cpp as L  # noqa: E402
 
 model = L.llama_model_load_from_file(sys.argv[1].encode(), L.llama_model_default_params())
 threads = int(sys.argv[2])

@@ -1,11 +1,13 @@
 // Tokens per second of the CPU backend, through the Backend interface: decode of 1, 8 and 32 streams
 // after 128 tokens each, and prefill of 512 tokens. Where a GGUF of the same model and Python's
 // llama_cpp are given, llama.cpp runs beside it in alternation, so that both meet the same machine.
-// usage: node dist/scripts/bench-cpu.js MODEL_DIR [--gguf FILE] [--python CMD] [--threads N]
-//        [--rounds N] [--variant NAME] [--dtype bf16|f16|f32] [--kv-dtype f32|bf16]
+//
+//   node dist/scripts/bench-cpu.js MODEL_DIR [--gguf FILE] [--python CMD] [--threads N]
+//     [--rounds N] [--variant NAME] [--dtype bf16|f16|f32] [--kv-dtype f32|bf16] [--only TEXT]
+//
+// --only: cases whose names have the text.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
 import { readModelConfig } from '../common/model-config.ts';
 import { defaultSamplingParams } from '../common/sampling-params.ts';
 import { packColumns } from '../common/wire/columns.ts';
@@ -16,8 +18,10 @@ import { packageRoot } from '../common/package-root.ts';
 import { buildProgram } from '../worker/program/build.ts';
 import { Checkpoint } from '../worker/weights/checkpoint.ts';
 import { loadWeights } from '../worker/weights/load-weights.ts';
+import { readArguments, readNumber, refuse } from './arguments.ts';
 
-const { values: options, positionals } = parseArgs({
+const name = 'bench-cpu';
+const { values: options, positionals } = readArguments(name, import.meta.url, {
   allowPositionals: true,
   options: {
     gguf: { type: 'string' },
@@ -30,6 +34,9 @@ const { values: options, positionals } = parseArgs({
     only: { type: 'string' },
   },
 });
+const [folder = refuse(name, 'one MODEL_DIR is needed')] = positionals;
+const numThreads = readNumber(name, '--threads', options.threads);
+const numRounds = readNumber(name, '--rounds', options.rounds);
 
 /** Tokens per second of wall time, and of CPU time of all threads. */
 type Rate = readonly [wall: number, cpu: number];
@@ -188,8 +195,6 @@ function summary(rates: readonly Rate[]): string {
   return `${median(wall).toFixed(1)} (best ${Math.max(...wall).toFixed(1)}; ${cpu.toFixed(1)} per CPU s)`;
 }
 
-const [folder] = positionals;
-if (folder === undefined) throw new Error('usage: bench-cpu MODEL_DIR [--gguf FILE] ...');
 const config = readModelConfig(folder);
 const program = buildProgram(config, {
   actDtype: 'f32',
@@ -212,7 +217,7 @@ const info = await backend.load({
   maxNumSeqs: maxStreams,
   maxModelLen,
   maxLogprobs: 20,
-  numThreads: Number(options.threads),
+  numThreads,
   asyncDepth: 2,
   fastMath: false,
   enforceEager: false,
@@ -229,7 +234,7 @@ for (const { what, run } of cases.filter((c) => c.what.includes(options.only ?? 
   const ours: Rate[] = [];
   const theirs: Rate[] = [];
   await run();
-  for (let round = 0; round < Number(options.rounds); round++) {
+  for (let round = 0; round < numRounds; round++) {
     ours.push(await run());
     if (peer) theirs.push(await peer.measure(what));
   }

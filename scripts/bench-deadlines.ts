@@ -7,8 +7,10 @@ import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../common/package-root.ts';
+import { readArguments } from './arguments.ts';
 import { descendants, ticksOf, titleOf } from './bench/processes.ts';
 
+readArguments('bench-deadlines', import.meta.url);
 const command = join(packageRoot, 'scripts/vllm-ts.mjs');
 const settleSeconds = 25;
 const idleSeconds = 20;

@@ -8,13 +8,16 @@
 import { defaultSamplingParams, defaultTextParams } from '../common/sampling-params.ts';
 import type { TraceEvent } from '../engine/timeline.ts';
 import { Acknowledger } from '../detokenizer/acknowledger.ts';
+import { readNumbers } from './arguments.ts';
 import { loadBetween, readHostLoad, type HostLoad } from './bench/host-load.ts';
 import { findLateSteps, median, parts, type Part, type Waits } from './bench/late-steps.ts';
 import { EngineHarness } from './engine-harness.ts';
 
-const [numRuns = 1, numRequests = 256, stepUs = 3000, maxTokens = 500] = process.argv
-  .slice(2)
-  .map(Number);
+const [numRuns = 1, numRequests = 256, stepUs = 3000, maxTokens = 500] = readNumbers(
+  'bench-engine',
+  import.meta.url,
+  ['runs', 'requests', 'step', 'output tokens'],
+);
 /** Not the ramp: requests trickle in and code is compiled while it runs for the first time. */
 const numRampSteps = 50;
 /** What the server does by default. */

@@ -11,14 +11,15 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { packageRoot } from '../common/package-root.ts';
 import { LLM } from '../frontend/index.ts';
+import { readArguments, readNumber, refuse } from './arguments.ts';
 import { Random, runWork } from './bench-gpu/load.ts';
 import { rows, type Row, type RowContext } from './bench-gpu/rows.ts';
 import { writeRandomWeights, writeShape, type ShapeName } from './bench-gpu/shapes.ts';
 
-const { values: options } = parseArgs({
+const name = 'bench-gpu-engine';
+const { values: options } = readArguments(name, import.meta.url, {
   options: {
     rows: { type: 'string' },
     list: { type: 'boolean', default: false },
@@ -39,17 +40,17 @@ if (options.list) {
   for (const { id, what } of rows) print(`${id}: ${what}`);
   process.exit(0);
 }
-const numRanks = Number(options['tensor-parallel-size']);
+const numberOf = (flag: 'repeats' | 'row-limit' | 'tensor-parallel-size') =>
+  readNumber(name, `--${flag}`, options[flag]);
+const numRanks = numberOf('tensor-parallel-size');
+const repeats = numberOf('repeats');
+const limitSeconds = numberOf('row-limit');
 const ids =
   options.rows?.split(',') ??
   rows.flatMap(({ id, minRanks = 1 }) => (minRanks <= numRanks ? [id] : []));
 const unknown = ids.find((id) => !rows.some((row) => row.id === id));
-if (unknown !== undefined) {
-  process.stderr.write(`bench-gpu-engine: no row ${unknown}; --list names them\n`);
-  process.exit(64);
-}
+if (unknown !== undefined) refuse(name, `no row ${unknown}; --list names them`);
 mkdirSync(options.work, { recursive: true });
-const repeats = Number(options.repeats);
 const demo = join(packageRoot, 'models/demo');
 
 const engineFlags = {
@@ -143,10 +144,12 @@ async function measure(row: Row, llm: LLM | null): Promise<Result> {
     repeats,
     startToFirstToken,
   };
-  const limitMs = Number(options['row-limit']) * 1000;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no result after ${limitMs / 1000} s`)), limitMs);
+    timer = setTimeout(
+      () => reject(new Error(`no result after ${limitSeconds} s`)),
+      limitSeconds * 1000,
+    );
   });
   try {
     const { value, note } = await Promise.race([row.measure(context), late]);

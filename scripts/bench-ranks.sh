@@ -5,10 +5,23 @@
 #
 # From a checkout. Where that is not built, APP is the app/ that scripts/gpu-kit.mjs unpacked, with
 # its bin/ on the PATH. Each part has a limit, and the next one is run whatever becomes of it. Python
-# needs torch.
+# needs numpy and torch, and each rank a GPU.
 ranks=${1:-2}
 python=${2:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
+
+case $ranks in
+  -h | --help) sed -n '2,/^[^#]/s/^#$\|^# //p' "$0"; exit ;;
+  [2-8]) ;;
+  *) echo "bench-ranks: $ranks is no number of ranks from 2 to 8" >&2; exit 64 ;;
+esac
+command -v "$python" >/dev/null || { echo "bench-ranks: there is no $python" >&2; exit 1; }
+"$python" "$root/scripts/needs.py" bench-ranks numpy torch || exit 1
+gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')
+if [ "$gpus" -lt "$ranks" ]; then
+  echo "bench-ranks: $ranks GPUs are needed, nvidia-smi lists $gpus" >&2
+  exit 1
+fi
 app=${APP:-$root}
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
 export NVSHMEM_DISABLE_NVLS=1 PYTHONUNBUFFERED=1

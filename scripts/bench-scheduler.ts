@@ -14,13 +14,14 @@ import { Request } from '../engine/request.ts';
 import { Scheduler } from '../engine/scheduler.ts';
 import { TokenOutputsBuilder } from '../engine/token-outputs.ts';
 import { Updater } from '../engine/update.ts';
+import { readNumbers } from './arguments.ts';
 import { defaultScheduler } from './virtual-server.ts';
 
 const numRequests = 256;
 const numPromptTokens = 128;
 const maxTokens = 1024;
 const asyncDepth = 2;
-const numSteps = Number(process.argv[2] ?? 4000);
+const [numSteps = 4000] = readNumbers('bench-scheduler', import.meta.url, ['steps']);
 const numWarmup = 1000;
 
 const config = { ...defaultScheduler, maxNumSeqs: numRequests, asyncDepth, maxModelLen: 4096 };

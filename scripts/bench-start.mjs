@@ -5,9 +5,10 @@
 import { spawn } from 'node:child_process';
 import { loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { readNumbers } from './build/arguments.mjs';
 
 const command = fileURLToPath(new URL('vllm-ts.mjs', import.meta.url));
-const starts = Number(process.argv[2] ?? 5);
+const [starts = 5] = readNumbers('bench-start', import.meta.url, ['STARTS']);
 
 /** { readyMs, stages: { name: ms } } of one start; the server says both. */
 async function start() {

@@ -16,7 +16,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, 
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readArguments } from './build/arguments.mjs';
+import { readArguments, readNumber } from './build/arguments.mjs';
 import { buildNative, nativeTarget } from './build/native.mjs';
 import { createReport } from './build/progress.mjs';
 import { buildTypescript } from './build/typescript.mjs';
@@ -35,6 +35,9 @@ const { values: options, positionals } = readArguments('gpu-kit', import.meta.ur
 });
 if (positionals.length !== 1) fail('one OUT_DIR is needed');
 const out = resolve(positionals[0]);
+const partMib = readNumber('gpu-kit', '--part-mib', options['part-mib']);
+const { level } = options;
+if (!/^\d$/.test(level)) fail(`--level: ${level} is not 0 to 9`);
 const report = createReport('gpu-kit: ');
 
 await buildTypescript({ root, report });
@@ -67,7 +70,7 @@ function packNode() {
   const node = join(stage, 'node');
   cpSync(process.execPath, node);
   spawnSync('strip', [node], { stdio: 'ignore' });
-  writeFileSync(join(out, 'node.xz'), xz(readFileSync(node), options.level));
+  writeFileSync(join(out, 'node.xz'), xz(readFileSync(node), level));
   writeFileSync(stamp, process.version);
 }
 
@@ -86,7 +89,7 @@ function packApp() {
   copy(library, `prebuilds/${target}/libvt_cuda.so`);
   if (options.tests) copy(join(root, 'test'));
   for (const name of packageClosure(options.tests ? ['tap'] : [])) copyPackage(name, app);
-  writeFileSync(join(out, 'app.txz'), xz(tar(stage, 'app'), Math.min(3, options.level)));
+  writeFileSync(join(out, 'app.txz'), xz(tar(stage, 'app'), Math.min(3, level)));
 }
 
 /** Names of the packages that run-time dependencies (and `more`) lead to. */
@@ -130,7 +133,7 @@ function loadedAddon(name) {
 function packParts(folder) {
   const name = basename(folder);
   const bytes = tar(dirname(folder), name);
-  const partBytes = Number(options['part-mib']) * 2 ** 20;
+  const partBytes = partMib * 2 ** 20;
   const count = Math.ceil(bytes.length / partBytes);
   for (let i = 0; i < count; i++) {
     const part = join(out, `part-${name}-${i}`);

@@ -4,14 +4,15 @@
 //   node dist/scripts/simulate.js [requests] [requests a second] [key=value of the scheduler...]
 //
 // for example: node dist/scripts/simulate.js 10000 40 maxNumSeqs=128 asyncDepth=1
-import type { SchedulerConfig } from '../common/config.ts';
+import { readArguments, readNumber, refuse } from './arguments.ts';
 import { defaultScheduler, VirtualServer, type Outcome } from './virtual-server.ts';
+import type { SchedulerConfig } from '../common/config.ts';
 
-const [requestsArg = '10000', rateArg = '40', ...settings] = process.argv.slice(2);
-const numRequests = Number(requestsArg);
-const requestsPerSecond = Number(rateArg);
-if (!(numRequests >= 1 && requestsPerSecond > 0))
-  throw new Error('usage: simulate.js [requests] [requests a second] [key=value ...]');
+const name = 'simulate';
+const { positionals } = readArguments(name, import.meta.url, { allowPositionals: true });
+const [requestsArg = '10000', rateArg = '40', ...settings] = positionals;
+const numRequests = readNumber(name, 'requests', requestsArg);
+const requestsPerSecond = readNumber(name, 'requests a second', rateArg, { whole: false });
 
 /** Time of a step: reading the weights, then each token. Of an 8B model on one large GPU, roughly. */
 const stepBaseUs = 5000;
@@ -20,7 +21,7 @@ const tokenUs = 30;
 const scheduler: Record<string, unknown> = { ...defaultScheduler, maxModelLen: 4096 };
 for (const setting of settings) {
   const [key = '', value = ''] = setting.split('=');
-  if (!(key in scheduler)) throw new Error(`unknown setting ${key}`);
+  if (!(key in scheduler)) refuse(name, `the scheduler has no ${key}`);
   const number = Number(value);
   scheduler[key] = value === 'true' || value === 'false' ? value === 'true' : number || value;
 }

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { readArguments } from './build/arguments.mjs';
+import { readArguments, readNumber } from './build/arguments.mjs';
 
 const { values: options } = readArguments('try-two-hosts', import.meta.url, {
   options: {
@@ -15,6 +15,7 @@ const { values: options } = readArguments('try-two-hosts', import.meta.url, {
     port: { type: 'string', default: '29700' },
   },
 });
+readNumber('try-two-hosts', '--port', options.port);
 const cli = fileURLToPath(new URL('vllm-ts.mjs', import.meta.url));
 const model = options.model ? [options.model] : [];
 const common = ['-tp', '2', '--device', options.device, '--port', '0', '--max-model-len', '512'];

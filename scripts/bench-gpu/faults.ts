@@ -10,19 +10,19 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { packageRoot } from '../../common/package-root.ts';
+import { readArguments, readNumber } from '../arguments.ts';
 import { descendants, titleOf } from '../bench/processes.ts';
 import { shapes, writeShape, type ShapeName } from './shapes.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments('faults', import.meta.url, {
   options: {
     ranks: { type: 'string', default: '2' },
     model: { type: 'string', default: 'demo' },
     device: { type: 'string', default: 'cuda' },
   },
 });
-const numRanks = Number(options.ranks);
+const numRanks = readNumber('faults', '--ranks', options.ranks);
 const foundWithinMs = 5000;
 const print = (line: string) => process.stdout.write(`${line}\n`);
 

@@ -2,18 +2,19 @@
 // two best logits are close, and over several the same alone as in a batch, to the bit.
 //
 //   node dist/scripts/bench-gpu/parity.js --ranks 2 [--models demo,llama-8b] [--device cuda] [--files]
+//     [--tokens 96] [--tolerance 0.1]
 //
 // A model is the demo model, or a shape of shapes.ts with made-up weights, which are the same
 // whatever the number of ranks; with --files from a file of random numbers.
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { packageRoot } from '../../common/package-root.ts';
 import { LLM, type LlmOutput } from '../../frontend/index.ts';
+import { readArguments, readNumber } from '../arguments.ts';
 import { Random } from './load.ts';
 import { shapes, writeRandomWeights, writeShape, type ShapeName } from './shapes.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments('parity', import.meta.url, {
   options: {
     ranks: { type: 'string', default: '2' },
     models: { type: 'string', default: 'demo,llama-8b' },
@@ -26,7 +27,9 @@ const { values: options } = parseArgs({
 const print = (line: string) => process.stdout.write(`${line}\n`);
 const demo = join(packageRoot, 'models/demo');
 const lengths = [1, 5, 17, 64, 100, 257, 700];
-const numTokens = Number(options.tokens);
+const numTokens = readNumber('parity', '--tokens', options.tokens);
+const numRanks = readNumber('parity', '--ranks', options.ranks);
+const tolerance = readNumber('parity', '--tolerance', options.tolerance, { whole: false });
 
 interface Generated {
   readonly ids: readonly number[];
@@ -109,11 +112,11 @@ async function compare(model: string, numRanks: number): Promise<void> {
     for (let t = 0; t < same; t++)
       worst = Math.max(worst, Math.abs(logprobs[t]! - wantedLogprobs[t]!));
     if (at < 0) return;
-    if (gaps[at]! > Number(options.tolerance))
+    if (gaps[at]! > tolerance)
       fault(`${where}: token ${at} differs, where the best leads by ${gaps[at]!.toFixed(3)}`);
     else numTies++;
   });
-  if (worst > Number(options.tolerance)) fault(`${model}: logprobs differ by ${worst.toFixed(4)}`);
+  if (worst > tolerance) fault(`${model}: logprobs differ by ${worst.toFixed(4)}`);
   print(
     `${model}: ${numEqual} tokens of ${lengths.length} prompts equal on 1 and ${numRanks} ranks, ` +
       `${numTies} near ties; logprobs differ by at most ${worst.toFixed(4)}`,
@@ -122,7 +125,7 @@ async function compare(model: string, numRanks: number): Promise<void> {
 
 for (const model of options.models.split(',')) {
   try {
-    await compare(model, Number(options.ranks));
+    await compare(model, numRanks);
   } catch (error) {
     fault(`${model}: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -149,7 +149,7 @@ t.test('ranks: logprobs have graphs of their own', async (t) => {
   await check(t, peers, {
     '8': 'no_alternatives 8',
     '8 temperature=0.6': 'no_alternatives 8',
-    '8 logprobs=2': 'all 8',
+    '8 logprobs=0': 'all 8',
     '7, 1 logprobs=2': 'all 8',
     // What is told of rows is the device's choice there, for all that no logprobs are asked of.
     '8 temperature=0.6 top_k=5': 'all 8',
