@@ -137,6 +137,7 @@ t.test('Admission checks the request as a whole', (t) => {
   t.match(of({ n: 0 }), { param: 'n' });
   t.match(of({ n: 129 }), { param: 'n' });
   t.match(of({ n: 2 }, { temperature: 0 }), { param: 'n', message: /greedy/ });
+  t.equal(of({}, { minTokens: 5, maxTokens: null }), null);
   t.match(of({ priority: 1 }), { param: 'priority' });
   t.match(of({ cacheSalt: '' }), { param: 'cache_salt' });
   const prompt = (...ids: number[]) => ({ columns: { promptTokenIds: Int32Array.from(ids) } });

@@ -80,10 +80,26 @@ t.test('BlockPool.resetPrefixCache forgets every hash', (t) => {
   const blocks = [0, 1, 2].map(() => pool.allocate());
   blocks.forEach((block) => pool.register(block, hashOf(block * 8), 0));
   pool.release(blocks[1]!, 0);
+  const poisoned: number[] = [];
+  pool.onPoison = (block) => poisoned.push(block);
   pool.resetPrefixCache();
+  t.same(poisoned, [blocks[1]], 'what requests still read keeps its contents');
   for (const block of blocks) t.equal(pool.lookup(hashOf(block * 8), 0), -1);
   t.equal(pool.numCached, 0);
   pool.checkIntegrity(Int32Array.of(0, 1, 0, 1));
+  t.end();
+});
+
+t.test('BlockPool.lookup tells hashes apart by each of their words', (t) => {
+  const pool = new BlockPool(2, 1);
+  pool.register(pool.allocate(), hashOf(8), 0);
+  t.equal(pool.lookup(hashOf(8), 0), 1);
+  for (let word = 0; word < hashWords; word++) {
+    const other = hashOf(8);
+    // The same bucket.
+    other[word] = 8 + 1024;
+    t.equal(pool.lookup(other, 0), -1, `word ${word}`);
+  }
   t.end();
 });
 

@@ -170,6 +170,13 @@ t.test('the queue is bounded in requests and in prompt tokens, beyond what can r
   t.match(last(tokens), { kind: 'accepted' }, 'one is always taken');
   tokens.add({ requestId: 1, prompt: prompt(5) });
   t.match(rejectedWith(last(tokens)), { code: 'queue_full' });
+  const kinds = [30, 31].map((length) => {
+    tokens.core.endAll({ code: 'internal', message: 'enough' });
+    tokens.add({ requestId: 10, prompt: prompt(40) });
+    tokens.add({ requestId: 20, n: 2, prompt: prompt(length) });
+    return last(tokens).kind;
+  });
+  t.same(kinds, ['accepted', 'rejected'], 'a group counts as often as it has children');
   t.end();
 });
 

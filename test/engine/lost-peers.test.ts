@@ -76,9 +76,27 @@ t.test('a detokenizer that does not acknowledge is given up', (t) => {
   pass(server, 200);
   t.match(server.detokenizerFaults, [/^no sign of life for 5\d\d\d ms$/]);
   server.core.detokenizerGone(0, 0);
+  pass(server, 2 * silenceLimitMs);
   server.core.detokenizerJoined();
   pass(server, 2 * silenceLimitMs);
-  t.equal(server.detokenizerFaults.length, 1, 'the new one owes nothing');
+  t.equal(server.detokenizerFaults.length, 1, 'once, and the new one owes nothing');
+  t.end();
+});
+
+t.test('a detokenizer does not get more time by being sent more', (t) => {
+  const server = makeServer({ acknowledge: false, stepUs: () => 1_000_000 });
+  const startUs = server.nowUs;
+  let givenUpMs = 0;
+  for (let ms = 100; ms <= 20_000; ms += 100)
+    server.at(startUs + 1000 * ms, () => {
+      server.core.tick();
+      if (givenUpMs === 0 && server.detokenizerFaults.length > 0) givenUpMs = ms;
+      server.core.workerMessage(0, { kind: 'heartbeat', rank: 0, step: 1, opIndex: ms });
+    });
+  server.add({ requestId: 1, prompt: prompt(5), sampling: { maxTokens: 15 } });
+  server.run(1000);
+  t.equal(server.outcome(1)!.tokenIds.length, 15);
+  t.equal(givenUpMs, 1000 + silenceLimitMs + 100, 'from the first result on');
   t.end();
 });
 
@@ -147,5 +165,25 @@ t.test('a worker that reports a failure, or answers nonsense, is replaced', (t) 
   } as never);
   wrong.step();
   t.match(wrong.replaced, [{ reason: /step 7 instead of 1/ }]);
+  t.end();
+});
+
+t.test('a token that is not of the vocabulary ends its own request only', (t) => {
+  for (const id of [-1, 101]) {
+    const server = makeServer({ vocabSize: 101 });
+    const execute = server.model.execute.bind(server.model);
+    server.model.execute = () => {
+      const result = execute();
+      if (result.step === 2) result.columns.tokenId[0] = id;
+      return result;
+    };
+    for (const requestId of [1, 2])
+      server.add({ requestId, prompt: prompt(5, 3 + requestId), sampling: { maxTokens: 6 } });
+    server.run(1000);
+    t.match(server.outcome(1), { finishReason: 'error', error: { code: 'internal' } });
+    t.equal(server.outcome(1)!.tokenIds.length, 1);
+    t.match(server.outcome(2), { finishReason: 'length' });
+    t.equal(server.outcome(2)!.tokenIds.length, 6);
+  }
   t.end();
 });

@@ -1,24 +1,11 @@
 import t from 'tap';
-import { defaultSamplingParams, defaultTextParams } from '../../common/sampling-params.ts';
-import { Request } from '../../engine/request.ts';
+import type { Request } from '../../engine/request.ts';
 import { compareRequests, RequestQueue } from '../../engine/request-queue.ts';
+import { makeRequest as make } from './make-request.ts';
 import { Random } from './random.ts';
 
 const makeRequest = (arrival: number, priority = 0) =>
-  new Request({
-    frontendId: 1,
-    requestId: arrival,
-    arrival,
-    promptTokenIds: Int32Array.of(1, 2),
-    sampling: defaultSamplingParams,
-    text: defaultTextParams,
-    priority,
-    cacheSalt: null,
-    stopIds: [],
-    seed: 0n,
-    maxNumTokens: 10,
-    leader: null,
-  });
+  make({ requestId: arrival, arrival, priority });
 
 const arrivals = (queue: RequestQueue) => [...queue].map(({ arrival }) => arrival);
 

@@ -98,6 +98,9 @@ t.test('a prompt that was computed is hit, up to its last block', (t) => {
   t.equal(server.outcome(1)!.numCachedTokens, 12, 'the last token is always computed');
   t.equal(server.outcome(2)!.numCachedTokens, 0, 'another salt shares nothing');
   t.same(steps[1]!.count, [4, 16]);
+  server.add({ requestId: 3, prompt: prompt(17), sampling: { maxTokens: 1 } });
+  server.run(1000);
+  t.equal(server.outcome(3)!.numCachedTokens, 16, 'a last token of its own block leaves the rest');
   t.end();
 });
 
@@ -184,6 +187,16 @@ t.test('siblings wait for the first child and hit its blocks; their seeds follow
   t.same(steps[0]!.count, [64, 64], 'the first child, and who comes after the group');
   for (const id of [1, 2, 3]) t.equal(server.outcome(id)!.numCachedTokens, 48);
   t.same(server.outcome(2)!.tokenIds, server.outcome(9)!.tokenIds);
+  t.end();
+});
+
+t.test('requests that fill the KV cache to its last block are not preempted', (t) => {
+  const { server } = makeServer({ numBlocks: 11, scheduler: { blockSize: 4, maxModelLen: 20 } });
+  for (const requestId of [0, 1])
+    server.add({ requestId, prompt: prompt(8, 3 + requestId), sampling: { maxTokens: 12 } });
+  server.run(1000);
+  for (const requestId of [0, 1]) t.match(server.outcome(requestId), { finishReason: 'length' });
+  t.equal(server.core.scheduler.stats.numPreemptions, 0);
   t.end();
 });
 

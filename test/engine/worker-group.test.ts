@@ -73,6 +73,19 @@ t.test('where a rank was last is told of one that is gone or silent', (t) => {
   t.end();
 });
 
+t.test('a rank moves by its ops and by its steps', (t) => {
+  const workers = group(1);
+  workers.wakeUp(0);
+  const beat = (step: number, opIndex: number, nowMs: number) => {
+    workers.heartbeat(0, { kind: 'heartbeat', rank: 0, step, opIndex }, nowMs);
+    return workers.findFault(nowMs);
+  };
+  for (let i = 1; i <= 100; i++) t.equal(beat(i, 3, 1000 * i), null, 'each step is seen in op 3');
+  for (let i = 1; i <= 60; i++) t.equal(beat(100, 3, 100_000 + 1000 * i), null);
+  t.match(beat(100, 3, 160_001), { rank: 0, reason: 'hung in op 3 of step 100 for 60000 ms' });
+  t.end();
+});
+
 t.test('when one is lost all are, until every rank of a newer generation is ready', (t) => {
   const workers = group(3);
   workers.addOutput(0, answer(1, 5), 0);
@@ -94,6 +107,7 @@ t.test('when one is lost all are, until every rank of a newer generation is read
 t.test('a generation that dies while it starts does not mix with the next', (t) => {
   const workers = group(2);
   workers.loseAll();
+  t.notOk(workers.join(1, 0, 0), 'what is left of the first does not come back');
   workers.join(0, 1, 0);
   workers.setReady(0, ready(0, 50));
   t.ok(workers.join(1, 2, 0), 'rank 1 of the generation after');
