@@ -356,6 +356,7 @@ t.test('what ended before the Attach is told with it; frontends beyond help are 
   ]);
   h.join(2, null);
   h.join(3, 0);
+  h.tokens([newRequest(3, 9999)], [{ frontendId: 3, requestId: 9999, tokenIds: [a] }]);
   for (let i = 0; i <= limits.maxUnpaidEnds; i++)
     h.tokens(
       [newRequest(2, i), newRequest(3, i)],
@@ -365,6 +366,7 @@ t.test('what ended before the Attach is told with it; frontends beyond help are 
       ],
     );
   t.same(h.dropped, [2, 3]);
+  t.same(h.stops, [{ frontendId: 3, requestId: 9999, numOutputTokens: 1 }], 'what still ran');
   t.equal(h.detokenizer.numOpen, 0);
   t.end();
 });

@@ -33,6 +33,7 @@ export class Harness {
   readonly dropped: number[] = [];
   readonly detokenizer: Detokenizer;
   nowMs = 0;
+  numMessages = 0;
   private step = 0;
 
   constructor(table: TokenBytes, readers = defaultReaderLimits) {
@@ -89,6 +90,7 @@ export class Harness {
   }
 
   private hear(peer: string, message: TextOutputs): void {
+    this.numMessages++;
     const c = checkColumns(message.columns, textOutputsColumns);
     c.requestId.forEach((requestId, row) =>
       this.rows.push({
