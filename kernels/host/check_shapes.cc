@@ -75,7 +75,8 @@ void check_shapes(const Program& program, const OpRecord& op) {
       return s.matrix(1, s.weight(1).rows, s.buffer(0).columns);
     case OpId::rope_cos_sin:
       s.rows(0, Symbol::num_tokens);
-      return s.vector(1, s.buffer(0).columns / 2);
+      s.vector(1, s.weight(1).rows);
+      return s.columns(0, 2 * s.weight(1).rows);
     case OpId::rms_norm:
       s.rows(1, s.buffer(0).rows);
       s.columns(1, s.buffer(0).columns);

@@ -44,6 +44,71 @@ t.test('a bad value in a step is a KernelError that names its column', async (t)
   await rejects(t, /column row: row 1 twice/, stepColumns([row], twice));
 });
 
+t.test('the largest row and step are taken, and no larger one', async (t) => {
+  const ops = [{ op: 'sample', args: { logits: arg.buffer(0) }, attrs: {} }] as const;
+  const run = { ops, buffers: [{ columns: 100, logits: true }], rows: [], vocabSize: 100 } as const;
+  const kv = { numLayers: 1, numKvHeads: 1, headDim: 16, dtype: 'f32' } as const;
+  const program = makeProgram({ ...run, kv }, 512);
+  const model = await Harness.load({ ...defaultLoad, program, weights: [] });
+  const tokens = Array.from({ length: 512 }, (_, i) => 99 - (i % 100));
+  const params = { temperature: 0, logprobs: 20, logprobTokenIds: Array<number>(128).fill(99) };
+  const last = { row: 39, tokens, params, blocks: blocksFor(512, 32) };
+  const { columns } = await model.step(
+    [last],
+    [{ row: 39, start: 0, count: 512, flags: stepFlags.sample }],
+  );
+  t.same([...columns.tokenId], [0]);
+  // With its 512th token a row is at its end.
+  const almost = { row: 0, tokens: tokens.slice(1), blocks: blocksFor(511) };
+  const ids: number[] = [];
+  for (const [start, count] of [
+    [0, 511],
+    [511, 1],
+  ] as const) {
+    const step = [{ row: 0, start, count, flags: stepFlags.sample }];
+    ids.push((await model.step(start === 0 ? [almost] : [], step)).columns.tokenId[0]!);
+  }
+  t.ok(ids[0]! >= 0);
+  t.equal(ids[1], -1);
+  await model.close();
+  const half = { tokens: tokens.slice(0, 33), blocks: blocksFor(33) };
+  const rows = [0, 1].map((row) => ({ row, ...half }));
+  const halves = rows.map(({ row }) => ({ row, start: 0, count: 33, flags: 0 }));
+  await rejects(t, /column count: more than 64 tokens/, stepColumns(rows, halves));
+});
+
+t.test('a step of other than its number of tokens', async (t) => {
+  const model = await load();
+  const failed = new Promise<Error>((resolve) => (model.backend.onError = resolve));
+  const { body, table } = packStep(stepColumns([row], scheduled));
+  model.backend.submit(0, 5, body, table);
+  t.match(await failed, { message: /numTokens is 5, column count says 4/ });
+  await model.close();
+});
+
+t.test('a row that is filled anew has none of the blocks that it had', async (t) => {
+  const model = await load();
+  await model.step([row], scheduled);
+  const again = model.step([{ ...row, blocks: [] }], scheduled);
+  await t.rejects(again, { message: /column blockId: row 1 has no block 0/ });
+  await model.close();
+});
+
+t.test('prompt tokens are judged where the row wants it and the step says so', async (t) => {
+  const model = await load();
+  t.teardown(() => model.close());
+  const judged = async (flags: number, promptLogprobs: number | null) => {
+    const wanted = { ...row, params: { promptLogprobs } };
+    const { columns } = await model.step([wanted], [{ ...scheduled[0]!, flags }]);
+    return [...columns.promptLogprobPosition];
+  };
+  const { promptLogprobs, sample } = stepFlags;
+  t.same(await judged(promptLogprobs | sample, 0), [1, 2, 3], 'without alternatives');
+  t.same(await judged(promptLogprobs, 2), [1, 2, 3]);
+  t.same(await judged(sample, 2), []);
+  t.same(await judged(promptLogprobs | sample, null), []);
+});
+
 t.test('a column table that leaves the body throws at submit', async (t) => {
   const model = await load();
   t.teardown(() => model.close());

@@ -186,6 +186,8 @@ t.test('ranks over NCCL: the longest search for a row of the step', async (t) =>
     '3 temperature=0.6 top_k=65 top_p=0.9': 'all 4',
     '129 temperature=0.6 top_k=65 top_p=0.9': 'all 256',
   });
+  const without = ['max_rows=8', 'max_logprobs=0', 'tells_rows=1', 'needs_kinds=1'];
+  await check(t, without, { '8 logprobs=0': 'told 8' });
   await check(t, ['max_rows=200', 'tells_rows=1', 'needs_kinds=1'], {
     '128 temperature=0.6 top_k=65 top_p=0.9': 'all 128',
     '129 temperature=0.6 top_k=65 top_p=0.9': 'all 200',
