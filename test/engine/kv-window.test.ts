@@ -1,7 +1,7 @@
 // Sliding windows in the KV cache manager: what a request holds, what it gives back, and what a hit
 // needs. That nothing is given back too early is the fuzz's to show.
 import t from 'tap';
-import { firstReadPosition, maxBlocksHeld } from '../../common/kv-window.ts';
+import { firstReadPosition, longestHeld, maxBlocksHeld } from '../../common/kv-window.ts';
 import { VirtualServer } from '../../scripts/virtual-server.ts';
 
 const slidingWindow = 40;
@@ -11,6 +11,18 @@ t.test('what is still read begins at a key tile', (t) => {
   t.equal(firstReadPosition(102, slidingWindow), 0, 'position 63 is read');
   t.equal(firstReadPosition(103, slidingWindow), 64);
   t.equal(firstReadPosition(5, slidingWindow), 0);
+  t.end();
+});
+
+t.test('the longest request that fits is found, and none longer', (t) => {
+  const sizes = { blockSize: 16, maxNumBatchedTokens: 32 };
+  for (const window of [0, slidingWindow])
+    for (let numBlocks = 1; numBlocks < 16; numBlocks++) {
+      const longest = longestHeld(1000, numBlocks, window, sizes);
+      const fits = (length: number) => maxBlocksHeld(length, window, sizes) <= numBlocks;
+      t.ok(fits(longest), `${longest} tokens in ${numBlocks} blocks`);
+      t.ok(longest === 1000 || !fits(longest + 1));
+    }
   t.end();
 });
 
