@@ -107,6 +107,16 @@ t.test('prompt tokens are judged where the row wants it and the step says so', a
   t.same(await judged(promptLogprobs, 2), [1, 2, 3]);
   t.same(await judged(sample, 2), []);
   t.same(await judged(promptLogprobs | sample, null), []);
+  // Of equal logits the least ids are the best.
+  const two = [row, { ...row, row: 2, params: { promptLogprobs: 2 } }];
+  const steps = two.map(({ row }) => ({ row, start: 0, count: 4, flags: promptLogprobs }));
+  const { columns } = await model.step(two, steps);
+  t.same([...columns.promptLogprobIndex], [1, 1, 1]);
+  t.same([...columns.promptTopCount], [2, 2, 2]);
+  t.same([...columns.promptTopIds], [0, 1, 0, 1, 0, 1]);
+  const logprobs = [...columns.promptLogprob, ...columns.promptTopLogprobs];
+  t.equal(logprobs.length, 9);
+  for (const logprob of logprobs) t.ok(Math.abs(logprob + Math.log(100)) < 1e-6);
 });
 
 t.test('a column table that leaves the body throws at submit', async (t) => {
