@@ -1,7 +1,7 @@
 // The share of time in which a worker waits for the engine: 256 requests at 3 ms a step, the real
 // engine process and a fake worker process over real sockets; and what it waited for.
 //
-//   node dist/scripts/bench-engine.js [runs] [requests] [step in us] [output tokens]
+//   node dist/scripts/bench-engine.js [runs] [requests] [step in us] [output tokens] [steps in flight]
 //
 // Steps come from the engine's own timeline, so this also shows what /debug/timeline does. Flags of
 // node (--trace-gc) are handed on to both processes.
@@ -13,15 +13,18 @@ import { loadBetween, readHostLoad, type HostLoad } from './bench/host-load.ts';
 import { findLateSteps, median, parts, type Part, type Waits } from './bench/late-steps.ts';
 import { EngineHarness } from './engine-harness.ts';
 
-const [numRuns = 1, numRequests = 256, stepUs = 3000, maxTokens = 500] = readNumbers(
-  'bench-engine',
-  import.meta.url,
-  ['runs', 'requests', 'step', 'output tokens'],
-);
+const [numRuns = 1, numRequests = 256, stepUs = 3000, maxTokens = 500, fixedDepth = 0] =
+  readNumbers('bench-engine', import.meta.url, [
+    'runs',
+    'requests',
+    'step',
+    'output tokens',
+    'steps in flight',
+  ]);
 /** Not the ramp: requests trickle in and code is compiled while it runs for the first time. */
 const numRampSteps = 50;
-/** What the server does by default. */
-const [leastAsyncDepth, asyncDepth] = [2, 8];
+/** By default what the server does. */
+const [leastAsyncDepth, asyncDepth] = fixedDepth > 0 ? [fixedDepth, fixedDepth] : [2, 8];
 const sampleMs = 100;
 /** Upper ends of the histogram, in ms. */
 const bucketsMs = [0.1, 0.5, 1, 2, 5, 10, Infinity];
