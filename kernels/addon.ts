@@ -86,6 +86,7 @@ export interface NativeCudaLoad extends NativeLoad {
   /** 0: what memoryUtilization of the whole device leaves. */
   readonly kvCacheMemoryBytes: number;
   readonly memoryUtilization: number;
+  readonly fitModelLen: boolean;
   readonly fastMath: boolean;
   readonly enforceEager: boolean;
   readonly group?: NativeCudaGroup;

@@ -57,6 +57,8 @@ export interface BackendLoad {
   readonly kvCacheMemoryBytes: number | null;
   /** (0, 1] */
   readonly memoryUtilization: number;
+  /** Where the backend decides: fewer blocks than a row of maxModelLen fills will do. */
+  readonly fitModelLen: boolean;
   /** Rows of the row table. */
   readonly maxNumSeqs: number;
   readonly maxModelLen: number;

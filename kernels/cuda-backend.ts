@@ -36,6 +36,7 @@ export class CudaBackend extends NativeBackend<NativeCudaBackend> {
       dummySeed: dummySeed ?? -1,
       kvCacheMemoryBytes: wantedBytes ?? 0,
       memoryUtilization: load.memoryUtilization,
+      fitModelLen: load.fitModelLen,
       fastMath: load.fastMath,
       enforceEager: load.enforceEager,
       ...(load.group && { group: nativeGroup(load.group) }),

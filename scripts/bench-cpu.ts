@@ -213,6 +213,7 @@ const info = await backend.load({
   numBlocks: 1 + (maxStreams * maxModelLen) / blockSize,
   kvCacheMemoryBytes: null,
   memoryUtilization: 1,
+  fitModelLen: false,
   dummySeed: null,
   maxNumSeqs: maxStreams,
   maxModelLen,

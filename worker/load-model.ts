@@ -51,6 +51,7 @@ export async function loadModel(
     blockSize,
     maxNumSeqs,
     maxModelLen,
+    fitModelLen: slice.fitModelLen,
     maxLogprobs: slice.maxLogprobs,
     numThreads:
       slice.numThreads || Math.max(1, Math.floor(defaultNumThreads() / slice.numLocalRanks)),

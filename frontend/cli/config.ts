@@ -166,7 +166,7 @@ function chooseKeys({ apiKey }: Flags, env: NodeJS.ProcessEnv): readonly string[
 /** Flags that only make sense together, or not together. */
 function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
   const { sslKeyfile, sslCertfile, uds, host, headless, frontendAddress, rootPath } = flags;
-  const { fastMath, blockSize, nodeRank, maxModelLen } = flags;
+  const { fastMath, blockSize, nodeRank } = flags;
   if ((sslKeyfile === null) !== (sslCertfile === null))
     throw badFlag('--ssl-keyfile and --ssl-certfile go together');
   for (const [name, file] of [
@@ -180,10 +180,6 @@ function checkTogether(flags: Flags, device: WorkerSlice['device']): void {
     throw badFlag('--headless needs --frontend-address, else nobody can attach');
   if (rootPath !== null && !/^(\/[^/?#]+)+$/.test(rootPath))
     throw badFlag(`--root-path: ${rootPath} is not a path such as /llm`);
-  if (maxModelLen === 'auto' && device === 'cuda')
-    throw badFlag(
-      '--max-model-len auto is not built on cuda: where a length does not fit, the error names the largest that does',
-    );
   if (fastMath && device !== 'cuda')
     throw badFlag(
       `--fast-math is not built on ${device}: every kernel gives the same tokens in any batch`,

@@ -136,6 +136,7 @@ class CudaLoader : public BackendLoader {
     load_.fast_math = bool_field(load, "fastMath");
     load_.debug_sync = bool_field(load, "debugSync");
     load_.eager = bool_field(load, "enforceEager");
+    load_.fit_model_len = bool_field(load, "fitModelLen");
     load_.kv_cache_memory_bytes = field<Napi::Number>(load, "kvCacheMemoryBytes").Int64Value();
     load_.memory_utilization = number_field(load, "memoryUtilization");
     load_.library_path = library_path_.c_str();

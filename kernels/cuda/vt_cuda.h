@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /** Bumped when a struct below changes. */
-#define VT_CUDA_ABI 11
+#define VT_CUDA_ABI 12
 
 enum VtCudaDtype { VT_CUDA_F32 = 0, VT_CUDA_F16 = 1, VT_CUDA_BF16 = 2 };
 

@@ -68,6 +68,7 @@ typedef struct {
   int32_t max_logprobs; /* room for so many alternatives; at most VT_CUDA_MAX_LOGPROBS */
   int32_t fast_math, debug_sync;
   int32_t eager; /* no graphs: every step is queued op by op */
+  int32_t fit_model_len; /* a cache that holds less than one row of max_model_len will do */
   /* KV cache: bytes if > 0, else what memory_utilization of the whole card leaves. Never more than
    * max_num_seqs rows of max_model_len can fill. */
   int64_t kv_cache_memory_bytes;

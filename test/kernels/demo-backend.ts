@@ -48,6 +48,7 @@ export function loadOf(
     numBlocks: 256,
     kvCacheMemoryBytes: null,
     memoryUtilization: 1,
+    fitModelLen: false,
     dummySeed: null,
     maxNumSeqs: 32,
     maxModelLen: 1024,

@@ -66,6 +66,13 @@ int num_kv_blocks(const Program& program, const VtCudaLoad& load, const DeviceMe
   if (block == 0) return static_cast<int>(most);
   const std::int64_t bytes = bytes_for_blocks(load, memory);
   const std::int64_t blocks = std::min(bytes / block, most);
+  if (load.fit_model_len != 0) {
+    VT_CHECK(blocks >= 2,
+             "the KV cache has %.2f GiB, not enough for a block of %d tokens: raise "
+             "--gpu-memory-utilization or --kv-cache-memory-bytes",
+             static_cast<double>(bytes) / kGiB, load.block_size);
+    return static_cast<int>(blocks);
+  }
   const std::int64_t needed = blocks_per_row(program, load) + 1;
   VT_CHECK(blocks >= needed,
            "--max-model-len %d needs %.2f GiB of KV cache, there are %.2f: the largest that fits "

@@ -228,6 +228,10 @@ t.test('makeConfig takes the GPU where there is one, with its defaults', (t) => 
   t.equal(config([]).noCudaReason, 'there is no driver', 'auto says why it is not cuda');
   t.equal(config([], {}, gpu(79.1)).noCudaReason, null);
   t.equal(config(['--fast-math'], {}, gpu(79.1)).device, 'cuda');
+  t.match(config(['--max-model-len', 'auto'], {}, gpu(79.1)), {
+    device: 'cuda',
+    fitModelLen: true,
+  });
   t.end();
 });
 

@@ -167,6 +167,7 @@ export const defaultLoad = {
   numBlocks: 64,
   kvCacheMemoryBytes: null,
   memoryUtilization: 1,
+  fitModelLen: false,
   dummySeed: null,
   maxNumSeqs: 40,
   maxModelLen: 512,

@@ -71,7 +71,7 @@ t.test(
       {
         device: /seed 11\)/,
         memory: { parts: numParts, weights: 128 },
-        notes: ['kv 4096 bytes or 1.00, eager', /./, `${numParts - 1} parts made up`],
+        notes: ['kv 4096 bytes or 1.00, eager, fitted', /./, `${numParts - 1} parts made up`],
       },
       'only constants have bytes',
     );

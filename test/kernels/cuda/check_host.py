@@ -84,6 +84,14 @@ def main():
            "--max-model-len 4096 needs 0.13 GiB of KV cache, there are 0.10: the largest that fits "
            "is 3248; lower --max-model-len, or raise --gpu-memory-utilization")
     expect("nothing left", kv_blocks(lib, now=1), "the largest that fits is 0;")
+    fitted = {"fit_model_len": 1, "max_model_len": 1 << 20}
+    expect("as many as there are", kv_blocks(lib, kv_cache_memory_bytes=GIB // 10, **fitted), 204)
+    expect("nor more than rows can fill", kv_blocks(lib, fit_model_len=1, max_num_seqs=16),
+           16 * 256 + 1)
+    expect("one that is nobody's and one", kv_blocks(lib, kv_cache_memory_bytes=MIB, **fitted), 2)
+    expect("not even these", kv_blocks(lib, kv_cache_memory_bytes=MIB - 1, **fitted),
+           "not enough for a block of 16 tokens: raise --gpu-memory-utilization or "
+           "--kv-cache-memory-bytes")
 
     expect("what weights lie in is asked for", read_ahead(lib), True)
 

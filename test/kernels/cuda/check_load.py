@@ -37,7 +37,7 @@ class Load(ctypes.Structure):
         (n, f64) for n in ("vocab_size", "arena_bytes", "max_num_tokens", "max_num_logits")] + [
         ("parts", ptr), ("num_parts", ptr), ("dummy_seed", i64)] + [
         (n, i32) for n in ("block_size", "max_num_seqs", "max_model_len", "async_depth",
-                           "max_logprobs", "fast_math", "debug_sync", "eager")] + [
+                           "max_logprobs", "fast_math", "debug_sync", "eager", "fit_model_len")] + [
         ("kv_cache_memory_bytes", i64), ("memory_utilization", f64),
         ("library_path", ctypes.c_char_p), ("ranks", ptr)]
 
@@ -244,16 +244,21 @@ def main():
             report(f"{name}: too long", False)
         except Refused as error:
             report(f"{name}: too long", "the largest that fits is" in str(error), str(error))
+        prompts = [prompt(i, 128, vocab) for i in range(256)]
+        fitted = Backend(path, program, max_model_len=1 << 19, max_num_seqs=8, fit_model_len=1,
+                         kv_cache_memory_bytes=1 << 30)
+        few, *_ = generate(fitted, prompts[:1], 96)
+        fitted.close()
         backend = Backend(path, program)
         loaded = backend.loaded
         print(f"{name}: {loaded.device.decode()}, {loaded.num_blocks} blocks, loaded in "
               f"{backend.load_ms:.0f} ms\n{loaded.notes.decode()}", flush=True)
         print(", ".join(f"{o.owner.decode()} {o.bytes / 2**20:.0f} MiB"
                         for o in loaded.memory[:loaded.num_owners]), flush=True)
-        prompts = [prompt(i, 128, vocab) for i in range(256)]
         alone, steps, _, idle = generate(backend, prompts[:1], 96)
         report(f"{name}: batch 1", True, f"{statistics.median(steps) / 1e3:.3f} ms a step, idle "
                f"{statistics.median(idle):.1f} us; tokens {alone[0][:8]}")
+        report(f"{name}: a cache of less than the longest row", few == alone)
         chunked, *_ = generate(backend, prompts[:3], 32, chunk=50)
         report(f"{name}: prompts in chunks of 50", chunked[0] == alone[0][:33])
         full, steps, prefill, idle = generate(backend, prompts, 96, chunk=64)

@@ -52,6 +52,7 @@ async function run(what: string): Promise<unknown> {
         numBlocks: null,
         kvCacheMemoryBytes: 4096,
         enforceEager: true,
+        fitModelLen: true,
       });
     case 'blocks':
       return load({ numBlocks: 10 });

@@ -78,9 +78,10 @@ VtCudaBackend* vt_cuda_backend_load(const VtCudaLoad* load, VtCudaLoaded* loaded
   snprintf(loaded->device, sizeof loaded->device, "cuda (Fake GPU, %d ops' words, seed %lld)",
            static_cast<int>(load->num_op_words), static_cast<long long>(load->dummy_seed));
   snprintf(loaded->notes, sizeof loaded->notes,
-           "kv %lld bytes or %.2f%s\nlibraries in '%s'\n%d parts made up\n",
+           "kv %lld bytes or %.2f%s%s\nlibraries in '%s'\n%d parts made up\n",
            static_cast<long long>(load->kv_cache_memory_bytes), load->memory_utilization,
-           load->eager ? ", eager" : "", load->library_path, num_made_up);
+           load->eager ? ", eager" : "",
+           load->fit_model_len ? ", fitted" : "", load->library_path, num_made_up);
   loaded->num_blocks = 1 + load->max_num_seqs * (load->max_model_len / load->block_size);
   loaded->num_owners = 2;
   strcpy(loaded->memory[0].owner, "weights");
