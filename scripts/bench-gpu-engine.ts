@@ -3,7 +3,7 @@
 //
 //   node dist/scripts/bench-gpu-engine.js [--rows a,b] [--list] [--fast-math] [--repeats 3]
 //     [--smollm2 FOLDER --prompts FILE] [--work FOLDER] [--json FILE] [--device cuda] [--row-limit 120]
-//     [--tensor-parallel-size 1]
+//     [--tensor-parallel-size 1] [--async-depth auto]
 //
 // A row that fails is reported and the next one is run. --smollm2 is a folder with config.json and
 // tokenizer; without weights in it they are random, and the row says so. --prompts has a JSON object
@@ -32,6 +32,7 @@ const { values: options } = readArguments(name, import.meta.url, {
     device: { type: 'string', default: 'cuda' },
     'row-limit': { type: 'string', default: '120' },
     'tensor-parallel-size': { type: 'string', default: '1' },
+    'async-depth': { type: 'string', default: 'auto' },
   },
 });
 
@@ -40,11 +41,12 @@ if (options.list) {
   for (const { id, what } of rows) print(`${id}: ${what}`);
   process.exit(0);
 }
-const numberOf = (flag: 'repeats' | 'row-limit' | 'tensor-parallel-size') =>
+const numberOf = (flag: 'repeats' | 'row-limit' | 'tensor-parallel-size' | 'async-depth') =>
   readNumber(name, `--${flag}`, options[flag]);
 const numRanks = numberOf('tensor-parallel-size');
 const repeats = numberOf('repeats');
 const limitSeconds = numberOf('row-limit');
+const asyncDepth = options['async-depth'] === 'auto' ? 'auto' : numberOf('async-depth');
 const ids =
   options.rows?.split(',') ??
   rows.flatMap(({ id, minRanks = 1 }) => (minRanks <= numRanks ? [id] : []));
@@ -61,6 +63,7 @@ const engineFlags = {
   maxNumBatchedTokens: 16_384,
   maxQueuedRequests: 0,
   maxQueuedTokens: 0,
+  asyncDepth,
   ...(numRanks > 1 && { tensorParallelSize: numRanks }),
 };
 
