@@ -155,6 +155,40 @@ t.test('checkProgram finds buffers that overlap while both are needed', (t) => {
   // cosSin onto qkv, the residual stream onto the logits (which a second pass of the tail needs).
   t.throws(() => checkProgram(moved(0, program.buffers[3]!.offset)), /overwritten before/);
   t.throws(() => checkProgram(moved(1, program.buffers[10]!.offset)), /overwritten before/);
+  // Beyond all others, with the last 256 bytes of qkv on the first of cosSin.
+  const end = program.arenaBytes;
+  const apart = moved(3, end);
+  const qkvBytes = 96 * program.buffers[3]!.columns * 4;
+  const cosSin = { ...program.buffers[0]!, offset: end + qkvBytes - 256 };
+  const buffers = [cosSin, ...apart.buffers.slice(1)];
+  t.throws(() => checkProgram({ ...apart, buffers }), /overwritten before/);
+  t.end();
+});
+
+t.test('what goes into a norm, a linear and siluAndMul lies where none of them writes', (t) => {
+  const counts = { norm: 0, silu: 0 };
+  for (const intermediateSize of [64, 128, 256, 512]) {
+    const { ops, buffers } = buildProgram({ ...demo, intermediateSize }, options);
+    const bufferOf = (index: number, name: string) => {
+      const arg = ops[index]!.args[name];
+      return arg && 'buffer' in arg ? [buffers[arg.buffer]!] : [];
+    };
+    const end = ({ offset, rows, columns }: BufferSpec) =>
+      offset + 4 * columns * (rows === 'numTokens' ? options.maxNumTokens : options.maxNumLogits);
+    const overlap = (a: BufferSpec, b: BufferSpec) => a.offset < end(b) && b.offset < end(a);
+    ops.forEach(({ op }, i) => {
+      if (op !== 'linear') return;
+      const inputs = bufferOf(i, 'x');
+      const outputs = bufferOf(i, 'out');
+      if (ops[i - 1]!.op === 'rmsNorm') inputs.push(...bufferOf(i - 1, 'x'));
+      if (ops[i + 1]!.op === 'siluAndMul') outputs.push(...bufferOf(i + 1, 'out'));
+      if (inputs.length > 1) counts.norm++;
+      if (outputs.length > 1) counts.silu++;
+      const overlaps = inputs.some((a) => outputs.some((b) => overlap(a, b)));
+      t.notOk(overlaps, `op ${i}, intermediate size ${intermediateSize}`);
+    });
+  }
+  t.same(counts, { norm: 12, silu: 4 });
   t.end();
 });
 
@@ -164,6 +198,11 @@ t.test('checkProgram names op and argument of a wrong shape', (t) => {
   t.throws(
     () => checkProgram({ ...program, buffers }),
     /op 5 attention: out: Q\*D is 255, not 256/,
+  );
+  const half = program.buffers.map((b, i): BufferSpec => (i === 4 ? { ...b, dtype: 'bf16' } : b));
+  t.throws(
+    () => checkProgram({ ...program, buffers: half }),
+    /op 5 attention: out is bf16, not f32/,
   );
   t.end();
 });

@@ -83,6 +83,8 @@ t.test('hostile frames throw WireError and nothing else', (t) => {
     'unknown type': table(['a', 'i31', 0, 1]),
     'inherited type': table(['a', 'constructor', 0, 1]),
     'short entry': table(['a', 'i32', 0]),
+    'long entry': table(['a', 'i32', 0, 1, 1]),
+    'name that is no string': table([1, 'i32', 0, 1]),
     'columns without body': [encodeHeader({ kind: 'x', columns: [] })],
     'body without columns': [encodeHeader({ kind: 'x' }), new Uint8Array(8)],
   };

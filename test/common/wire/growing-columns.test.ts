@@ -12,7 +12,7 @@ t.test('growing columns keep what they hold as they grow, and their room when cl
   t.same([a.length, b.length, c.length], [1000, 200, 300]);
   t.ok(a.every((value, i) => value === i));
   t.ok(c.every((value, i) => value === i / 2));
-  t.equal(b[199], 2n ** 64n - 200n);
+  t.ok(b.every((value, i) => value === 2n ** 64n - 1n - BigInt(i)));
   clearColumns(columns);
   columns.a.push(5);
   const again = viewColumns(columns);

@@ -1,9 +1,15 @@
 import t from 'tap';
 import { receive } from '../../../common/wire/receive.ts';
+import { sumOf } from '../../../common/wire/check-columns.ts';
+import { checkTokenOutputs } from '../../../common/wire/check-outputs.ts';
 import { checkStepInput, checkStepOutput } from '../../../common/wire/check-step.ts';
 import { decodeMessage, encodeMessage } from '../../../common/wire/codec.ts';
 import type { Column } from '../../../common/wire/columns.ts';
-import type { StepInput } from '../../../common/wire/messages.ts';
+import {
+  finishReasons,
+  tokenOutputsColumns,
+  type StepInput,
+} from '../../../common/wire/messages.ts';
 import {
   stepInputColumns,
   stepOutputColumns,
@@ -22,10 +28,21 @@ t.test('receive names the kind and the field or column at fault', (t) => {
   const cases: [string, Record<string, unknown>][] = [
     ['status: field kvCacheUsage is not a finite number', { ...status, kvCacheUsage: NaN }],
     ['status: field numRunning is not u32', { ...status, numRunning: -1 }],
-    ['status: field step is not a count', { ...status, step: undefined }],
+    ...[undefined, -1, 0.5, 2 ** 53].map((step): [string, Record<string, unknown>] => [
+      'status: field step is not a count',
+      { ...status, step },
+    ]),
     [
       'status: field histograms.queueTime.counts is not an array',
       { ...status, histograms: { queueTime: { bounds: [1], counts: 1, sum: 5 } } },
+    ],
+    [
+      'status: field histograms.queueTime.counts is not a count',
+      { ...status, histograms: { queueTime: { bounds: [1], counts: [0, -2], sum: 5 } } },
+    ],
+    [
+      'status: field histograms.queueTime is not a map',
+      { ...status, histograms: { queueTime: 1 } },
     ],
     ['status: it has columns', { ...status, columns: {} }],
     ['kind toString does not belong on this link', { kind: 'toString' }],
@@ -96,6 +113,46 @@ t.test('every broken rule between the columns of TextOutputs is found', (t) => {
   t.end();
 });
 
+t.test('checkTokenOutputs finds columns that do not fit each other', (t) => {
+  const outputs = (change: Record<string, number[]> = {}) => {
+    const lists: Record<string, number[]> = {
+      ...{ frontendId: [1, 1], requestId: [1, 2], finishReason: [0, 1], stopTokenId: [-1, 6] },
+      ...{ numCachedTokens: [0, 0], tokenStart: [0, 1, 2], tokenIds: [5, 6] },
+      ...{ logprobCount: [1, 0], logprobIds: [5], logprobs: [-1], logprobRanks: [1] },
+      ...{ promptLogprobRow: [0, 0], promptLogprobPosition: [1, 2], promptLogprobCount: [0, 1] },
+      ...{ promptLogprobIds: [7], promptLogprobs: [-1], promptLogprobRanks: [1] },
+      ...change,
+    };
+    const columns = Object.entries(tokenOutputsColumns);
+    return Object.fromEntries(
+      columns.map(([name, type]) => [name, makeColumn(type, lists[name]!)]),
+    );
+  };
+  t.ok(checkTokenOutputs(outputs()));
+  for (const change of [
+    { frontendId: [1] },
+    { finishReason: [0, finishReasons.length] },
+    { tokenStart: [0, 2] },
+    { tokenStart: [0, 3, 2] },
+    { tokenStart: [1, 1, 2] },
+    { tokenStart: [0, 1, 3] },
+    { logprobCount: [1] },
+    { logprobCount: [1, 1] },
+    { logprobRanks: [] },
+    { promptLogprobRow: [0, 2] },
+    { promptLogprobPosition: [1] },
+    { promptLogprobCount: [0, 1, 0] },
+    { promptLogprobCount: [1, 1] },
+  ])
+    t.throws(
+      () => checkTokenOutputs(outputs(change)),
+      { name: 'WireError' },
+      JSON.stringify(change),
+    );
+  t.throws(() => sumOf('counts', Int32Array.of(3, -1)), /column counts holds -1/);
+  t.end();
+});
+
 t.test('columns without elements of step messages are left out and come back empty', (t) => {
   const c = stepInput({ stopIds: [], newNumStopIds: [0] });
   const head = { kind: 'stepInput', step: 1, generation: 0, numTokens: 4, connectorMeta: null };
@@ -149,6 +206,9 @@ function stepInput(change: Record<string, number[]> = {}): StepInputColumns {
 
 t.test('checkStepInput finds counts that do not add up and rows outside the table', (t) => {
   t.ok(checkStepInput(stepInput(), 4, 2));
+  t.ok(checkStepInput(stepInput({ newNumLogprobs: [-1], newNumPromptLogprobs: [-1] }), 4, 2));
+  const ids = Array<number>(128).fill(1);
+  t.ok(checkStepInput(stepInput({ newNumLogprobIds: [128], logprobIds: ids }), 4, 2));
   const changes: Record<string, number[]>[] = [
     { newNumTokens: [4] },
     { newNumTokens: [-3] },
@@ -163,7 +223,10 @@ t.test('checkStepInput finds counts that do not add up and rows outside the tabl
     { newNumLogprobIds: [1] },
     { newNumLogprobIds: [-1] },
     { logprobIds: [5] },
+    { newNumBadWords: [2] },
+    { newNumLogprobIds: [129], logprobIds: Array<number>(129).fill(1) },
     { newNumLogprobs: [-2] },
+    { newNumPromptLogprobs: [-2] },
     { blockIndex: [] },
     { blockId: [-1] },
     { blockRow: [2] },

@@ -3,6 +3,10 @@ import t from 'tap';
 import { CompletionLogprobsWriter } from '../../../frontend/http/logprobs.ts';
 import { fakeLogprobs, listOf, startServer, readEvents, type Submission } from './fakes.ts';
 
+interface Chunk {
+  readonly choices: [{ readonly text: string }];
+}
+
 const messages = [{ role: 'user', content: 'hi' }];
 const sayAb = (submission: Submission) => {
   submission.say('a');
@@ -107,6 +111,38 @@ t.test('echo has the logprobs of the prompt as well', async (t) => {
     t.same(choice.logprobs, expected);
   }
 });
+
+t.test('an echoed stream waits for the prompt’s logprobs, and no longer', async (t) => {
+  const { client, post } = await startServer(t);
+  client.script = () => undefined;
+  const submitted = client.nextSubmission();
+  const body = { prompt: 'xy', logprobs: 1, echo: true, stream: true };
+  const answering = post('/v1/completions', body);
+  const submission = await submitted;
+  submission.say('', { promptLogprobs: submission.promptLogprobs() });
+  submission.say('a');
+  const reader = (await answering).body!.getReader();
+  const next = async () => Buffer.from((await reader.read()).value ?? '[DONE]').toString();
+  t.match(await next(), '"text":"xya"');
+  submission.say('b');
+  let said = '';
+  while (!said.includes('"text":"b"')) said += await next();
+  submission.say('c', { finishReason: 'stop' });
+  while (!said.includes('[DONE]')) said += await next();
+  t.match(said, '"text":"c"');
+});
+
+t.test(
+  'what a choice has said is sent at its end, with the prompt’s logprobs or without',
+  async (t) => {
+    const { client, post } = await startServer(t);
+    client.script = sayAb;
+    const body = { prompt: 'xy', logprobs: 1, echo: true, stream: true };
+    const events = await readEvents(await post('/v1/completions', body));
+    const texts = events.slice(0, -1).map((event) => (event as Chunk).choices[0].text);
+    t.same(texts.join(''), 'xyab');
+  },
+);
 
 t.test('a prompt’s logprobs are bounded over all choices', async (t) => {
   const { client, post } = await startServer(t, { maxModelLen: 4096 });

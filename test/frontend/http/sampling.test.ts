@@ -1,6 +1,7 @@
 // What the engine is asked for: fields, server defaults, greedy's rules, the room in the context.
 import t, { type Test } from 'tap';
 import type { HttpConfig } from '../../../common/config.ts';
+import { defaultSamplingParams, defaultTextParams } from '../../../common/sampling-params.ts';
 import { startServer } from './fakes.ts';
 
 type Fields = Record<string, unknown>;
@@ -100,6 +101,25 @@ t.test('every sampling field reaches the engine', async (t) => {
       finalOnly: true,
     },
   });
+});
+
+t.test('a request that says nothing asks for the defaults', async (t) => {
+  for (const [chat, maxTokens] of [
+    [false, 16],
+    [true, 512 - 19],
+  ] as const) {
+    const { sampling, text, n } = await asked(t, {}, {}, chat);
+    t.same(sampling, { ...defaultSamplingParams, maxTokens });
+    t.same(
+      { ...text, creditBytes: defaultTextParams.creditBytes },
+      { ...defaultTextParams, finalOnly: true },
+    );
+    t.equal(n, 1);
+  }
+  const one = await asked(t, { logit_bias: { '5': 1 } });
+  t.same(one.sampling.logitBias, { ids: [5], values: [1] });
+  const none = await asked(t, { logit_bias: {} });
+  t.equal(none.sampling.logitBias, null);
 });
 
 t.test('explicit null equals absent', async (t) => {

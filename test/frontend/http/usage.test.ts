@@ -1,5 +1,6 @@
 // Usage in its forms, and what else answers say of themselves.
 import t from 'tap';
+import type { Usage } from '../../../frontend/http/usage.ts';
 import { readEvents, startServer } from './fakes.ts';
 
 const routes = [
@@ -12,6 +13,32 @@ interface Answer {
   readonly usage?: { readonly prompt_tokens_details?: { readonly cached_tokens: number } };
   readonly system_fingerprint?: string;
 }
+
+t.test('usage in each chunk is of its choice and its prompt', async (t) => {
+  const { client, post } = await startServer(t, { enablePromptTokensDetails: true });
+  // Each submission is one prompt; its second choice ends before its first.
+  client.script = (submission) => {
+    const numCachedTokens = submission.request.promptTokenIds.length - 1;
+    submission.say('bbb', { finishReason: 'stop', numCachedTokens: 0 }, 1);
+    submission.say('a', { finishReason: 'stop', numCachedTokens }, 0);
+  };
+  const stream_options = { include_usage: true, continuous_usage_stats: true };
+  const fields = { prompt: ['x', 'xyz'], n: 2, seed: 1, stream: true, stream_options };
+  const events = await readEvents(await post('/v1/completions', fields));
+  type Chunk = { choices: { index: number }[]; usage: Usage };
+  const chunks = events.slice(0, -2) as Chunk[];
+  const byChoice = Object.fromEntries(
+    chunks.map(({ choices, usage }) => [
+      choices[0]!.index,
+      [usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details?.cached_tokens],
+    ]),
+  );
+  // With <s>. What is cached is known with the first choice's chunk.
+  t.same(byChoice, { 0: [2, 1, 1], 1: [2, 3, 0], 2: [4, 1, 3], 3: [4, 3, 0] });
+  t.match(events.at(-2), {
+    usage: { prompt_tokens: 6, completion_tokens: 8, prompt_tokens_details: { cached_tokens: 4 } },
+  });
+});
 
 for (const [path, body] of routes) {
   t.test(`${path}: cached tokens, of the first choice, where the server is asked to`, async (t) => {
