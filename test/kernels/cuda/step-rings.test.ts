@@ -23,11 +23,11 @@ t.test('rows, slots and reports of requests that come and go', async (t) => {
   t.teardown(() => rmSync(folder, { recursive: true }));
   const program = join(folder, 'run');
   (await findCxx()).compile(['-std=c++17', '-O1', `-I${packageRoot}`, ...sources, '-o', program]);
-  for (let seed = 1; seed <= 8; seed++) {
+  for (let seed = 1; seed <= 4; seed++) {
     const { status, stdout, stderr } = spawnSync(program, [String(seed)], { encoding: 'utf8' });
     t.equal(status, 0, `seed ${seed}: ${stdout}${stderr}`);
     const [wrong, ...counts] = [...stdout.matchAll(/\d+/g)].map(Number);
     t.equal(wrong, 0);
-    t.ok(counts.length === 6 && counts.every((count) => count > 5), stdout);
+    t.ok(counts.length === 7 && counts.every((count) => count > 5), stdout);
   }
 });

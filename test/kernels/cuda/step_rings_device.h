@@ -21,12 +21,16 @@ inline void expect(bool holds, const char* what, std::uint64_t step) {
 
 /// step_rings_room.cc: of StepBuffers for so many rows, tokens and best ids of a row of logits.
 void check_room(int num_rows, int num_tokens, int max_top);
+/// Pieces of memory that the backend has.
+std::size_t count_allocated();
 
 struct Request {
   Ids tokens, blocks, stops, biases, allowed, bad_lengths, bad_ids, named;
   int num_prompt = 0, num_computed = 0, max_length = 0, num_top = -1, num_prompt_top = -1;
   /// What the engine believes, which does not know ids; what the device knows.
   int num_believed = 0;
+  /// Of its parameters, which count up from here.
+  int first_number = 0;
   bool has_ended = false, is_unfit = false;
   std::uint64_t last_step = 0;
 };
@@ -87,10 +91,13 @@ inline void run_on_device(const vt::StepArrays& a, std::uint64_t step, const Exp
     const Request& request = is.request;
     const int row = entry.row;
     expect(row == is.row && entry.start == is.start && entry.count == is.count, "an entry", step);
+    bool is_new = false;
+    for (int n = 0; n < header.num_new_rows; n++) is_new |= new_rows[n] == row;
+    expect((entry.is_new != 0) == is_new, "whether a row is new", step);
     expect(entry.token_begin == num_tokens, "where its tokens begin", step);
     num_tokens += entry.count;
     std::int32_t* blocks = a.block_tables + row * a.block_stride;
-    for (int b = entry.copy_from; b <= (entry.start + entry.count - 1) / kBlockSize; b++)
+    for (int b = entry.copy_from; b <= (entry.start + entry.count - 1) / a.block_size; b++)
       blocks[b] = a.host_block_tables[row * a.block_stride + b];
     for (int p = 0; p < entry.start + entry.count; p++)
       expect(blocks[p / kBlockSize] == request.blocks[p / kBlockSize], "a block", step);
@@ -112,6 +119,11 @@ inline void run_on_device(const vt::StepArrays& a, std::uint64_t step, const Exp
                p.num_prompt_tokens == request.num_prompt && p.num_logprobs == request.num_top &&
                p.max_num_tokens == request.max_length,
            "a row's parameters", step);
+    int number = request.first_number;
+    for (const float value : {p.temperature, p.top_p, p.min_p, p.presence_penalty,
+                              p.frequency_penalty, p.repetition_penalty})
+      expect(value == static_cast<float>(number++), "a parameter", step);
+    expect(p.top_k == number && p.min_tokens == number + 1, "top_k or min_tokens", step);
     auto* ids = reinterpret_cast<std::int32_t*>(out + a.layout.token_ids);
     auto* flags = reinterpret_cast<std::uint8_t*>(out + a.layout.row_flags);
     ids[i] = -1;

@@ -100,3 +100,5 @@ void check_room(int num_rows, int num_tokens, int max_top) {
     places.add(out + at.named_logprobs, 4 * rows * vt::kMaxLogprobIds);
   }
 }
+
+std::size_t count_allocated() { return vt::allocated.size(); }
