@@ -99,6 +99,10 @@ const bad: [Record<string, unknown>, RegExp][] = [
   [{ rope_scaling: { type: 'dynamic', factor: 2 } }, /rope_scaling: type dynamic is not built yet/],
   [{ rope_scaling: { type: 'linear' } }, /rope_scaling: factor is missing/],
   [{ rope_scaling: 'linear' }, /rope_scaling must be an object/],
+  ...[1, 4].map((high_freq_factor): [Record<string, unknown>, RegExp] => [
+    { rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor } },
+    /high_freq_factor must be above low_freq_factor/,
+  ]),
   [{ rope_theta: 0 }, /rope_theta must be a number/],
   [{ rms_norm_eps: -1 }, /rms_norm_eps must be a number from 0 to 1, not -1/],
   [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor other than 1/],
@@ -106,7 +110,10 @@ const bad: [Record<string, unknown>, RegExp][] = [
     { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } },
     /rope_parameters: partial_rotary_factor other than 1/,
   ],
-  [{ eos_token_id: 9000 }, /eos_token_id 9000 is outside the vocabulary/],
+  ...[8192, 9000].map((id): [Record<string, unknown>, RegExp] => [
+    { eos_token_id: id },
+    new RegExp(`eos_token_id ${id} is outside the vocabulary`),
+  ]),
   [{ eos_token_id: [1, -1] }, /eos_token_id must be integers/],
   [
     { architectures: ['MistralForCausalLM'], sliding_window: 0 },

@@ -49,3 +49,44 @@ t.test('longestToken counts UTF-16 units', (t) => {
   }
   t.end();
 });
+
+t.test('a byte-level token has a character for each of its bytes', (t) => {
+  const characters: [string, number][] = [
+    ...([
+      ['Ā', 0x00],
+      ['Ċ', 0x0a],
+      ['Ġ', 0x20],
+      ['!', 0x21],
+      ['~', 0x7e],
+    ] as const),
+    ...([
+      ['ġ', 0x7f],
+      ['ł', 0xa0],
+      ['¡', 0xa1],
+      ['¬', 0xac],
+      ['Ń', 0xad],
+    ] as const),
+    ...([
+      ['®', 0xae],
+      ['ÿ', 0xff],
+    ] as const),
+  ].map(([character, byte]) => [character, byte]);
+  const vocab = Object.fromEntries(characters.map(([character], id) => [character, id]));
+  const all = characters.map(([character]) => character).join('');
+  const tokenizer = { decoder: { type: 'ByteLevel' }, model: { vocab: { ...vocab, [all]: 20 } } };
+  const added = { id: 21, content: 'Ġ', special: true };
+  const bytes = buildTokenBytes(tokenizer, [added], 'small');
+  t.same(
+    characters.map((_, id) => [...bytesOf(bytes, id)]),
+    characters.map(([, byte]) => [byte]),
+  );
+  t.same(
+    [...bytesOf(bytes, 20)],
+    characters.map(([, byte]) => byte),
+  );
+  t.equal(Buffer.from(bytesOf(bytes, 21)).toString(), 'Ġ', 'what is added is text');
+  t.same([...bytes.special], [...Array<number>(21).fill(0), 1]);
+  for (const id of [-1, 0.5, 2 ** 31])
+    t.throws(() => buildTokenBytes(tokenizer, [{ ...added, id }], 'small'), /token id/);
+  t.end();
+});

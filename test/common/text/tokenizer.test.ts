@@ -102,6 +102,24 @@ t.test('a SentencePiece tokenizer: spaces, bytes, BOS', (t) => {
   t.end();
 });
 
+t.test("text whose merges make a special token is refused, a template's own is not", (t) => {
+  const json = sentencePieceTokenizer();
+  const model = json['model'] as { vocab: Record<string, number>; merges: string[] };
+  model.vocab['<s'] = Object.keys(model.vocab).length;
+  model.merges.push('< s', '<s >');
+  const tokenizer = Tokenizer.load(folder({ 'tokenizer.json': json }), 100);
+  const refused = { code: 'bad_request', message: 'the text turns into a special token' };
+  t.throws(() => tokenizer.encode('a <s> b', plain), refused);
+  t.throws(() => tokenizer.encodeRendered('<s>a <\ue000s>', '\ue000', false), refused);
+  const ids = tokenizer.encodeRendered('<s>a', '', false);
+  t.same(
+    [...ids].filter((id) => id <= 2),
+    [1],
+  );
+  t.ok(tokenizer.encode('a </s> <s', plain).length > 0);
+  t.end();
+});
+
 t.test(
   'add_bos_token and add_eos_token in tokenizer_config.json decide, as in Hugging Face',
   (t) => {

@@ -17,6 +17,7 @@ t.test('growing columns keep what they hold as they grow, and their room when cl
   columns.a.push(5);
   const again = viewColumns(columns);
   t.same([...again.a], [5]);
+  t.equal(again.b.length, 0);
   t.equal(again.a.buffer, a.buffer, 'the same memory');
   t.end();
 });

@@ -12,6 +12,8 @@ const cases: readonly [string, bigint | null][] = [
   ['{"x":"\\"seed\\":7,","y":"\\\\","seed":8}', 8n],
   ['{"x":"seed:7"}', null],
   ['{"x":{"seed":1}}', null],
+  ['{"seed":{"x":4}}', null],
+  ['{"seed":3,"n":4}', 3n],
   [`{"x":"${'\\\\"'.repeat(3).replaceAll('"', '\\"')}","seed":9}`, 9n],
 ];
 
