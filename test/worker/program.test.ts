@@ -7,6 +7,7 @@ import { checkProgram } from '../../worker/program/check.ts';
 import { printProgram } from '../../worker/program/print.ts';
 import type { Tensor } from '../../worker/program/graph.ts';
 import { fuseAttention } from '../../worker/program/passes/fuse-attention.ts';
+import { fuseSiluAndMul } from '../../worker/program/passes/fuse-silu-and-mul.ts';
 import { mergeLinears } from '../../worker/program/passes/merge-linears.ts';
 import { Recorder } from '../../worker/program/recorder.ts';
 import type { BufferSpec, Program, WeightSource } from '../../kernels/program.ts';
@@ -143,6 +144,27 @@ t.test('attention is fused only where q, k and v lie in this order', (t) => {
   };
   t.strictSame(record(['q', 'k', 'v']).slice(3), ['ropeAndCache', 'attention']);
   t.equal(record(['v', 'k', 'q']).at(-1), 'cachedAttention');
+  t.end();
+});
+
+t.test('silu(gate) times up is fused only where gate is the first half and up the second', (t) => {
+  const record = (order: readonly string[], otherRows = 8) => {
+    const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+    const x = m.embedding(m.weight('e', 10, 8));
+    const parts = Object.fromEntries(
+      order.map((name) => [name, m.linear(x, m.weight(name, name === 'other' ? otherRows : 8, 8))]),
+    );
+    m.mul(m.silu(parts['gate']!), parts['up']!);
+    return fuseSiluAndMul(mergeLinears(m.nodes), 0).at(-1)!.op;
+  };
+  t.equal(record(['gate', 'up']), 'siluAndMul');
+  t.equal(record(['up', 'gate']), 'mul');
+  t.equal(record(['gate', 'up', 'other']), 'mul', 'it is no half');
+  t.equal(record(['other', 'up', 'gate'], 16), 'mul', 'gate does not begin them');
+  const m = new Recorder({ actDtype: 'f32', weightDtype: 'f32' });
+  const x = m.embedding(m.weight('e', 10, 8));
+  m.mul(m.silu(x), x);
+  t.equal(fuseSiluAndMul(m.nodes, 0).at(-1)!.op, 'mul', 'nothing is cut out of a linear');
   t.end();
 });
 
